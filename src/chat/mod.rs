@@ -1,0 +1,160 @@
+//! What the judge and the pipeline know of a model: calls go in, replies come out.
+//!
+//! The trait is a completion queue, not a function from batch to batch: a caller submits whatever
+//! is ready and submits more while replies arrive, so that the engine's batch never drains
+//! between the stages of a job.
+
+mod scripted;
+
+pub use scripted::Scripted;
+
+use serde::{Deserialize, Serialize};
+
+/// Who speaks in a [`Message`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    System,
+    User,
+    Assistant,
+}
+
+/// One turn of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    pub role: Role,
+    pub content: String,
+}
+
+impl Message {
+    /// A user's turn.
+    pub fn user(content: impl Into<String>) -> Self {
+        Self { role: Role::User, content: content.into() }
+    }
+}
+
+/// How a reply is sampled.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Sampling {
+    pub max_new_tokens: usize,
+    /// 0 means greedy.
+    pub temperature: f32,
+    /// 1 keeps every token.
+    pub top_p: f32,
+    /// 0 keeps every token.
+    pub top_k: usize,
+    /// Tokens below `min_p` times the likeliest one's probability are dropped; 0 keeps all.
+    pub min_p: f32,
+    /// 1 changes nothing.
+    pub repetition_penalty: f32,
+    /// The reply is a function of the conversation, these settings and the seed alone.
+    pub seed: u64,
+    /// The reply ends before the first of these strings.
+    pub stop: Vec<String>,
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self {
+            max_new_tokens: 1024,
+            temperature: 1.0,
+            top_p: 1.0,
+            top_k: 0,
+            min_p: 0.0,
+            repetition_penalty: 1.0,
+            seed: 0,
+            stop: Vec::new(),
+        }
+    }
+}
+
+/// What is wanted after the prompt.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Task {
+    /// Sample a reply.
+    Generate(Sampling),
+    /// Score given continuations: for each, the log-probability that the reply goes on with
+    /// exactly this text and then with any text that begins with `closing` (no condition if
+    /// `closing` is empty).
+    Score { continuations: Vec<String>, closing: String },
+}
+
+/// One conversation to continue.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Call {
+    pub messages: Vec<Message>,
+    /// Text that the assistant has already said; the reply goes on from here.
+    pub prefix: String,
+    pub task: Task,
+}
+
+/// Names a call between [`Chat::submit`] and [`Chat::wait`]; chosen by the caller, unique among
+/// the calls in flight.
+pub type CallId = u64;
+
+/// Why a sampled reply ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Finish {
+    /// A stop token or stop string.
+    Stop,
+    /// `max_new_tokens` or the model's context length.
+    Length,
+}
+
+/// Tokens that a call, or all calls so far, cost.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    pub prompt_tokens: u64,
+    /// Prompt tokens whose KV was already there.
+    pub cached_prompt_tokens: u64,
+    pub completion_tokens: u64,
+}
+
+impl std::ops::AddAssign for Usage {
+    fn add_assign(&mut self, other: Self) {
+        self.prompt_tokens += other.prompt_tokens;
+        self.cached_prompt_tokens += other.cached_prompt_tokens;
+        self.completion_tokens += other.completion_tokens;
+    }
+}
+
+/// The answer to a [`Call`].
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reply {
+    /// For [`Task::Generate`]; `text` is without the call's `prefix`.
+    Text { text: String, finish: Finish, usage: Usage },
+    /// For [`Task::Score`]: natural logarithms, one per continuation.
+    Scores { logprobs: Vec<f64>, usage: Usage },
+}
+
+/// Why a call has no reply.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ChatError {
+    /// This call can't ever be served (the others go on).
+    #[error("the prompt has {tokens} tokens, but at most {limit} fit: {why}")]
+    TooLong { tokens: usize, limit: usize, why: String },
+    /// This call failed for another reason of its own (the others go on).
+    #[error("{0}")]
+    Refused(String),
+    /// The model behind it is gone; no further call can be served.
+    #[error("{0}")]
+    Broken(String),
+}
+
+/// A model that continues conversations.
+pub trait Chat {
+    /// Queues a call. Nothing is computed before [`Chat::wait`].
+    fn submit(&mut self, id: CallId, call: Call);
+
+    /// Computes until at least one queued call is finished, and returns those that are, in an
+    /// order that depends only on the calls and the order of submission. Empty only when nothing
+    /// is queued.
+    fn wait(&mut self) -> Vec<(CallId, Result<Reply, ChatError>)>;
+
+    /// How many calls it is useful to have queued: with fewer, batches may run half empty.
+    fn appetite(&self) -> usize;
+
+    /// Tokens of all finished calls so far.
+    fn usage(&self) -> Usage;
+}

@@ -1,0 +1,100 @@
+//! What goes into the engine and what comes out.
+
+use std::sync::Arc;
+
+/// Names a request inside one engine, in order of submission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RequestId(pub u64);
+
+/// How the next token is chosen. See [`crate::chat::Sampling`] for the meaning of each field.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SamplingParams {
+    pub temperature: f32,
+    pub top_p: f32,
+    pub top_k: usize,
+    pub min_p: f32,
+    pub repetition_penalty: f32,
+}
+
+/// Work on one prompt.
+#[derive(Debug, Clone)]
+pub struct Request {
+    pub prompt: Vec<u32>,
+    pub task: Task,
+}
+
+#[derive(Debug, Clone)]
+pub enum Task {
+    Generate(Generate),
+    /// Log-probabilities of whole continuations after the prompt, all sharing its KV.
+    Score {
+        continuations: Vec<Vec<u32>>,
+        /// If present, the logarithm of the summed probability of these tokens right after the
+        /// continuation is added: "… and then anything that begins like this". Sorted ids.
+        closing: Option<Arc<[u32]>>,
+    },
+}
+
+#[derive(Debug, Clone)]
+pub struct Generate {
+    /// Samples of this prompt. Sample `k` uses seed `seed + k` and equals the single sample of a
+    /// request with that seed.
+    pub n: usize,
+    pub max_new_tokens: usize,
+    pub params: SamplingParams,
+    pub seed: u64,
+    /// Any of these ends a sample; it is not part of the output tokens.
+    pub stop_tokens: Vec<u32>,
+    /// `Some(k)`: log-probability of each sampled token and of the `k` likeliest ones.
+    pub logprobs: Option<usize>,
+    /// Log-probability of each prompt token given those before it.
+    pub prompt_logprobs: bool,
+}
+
+/// Why a sample ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finish {
+    /// A stop token, or [`super::Engine::finish_sample`] was called (a stop string above).
+    Stop,
+    /// `max_new_tokens` or the context length.
+    Length,
+}
+
+/// One sampled token.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sampled {
+    pub token: u32,
+    /// Natural logarithm of the token's probability under the model at temperature 1, before
+    /// penalties and filters. Present when asked for.
+    pub logprob: Option<f32>,
+    /// The likeliest tokens with theirs, best first, ties by lowest id.
+    pub top: Vec<(u32, f32)>,
+}
+
+/// What one step brought.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// Log-probabilities of the prompt's tokens: one per token, the first `None`.
+    Prompt { id: RequestId, logprobs: Vec<Option<f32>> },
+    /// The next token of sample `sample` (0-based).
+    Token { id: RequestId, sample: usize, token: Sampled },
+    /// Sample `sample` ended.
+    Sample { id: RequestId, sample: usize, finish: Finish },
+    /// The scores of a [`Task::Score`].
+    Scores { id: RequestId, logprobs: Vec<f64> },
+    /// The whole request ended; nothing more comes with this id.
+    Done { id: RequestId, prompt_tokens: usize, cached_prompt_tokens: usize, completion_tokens: usize },
+}
+
+/// Why a request was not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    #[error("the prompt is empty")]
+    Empty,
+    #[error("the request needs {tokens} tokens of context, but the model has {limit}")]
+    Context { tokens: usize, limit: usize },
+    #[error("the request needs {tokens} tokens of KV memory at once, but the whole pool holds {limit}")]
+    Memory { tokens: usize, limit: usize },
+    #[error("token {token} at index {index} is not in the vocabulary of {vocab}")]
+    Token { token: u32, index: usize, vocab: usize },
+}

@@ -1,0 +1,11 @@
+//! LongReward on the user's own machine: sample long-context answers, judge them in four
+//! dimensions with an open checkpoint, and export preference pairs.
+//!
+//! Rooms, and who may call whom, are listed in the README under "Map".
+
+pub mod chat;
+pub mod engine;
+pub mod judge;
+pub mod pipeline;
+pub mod retrieval;
+pub mod tokenizer;
