@@ -1,0 +1,1 @@
+//! Small vocabularies for tests.
