@@ -90,7 +90,7 @@ impl Ladder {
         };
         match self.read(&text) {
             Some((outcome, mark)) => self.accept(outcome, mark, text),
-            None => self.retry(text),
+            None => self.retry(Some(text)),
         }
     }
 
@@ -120,21 +120,19 @@ impl Ladder {
     /// A refusal uses up an attempt, as an unreadable reply does; unlike one, it leaves nothing to
     /// go on from, so statements and extracts fail if there was nothing else.
     fn refused(&mut self, last: Option<String>, why: String) -> Step {
-        let has_alternatives = self.alternatives().is_some();
-        match last {
-            None if self.attempts >= ATTEMPTS && !has_alternatives => {
-                Step::Failed(ChatError::Refused(why))
-            }
-            last => self.retry(last.unwrap_or_default()),
+        let nothing_to_force = last.is_none() && self.alternatives().is_none();
+        if self.attempts >= ATTEMPTS && nothing_to_force {
+            return Step::Failed(ChatError::Refused(why));
         }
+        self.retry(last)
     }
 
-    fn retry(&mut self, text: String) -> Step {
+    fn retry(&mut self, last: Option<String>) -> Step {
         if self.attempts >= ATTEMPTS {
-            return self.force(text);
+            return self.force(last.unwrap_or_default());
         }
         let call = self.sample();
-        self.state = State::Sampling { last: Some(text) };
+        self.state = State::Sampling { last };
         Step::Call(call)
     }
 

@@ -104,8 +104,8 @@ mod tests {
             spans(&[0..1, 1..2, 2..3, 3..4, 4..5, 5..7]),
             spans(&[0..1, 1..4, 1..4, 1..4, 4..7, 4..7]),
         ] {
-            assert_eq!(texts(text, &chunks(text, &tokens, 2)), ["a汉", "字"]);
             assert_eq!(texts(text, &chunks(text, &tokens, 1)), ["a", "汉", "字"]);
+            assert_eq!(texts(text, &chunks(text, &tokens, 3)), ["a", "汉字"]);
         }
     }
 

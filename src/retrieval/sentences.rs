@@ -54,7 +54,7 @@ pub fn statements_of(answer: &str) -> Vec<String> {
 /// Whether `mark`, between the sentence so far and the rest of the text, ends the sentence.
 fn ends_sentence(before: &str, mark: char, after: &str) -> bool {
     match mark {
-        '\n' => !goes_on(after),
+        '\n' => !line_goes_on(after),
         '。' | '！' | '？' | '；' => true,
         '!' | '?' => blank_follows(after) && !goes_on(after),
         '.' => blank_follows(after) && !goes_on(after) && !is_abbreviation(before, after),
@@ -74,12 +74,18 @@ fn blank_follows(after: &str) -> bool {
     rest.chars().next().is_none_or(|c| c.is_whitespace() || !c.is_ascii() && c.is_alphabetic())
 }
 
-/// Whether the text goes on in lower case, as no new sentence would.
+/// Whether the text goes on in lower case on this line or the next, as no new sentence would.
 fn goes_on(after: &str) -> bool {
-    let rest = after[closers(after)..].trim_start_matches([' ', '\t', '\r', '\n']);
-    let paragraph_ends = after[..after.len() - rest.len()].contains('\n')
-        && after[..after.len() - rest.len()].matches('\n').count() > 1;
-    !paragraph_ends && rest.starts_with(char::is_lowercase)
+    let rest = without_blanks(&after[closers(after)..]);
+    line_goes_on(rest.strip_prefix('\n').unwrap_or(rest))
+}
+
+fn line_goes_on(line: &str) -> bool {
+    without_blanks(line).starts_with(char::is_lowercase)
+}
+
+fn without_blanks(text: &str) -> &str {
+    text.trim_start_matches([' ', '\t', '\r'])
 }
 
 /// Whether the stop after `before` belongs to an abbreviation, an initial or a list number.
