@@ -1,6 +1,7 @@
 //! Search by shared words: Okapi BM25 (Robertson and Zaragoza 2009) with the never-negative idf
 //! `ln(1 + (N - n + 0.5) / (n + 0.5))`.
 
+use super::script::is_unspaced;
 use std::collections::HashMap;
 
 /// How soon a repeated term stops to count.
@@ -65,8 +66,8 @@ fn terms(text: &str) -> Vec<String> {
     for run in text.split(|c: char| !c.is_alphanumeric()) {
         let mut rest = run;
         while let Some(first) = rest.chars().next() {
-            let kind = is_cjk(first);
-            let end = rest.find(|c| is_cjk(c) != kind).unwrap_or(rest.len());
+            let kind = is_unspaced(first);
+            let end = rest.find(|c| is_unspaced(c) != kind).unwrap_or(rest.len());
             let (same, after) = rest.split_at(end);
             if kind {
                 push_bigrams(same, &mut terms)
@@ -85,13 +86,6 @@ fn push_bigrams(run: &str, terms: &mut Vec<String>) {
         terms.push(run.to_owned());
     }
     terms.extend(chars.windows(2).map(|pair| pair.iter().collect::<String>()));
-}
-
-/// Characters of scripts that put no blanks between words: Han and kana.
-fn is_cjk(c: char) -> bool {
-    matches!(c,
-        '\u{3040}'..='\u{30ff}' | '\u{3400}'..='\u{4dbf}' | '\u{4e00}'..='\u{9fff}'
-        | '\u{f900}'..='\u{faff}' | '\u{20000}'..='\u{3ffff}')
 }
 
 #[cfg(test)]

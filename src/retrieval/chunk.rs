@@ -36,7 +36,7 @@ pub fn chunks(text: &str, tokens: &[(u32, Range<usize>)], size: usize) -> Vec<Ch
     let starts = (0..tokens.len()).step_by(size.max(1)).map(|token| (token, tokens[token].1.start));
     let mut cuts = vec![(0, 0)];
     for (token, byte) in starts.skip(1) {
-        let byte = text.floor_char_boundary(byte);
+        let byte = char_start(text, byte);
         if cuts.last().is_none_or(|&(_, last)| byte > last) && byte < text.len() {
             cuts.push((token, byte));
         }
@@ -51,6 +51,12 @@ pub fn chunks(text: &str, tokens: &[(u32, Range<usize>)], size: usize) -> Vec<Ch
         })
         .filter(|chunk| !chunk.bytes.is_empty())
         .collect()
+}
+
+/// The start of the character that `byte` is in, or the end of the text.
+fn char_start(text: &str, byte: usize) -> usize {
+    let byte = byte.min(text.len());
+    (0..=byte).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0)
 }
 
 /// The place of each chunk in its document, `0% - 12%`: whole percent (half to even), with as many

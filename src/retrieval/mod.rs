@@ -3,6 +3,7 @@
 pub mod bm25;
 pub mod chunk;
 pub mod embed;
+pub mod script;
 pub mod sentences;
 
 pub use bm25::Bm25;
