@@ -180,3 +180,65 @@ fn fnv1a(bytes: &[u8]) -> u64 {
     let step = |hash: u64, &byte: &u8| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3);
     bytes.iter().fold(0xCBF2_9CE4_8422_2325, step)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tensor(name: &str, shape: &[usize]) -> TensorSpec {
+        TensorSpec { name: name.to_string(), shape: shape.to_vec() }
+    }
+
+    #[test]
+    fn hash_and_generator_equal_their_published_values() {
+        assert_eq!(fnv1a(b""), 0xCBF2_9CE4_8422_2325);
+        assert_eq!(fnv1a(b"foobar"), 0x8594_4171_F739_67E8);
+        // First output of splitmix64 with seed 0 is 0xE220A8397B1DCDAF.
+        let want = f64::from(0xE220_A8u32) / f64::from(1u32 << 23) - 1.0;
+        assert_eq!(symmetric(0, 0), want);
+    }
+
+    #[test]
+    fn values_do_not_depend_on_how_the_work_is_cut() {
+        let long = values(&tensor("x.bias", &[2 * CHUNK + 3]), 7);
+        let short = values(&tensor("x.bias", &[10]), 7);
+        assert_eq!(long[..10], short);
+        let r = symmetric(fnv1a(b"x.bias") ^ 7, (2 * CHUNK) as u64);
+        assert_eq!(long[2 * CHUNK], (0.1 * r) as f32);
+    }
+
+    #[test]
+    fn each_kind_of_tensor_has_its_own_spread() {
+        let spread = |name: &str, shape: &[usize]| distribution(&tensor(name, shape));
+        assert_eq!(spread("model.norm.weight", &[8]), (1.0, 0.1));
+        assert_eq!(spread("a.q_proj.bias", &[8]), (0.0, 0.1));
+        assert_eq!(spread("t.word_embeddings.weight", &[8, 12]), (0.0, 1.0));
+        assert_eq!(spread("a.k_proj.weight", &[8, 12]), (0.0, 1.0));
+        assert_eq!(spread("a.v_proj.weight", &[8, 12]), (0.0, 0.5));
+    }
+
+    #[test]
+    fn built_in_shapes_have_the_sizes_of_the_models_they_are_named_after() {
+        for (name, parameters) in [
+            ("Llama-3.1-8B", 8_030_261_248),
+            ("glm-4-9b", 9_399_951_360),
+            ("smollm2-135m", 134_515_008),
+        ] {
+            assert_eq!(config(name, 1.0).unwrap().parameters(), parameters);
+        }
+        let message = config("gpt-5", 1.0).unwrap_err().to_string();
+        assert!(message.contains("gpt-5") && message.contains("smollm2-135m"), "{message}");
+    }
+
+    #[test]
+    fn a_size_factor_gives_a_shape_that_still_fits_together() {
+        for (name, _) in SHAPES {
+            for factor in [0.001, 0.1, 0.3, 2.0] {
+                let config = config(name, factor).unwrap();
+                assert!(config.heads.is_multiple_of(config.kv_heads));
+                assert!(config.hidden.is_multiple_of(32) && config.ffn.is_multiple_of(32));
+                assert!(config.eos_ids.iter().all(|&id| (id as usize) < config.vocab));
+            }
+        }
+    }
+}

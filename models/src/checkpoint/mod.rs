@@ -3,6 +3,8 @@
 
 mod gguf;
 mod safetensors;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use gguf::read_header as read_gguf_header;
 

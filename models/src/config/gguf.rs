@@ -17,7 +17,7 @@ pub(super) fn read_file(file: &Path) -> Result<ModelConfig> {
 
 /// Understands the header of a GGUF file. Whether the head is tied and q, k, v have a bias is seen
 /// from the list of tensors.
-fn from_metadata(content: &Content, file: &Path) -> Result<ModelConfig> {
+pub(super) fn from_metadata(content: &Content, file: &Path) -> Result<ModelConfig> {
     let meta = Metadata { file, content };
     let name = meta.text("general.architecture")?;
     if name != "llama" {

@@ -3,6 +3,8 @@
 mod fields;
 mod gguf;
 mod json;
+#[cfg(test)]
+mod tests;
 
 pub use json::from_text;
 
