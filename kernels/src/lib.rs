@@ -1,1 +1,19 @@
+//! The operations that a decoder is made of. Each has a naive reference, a fast multi-threaded
+//! version for the processor, and a portable version on candle's tensor operations, which runs on
+//! every candle device.
+//!
+//! On the processor every operation is *batch-invariant*: the bits of a row of output depend on
+//! that row's inputs alone, not on which rows stand beside it, how a prompt was cut into chunks,
+//! or how many threads there are. Each output element has one fixed order of accumulation.
+
+pub mod attention;
+pub mod embedding;
+mod host;
 pub mod kv;
+pub mod linear;
+pub mod rms_norm;
+pub mod rope;
+pub mod silu_mul;
+pub mod simd;
+#[cfg(test)]
+mod testing;

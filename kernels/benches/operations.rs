@@ -1,0 +1,104 @@
+//! Prints how fast each operation runs on this machine: `cargo bench -p kernels`.
+//!
+//! Rates are the median of several runs. Nothing here decides a test.
+
+use candle_core::quantized::{GgmlDType, QTensor};
+use candle_core::{DType, Device, Result, Tensor};
+use kernels::attention::paged_attention;
+use kernels::kv::{BLOCK, KvLayer, VarLen};
+use kernels::linear::Linear;
+use std::time::Instant;
+
+/// Seconds of one call: the median of runs that fill a fifth of a second, at least five.
+fn seconds(mut f: impl FnMut() -> Result<()>) -> Result<f64> {
+    f()?;
+    let mut times = Vec::new();
+    let start = Instant::now();
+    while times.len() < 5 || start.elapsed().as_secs_f64() < 0.2 {
+        let start = Instant::now();
+        f()?;
+        times.push(start.elapsed().as_secs_f64());
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(times[times.len() / 2])
+}
+
+fn randn(shape: &[usize]) -> Result<Tensor> {
+    Tensor::randn(0f32, 1.0, shape, &Device::Cpu)
+}
+
+fn products() -> Result<()> {
+    println!("\nlinear, GFLOP/s            M = 1       4      16      64     512");
+    for (n, k) in [(1536, 576), (576, 1536), (4096, 4096)] {
+        let w = randn(&[n, k])?;
+        let mut layers = vec![
+            ("f32".to_string(), Linear::from_tensor(&w)?),
+            ("bf16".to_string(), Linear::from_tensor(&w.to_dtype(DType::BF16)?)?),
+        ];
+        for dtype in [GgmlDType::Q4_1, GgmlDType::Q8_0, GgmlDType::Q4K, GgmlDType::Q6K] {
+            if k % dtype.block_size() == 0 {
+                let w = QTensor::quantize(&w, dtype)?;
+                layers.push((format!("{dtype:?}"), Linear::from_quantized(&w)?));
+            }
+        }
+        for (name, layer) in &layers {
+            print!("N {n:5} K {k:5} {name:>6}");
+            for m in [1, 4, 16, 64, 512] {
+                let x = randn(&[m, k])?;
+                let s = seconds(|| layer.forward(&x).map(drop))?;
+                print!("{:8.1}", 2.0 * (m * n * k) as f64 / s / 1e9);
+            }
+            println!();
+        }
+    }
+    Ok(())
+}
+
+/// `sequences` with `len` tokens each, the last `rows` of them new; with `shared`, all but the
+/// last block in common.
+fn attention(sequences: usize, len: usize, rows: usize, shared: bool) -> Result<f64> {
+    let (heads, kv_heads, d) = (9, 3, 64);
+    let held = len.div_ceil(BLOCK);
+    let kv = KvLayer::new(sequences * held, kv_heads, d, &Device::Cpu)?;
+    let mut seqs = VarLen { query_starts: vec![0], ..VarLen::default() };
+    for s in 0..sequences {
+        let mut table: Vec<u32> = (0..held).map(|b| (s * held + b) as u32).collect();
+        if shared {
+            (0..held - 1).for_each(|b| table[b] = b as u32);
+        }
+        for p in len - rows..len {
+            seqs.positions.push(p as u32);
+            seqs.slots.push(table[p / BLOCK] * BLOCK as u32 + (p % BLOCK) as u32);
+        }
+        seqs.query_starts.push(seqs.slots.len() as u32);
+        seqs.kv_lens.push(len as u32);
+        seqs.block_tables.push(table);
+    }
+    let q = randn(&[sequences * rows, heads, d])?;
+    seconds(|| paged_attention(&q, &kv, &seqs, 0.125).map(drop))
+}
+
+fn attentions() -> Result<()> {
+    println!("\nattention, 9/3 heads × 64   ms per layer   GFLOP/s (causal)");
+    for (name, sequences, len, rows, shared) in [
+        ("prefill 512 of 512", 1, 512, 512, false),
+        ("prefill 512 of 2048", 1, 2048, 512, false),
+        ("prefill 512 of 8192", 1, 8192, 512, false),
+        ("decode 1 at 4096", 1, 4096, 1, false),
+        ("decode 16 at 4096", 16, 4096, 1, false),
+        ("decode 64 at 4096", 64, 4096, 1, false),
+        ("decode 64 at 4096, shared", 64, 4096, 1, true),
+    ] {
+        let s = attention(sequences, len, rows, shared)?;
+        let scores = sequences * rows * (2 * len - rows) / 2;
+        let flop = (4 * 9 * 64 * scores) as f64;
+        println!("{name:26} {:12.3} {:12.1}", s * 1e3, flop / s / 1e9);
+    }
+    Ok(())
+}
+
+fn main() -> Result<()> {
+    println!("{} threads, {}", rayon::current_num_threads(), kernels::simd::instruction_set());
+    products()?;
+    attentions()
+}

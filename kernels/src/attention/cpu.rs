@@ -1,0 +1,469 @@
+//! On the processor: tiles of query rows against tiles of 64 positions, with a running softmax
+//! (Milakov & Gimelshein 2018; FlashAttention, Dao et al. 2022, section 3.1).
+//!
+//! A *row* is one query head of one token; the heads that share a KV head, the tokens of a chunk
+//! and the sequences that share a prefix all become rows of one tile, so that keys and values are
+//! read once for all of them:
+//!
+//! ```text
+//!                 positions ->   tile 0     tile 1     tile 2
+//! sequence 0   rows 0..3         [b4 .. b7] [b8 .. b11] [b12    ]
+//! sequence 1   rows 3..6         [b4 .. b7] [b8 .. b11] [b20 b21]     tiles 0 and 1 in common:
+//! sequence 2   rows 6..9         [b4 .. b7] [b8 .. b11] [b30    ]     nine rows at once
+//! ```
+//!
+//! Tiles start at multiples of 64 and a row goes through them in order, so that its bits depend
+//! on its own queries, keys and values alone: masked positions get weight 0 exactly, and adding
+//! them changes nothing.
+
+use crate::host::{Shared, for_each_task, with_f32};
+use crate::kv::{BLOCK, Pages, VarLen};
+use crate::simd::{self, Kernel, LANES, Simd, dispatch, exp};
+use candle_core::{Result, Tensor, bail};
+
+/// Blocks of a tile.
+const TILE_BLOCKS: usize = 4;
+/// Positions of a tile.
+const TILE: usize = TILE_BLOCKS * BLOCK;
+/// Rows that a task aims for: enough to pay for a read of keys and values, few enough for their
+/// state to stay in the second-level cache.
+const ROWS: usize = 96;
+
+const _: () = assert!(BLOCK == LANES);
+
+pub fn paged_attention(
+    q: &Tensor,
+    pages: &Pages,
+    kv_heads: usize,
+    seqs: &VarLen,
+    scale: f32,
+) -> Result<Tensor> {
+    let (t, heads, d) = q.dims3()?;
+    if d % LANES != 0 {
+        bail!("attention: the head size {d} is no multiple of {LANES}");
+    }
+    let group = heads / kv_heads;
+    let tasks = split(seqs, group);
+    let mut out = vec![0f32; t * heads * d];
+    with_f32(q, "attention: q", |q| {
+        let out = Shared::new(&mut out);
+        let shape = Shape { heads, d, group, scale };
+        // Neighbouring tasks work on one head's pages of the same sequences.
+        let operations = seqs.kv_lens.iter().map(|&l| l as usize).sum::<usize>() * heads * d / 4;
+        for_each_task(tasks.len() * kv_heads, operations, |i| {
+            let (spans, kv_head) = (&tasks[i / kv_heads], i % kv_heads);
+            dispatch(Task { q, pages, seqs, spans, kv_head, shape, out });
+        });
+        Ok(())
+    })?;
+    Tensor::from_vec(out, (t, heads * d), q.device())
+}
+
+#[derive(Clone, Copy)]
+struct Shape {
+    heads: usize,
+    d: usize,
+    /// Query heads of a KV head.
+    group: usize,
+    scale: f32,
+}
+
+/// Consecutive tokens of one sequence.
+#[derive(Debug, Clone, PartialEq)]
+struct Span {
+    sequence: usize,
+    /// First row of `q`.
+    first: usize,
+    tokens: usize,
+    /// Position of the first token.
+    position: usize,
+}
+
+impl Span {
+    /// Positions that the last token sees.
+    fn end(&self) -> usize {
+        self.position + self.tokens
+    }
+}
+
+/// Cuts the batch into tasks of about [`ROWS`] rows: long chunks are cut, short sequences joined.
+fn split(seqs: &VarLen, group: usize) -> Vec<Vec<Span>> {
+    let limit = (ROWS / group).max(1);
+    let mut tasks: Vec<Vec<Span>> = Vec::new();
+    let mut room = 0;
+    for (sequence, window) in seqs.query_starts.windows(2).enumerate() {
+        let (mut first, end) = (window[0] as usize, window[1] as usize);
+        let mut position = seqs.kv_lens[sequence] as usize - (end - first);
+        while first < end {
+            if room == 0 {
+                tasks.push(Vec::new());
+                room = limit;
+            }
+            let tokens = room.min(end - first);
+            let span = Span { sequence, first, tokens, position };
+            if let Some(task) = tasks.last_mut() {
+                task.push(span);
+            }
+            first += tokens;
+            position += tokens;
+            room -= tokens;
+        }
+    }
+    tasks
+}
+
+struct Task<'a> {
+    q: &'a [f32],
+    pages: &'a Pages,
+    seqs: &'a VarLen,
+    spans: &'a [Span],
+    kv_head: usize,
+    shape: Shape,
+    out: Shared<f32>,
+}
+
+/// The rows of a task on their way through the tiles.
+struct Rows {
+    /// Scaled queries, `[rows][D]`.
+    q: Vec<f32>,
+    /// Weighted sums of values so far, `[rows][D]`.
+    o: Vec<f32>,
+    /// Scores, then weights, of the current tile, `[rows][TILE]`.
+    s: Vec<f32>,
+    /// Largest score so far.
+    largest: Vec<f32>,
+    /// Sum of weights so far.
+    total: Vec<f32>,
+    /// Positions of the current tile that each row sees.
+    seen: Vec<usize>,
+}
+
+impl Kernel for Task<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let mut rows = self.load();
+        let mut active = Vec::with_capacity(rows.total.len());
+        let end = self.spans.iter().map(Span::end).max().unwrap_or(0);
+        for tile in 0..end.div_ceil(TILE) {
+            let mut i = 0;
+            while i < self.spans.len() {
+                let j = self.run_of_equal_blocks(i, tile);
+                self.activate(i..j, tile, &mut rows, &mut active);
+                if let Some(longest) = active.iter().map(|&r| rows.seen[r]).max() {
+                    let blocks = &self.blocks(i, tile)[..longest.div_ceil(BLOCK)];
+                    // SAFETY: `active` names rows of the task, and the blocks hold keys and
+                    // values of the positions that those rows see.
+                    unsafe {
+                        self.scores::<S>(&mut rows, &active, blocks);
+                        self.softmax::<S>(&mut rows, &active, blocks.len());
+                        self.values::<S>(&mut rows, &active, blocks, longest);
+                    }
+                }
+                i = j;
+            }
+        }
+        self.write(&rows);
+    }
+}
+
+impl Task<'_> {
+    fn load(&self) -> Rows {
+        let Shape { heads, d, group, scale } = self.shape;
+        let rows = self.spans.iter().map(|s| s.tokens).sum::<usize>() * group;
+        let mut q = Vec::with_capacity(rows * d);
+        for span in self.spans {
+            for token in span.first..span.first + span.tokens {
+                let at = (token * heads + self.kv_head * group) * d;
+                q.extend(self.q[at..][..group * d].iter().map(|x| x * scale));
+            }
+        }
+        Rows {
+            q,
+            o: vec![0.0; rows * d],
+            s: vec![0.0; rows * TILE],
+            largest: vec![f32::NEG_INFINITY; rows],
+            total: vec![0.0; rows],
+            seen: vec![0; rows],
+        }
+    }
+
+    fn write(&self, rows: &Rows) {
+        let Shape { heads, d, group, .. } = self.shape;
+        let mut row = 0;
+        for span in self.spans {
+            for token in span.first..span.first + span.tokens {
+                for head in 0..group {
+                    let at = (token * heads + self.kv_head * group + head) * d;
+                    // SAFETY: each head of each token belongs to one task only.
+                    let out = unsafe { std::slice::from_raw_parts_mut(self.out.at(at), d) };
+                    let total = rows.total[row];
+                    out.iter_mut().zip(&rows.o[row * d..]).for_each(|(out, o)| *out = o / total);
+                    row += 1;
+                }
+            }
+        }
+    }
+
+    /// Blocks of span `i`'s sequence in a tile: fewer than [`TILE_BLOCKS`] where it ends.
+    fn blocks(&self, i: usize, tile: usize) -> &[u32] {
+        let sequence = self.spans[i].sequence;
+        let held = (self.seqs.kv_lens[sequence] as usize).div_ceil(BLOCK);
+        let table = &self.seqs.block_tables[sequence][..held];
+        &table[(tile * TILE_BLOCKS).min(held)..((tile + 1) * TILE_BLOCKS).min(held)]
+    }
+
+    /// End of the spans from `i` on that read the same blocks in this tile.
+    fn run_of_equal_blocks(&self, i: usize, tile: usize) -> usize {
+        let blocks = self.blocks(i, tile);
+        (i + 1..self.spans.len())
+            .find(|&j| self.blocks(j, tile) != blocks)
+            .unwrap_or(self.spans.len())
+    }
+
+    /// Collects the rows of some spans that see positions of this tile, and how many.
+    fn activate(
+        &self,
+        spans: std::ops::Range<usize>,
+        tile: usize,
+        rows: &mut Rows,
+        active: &mut Vec<usize>,
+    ) {
+        active.clear();
+        let group = self.shape.group;
+        let mut row = self.spans[..spans.start].iter().map(|s| s.tokens).sum::<usize>() * group;
+        for span in &self.spans[spans] {
+            for position in span.position..span.end() {
+                let seen = (position + 1).saturating_sub(tile * TILE).min(TILE);
+                for _ in 0..group {
+                    if seen > 0 {
+                        rows.seen[row] = seen;
+                        active.push(row);
+                    }
+                    row += 1;
+                }
+            }
+        }
+    }
+
+    /// Scores of the active rows against the keys of `blocks`.
+    #[inline(always)]
+    unsafe fn scores<S: Simd>(&self, rows: &mut Rows, active: &[usize], blocks: &[u32]) {
+        let mut i = 0;
+        while i < active.len() {
+            let left = active.len() - i;
+            unsafe {
+                if S::REGISTERS >= 32 && left >= 6 {
+                    self.scores_of::<S, 6, 4>(rows, &active[i..], blocks);
+                    i += 6;
+                } else if S::REGISTERS >= 32 && left >= 3 {
+                    self.scores_of::<S, 3, 4>(rows, &active[i..], blocks);
+                    i += 3;
+                } else if left >= 2 {
+                    self.scores_of::<S, 2, 2>(rows, &active[i..], blocks);
+                    i += 2;
+                } else {
+                    self.scores_of::<S, 1, 2>(rows, &active[i..], blocks);
+                    i += 1;
+                }
+            }
+        }
+    }
+
+    /// `MR` rows, `NB` blocks at a time and the rest one by one.
+    #[inline(always)]
+    unsafe fn scores_of<S: Simd, const MR: usize, const NB: usize>(
+        &self,
+        rows: &mut Rows,
+        active: &[usize],
+        blocks: &[u32],
+    ) {
+        let mut b = 0;
+        unsafe {
+            while b + NB <= blocks.len() {
+                self.score_tile::<S, MR, NB>(rows, active, blocks, b);
+                b += NB;
+            }
+            while b < blocks.len() {
+                self.score_tile::<S, MR, 1>(rows, active, blocks, b);
+                b += 1;
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn score_tile<S: Simd, const MR: usize, const NB: usize>(
+        &self,
+        rows: &mut Rows,
+        active: &[usize],
+        blocks: &[u32],
+        first: usize,
+    ) {
+        let d = self.shape.d;
+        unsafe {
+            let mut keys = [std::ptr::null::<f32>(); NB];
+            for b in 0..NB {
+                keys[b] = self.pages.keys(blocks[first + b], self.kv_head).as_ptr();
+            }
+            let mut q = [std::ptr::null::<f32>(); MR];
+            for r in 0..MR {
+                q[r] = rows.q.as_ptr().add(active[r] * d);
+            }
+            let mut acc = [[S::splat(0.0); NB]; MR];
+            for i in 0..d {
+                let mut column = [S::splat(0.0); NB];
+                for b in 0..NB {
+                    column[b] = S::load(keys[b].add(i * BLOCK));
+                }
+                for r in 0..MR {
+                    let x = S::splat(*q[r].add(i));
+                    for b in 0..NB {
+                        acc[r][b] = S::fma(x, column[b], acc[r][b]);
+                    }
+                }
+            }
+            for r in 0..MR {
+                for b in 0..NB {
+                    S::store(
+                        rows.s.as_mut_ptr().add(active[r] * TILE + (first + b) * BLOCK),
+                        acc[r][b],
+                    );
+                }
+            }
+        }
+    }
+
+    /// Turns scores into weights relative to the largest score so far, and rescales what was
+    /// summed up relative to an earlier one.
+    #[inline(always)]
+    unsafe fn softmax<S: Simd>(&self, rows: &mut Rows, active: &[usize], blocks: usize) {
+        let d = self.shape.d;
+        for &row in active {
+            let s = &mut rows.s[row * TILE..][..blocks * BLOCK];
+            s[rows.seen[row].min(blocks * BLOCK)..].fill(f32::NEG_INFINITY);
+            unsafe {
+                let mut top = S::load(s.as_ptr());
+                for b in 1..blocks {
+                    top = S::max(top, S::load(s.as_ptr().add(b * BLOCK)));
+                }
+                let top = simd::largest::<S>(top);
+                let before = rows.largest[row];
+                let largest = if top > before { top } else { before };
+                let mut total = S::splat(0.0);
+                for b in 0..blocks {
+                    let at = s.as_mut_ptr().add(b * BLOCK);
+                    let weight = exp::<S>(S::sub(S::load(at), S::splat(largest)));
+                    S::store(at, weight);
+                    total = S::add(total, weight);
+                }
+                let total = simd::sum::<S>(total);
+                if largest > before {
+                    let keep = simd::largest::<S>(exp::<S>(S::splat(before - largest)));
+                    rows.largest[row] = largest;
+                    rows.total[row] *= keep;
+                    let o = rows.o.as_mut_ptr().add(row * d);
+                    for i in (0..d).step_by(LANES) {
+                        S::store(o.add(i), S::mul(S::load(o.add(i)), S::splat(keep)));
+                    }
+                }
+                rows.total[row] += total;
+            }
+        }
+    }
+
+    /// Adds the weighted values of `positions` positions of `blocks` to the active rows' sums.
+    #[inline(always)]
+    unsafe fn values<S: Simd>(
+        &self,
+        rows: &mut Rows,
+        active: &[usize],
+        blocks: &[u32],
+        positions: usize,
+    ) {
+        let mut i = 0;
+        while i < active.len() {
+            let left = active.len() - i;
+            unsafe {
+                if S::REGISTERS >= 32 && left >= 6 {
+                    self.values_of::<S, 6, 4>(rows, &active[i..], blocks, positions);
+                    i += 6;
+                } else if S::REGISTERS >= 32 && left >= 3 {
+                    self.values_of::<S, 3, 4>(rows, &active[i..], blocks, positions);
+                    i += 3;
+                } else if left >= 2 {
+                    self.values_of::<S, 2, 2>(rows, &active[i..], blocks, positions);
+                    i += 2;
+                } else {
+                    self.values_of::<S, 1, 2>(rows, &active[i..], blocks, positions);
+                    i += 1;
+                }
+            }
+        }
+    }
+
+    /// `MR` rows, `NV` vectors of columns at a time and the rest one by one.
+    #[inline(always)]
+    unsafe fn values_of<S: Simd, const MR: usize, const NV: usize>(
+        &self,
+        rows: &mut Rows,
+        active: &[usize],
+        blocks: &[u32],
+        positions: usize,
+    ) {
+        let d = self.shape.d;
+        let mut column = 0;
+        unsafe {
+            while column + NV * LANES <= d {
+                self.value_tile::<S, MR, NV>(rows, active, blocks, positions, column);
+                column += NV * LANES;
+            }
+            while column < d {
+                self.value_tile::<S, MR, 1>(rows, active, blocks, positions, column);
+                column += LANES;
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn value_tile<S: Simd, const MR: usize, const NV: usize>(
+        &self,
+        rows: &mut Rows,
+        active: &[usize],
+        blocks: &[u32],
+        positions: usize,
+        column: usize,
+    ) {
+        let d = self.shape.d;
+        unsafe {
+            let mut acc = [[S::splat(0.0); NV]; MR];
+            for r in 0..MR {
+                for v in 0..NV {
+                    acc[r][v] = S::load(rows.o.as_ptr().add(active[r] * d + column + v * LANES));
+                }
+            }
+            for (b, &block) in blocks.iter().enumerate() {
+                let values = self.pages.values(block, self.kv_head).as_ptr().add(column);
+                for p in 0..BLOCK.min(positions - b * BLOCK) {
+                    let mut value = [S::splat(0.0); NV];
+                    for v in 0..NV {
+                        value[v] = S::load(values.add(p * d + v * LANES));
+                    }
+                    for r in 0..MR {
+                        let weight = *rows.s.as_ptr().add(active[r] * TILE + b * BLOCK + p);
+                        let weight = S::splat(weight);
+                        for v in 0..NV {
+                            acc[r][v] = S::fma(weight, value[v], acc[r][v]);
+                        }
+                    }
+                }
+            }
+            for r in 0..MR {
+                for v in 0..NV {
+                    let to = rows.o.as_mut_ptr().add(active[r] * d + column + v * LANES);
+                    S::store(to, acc[r][v]);
+                }
+            }
+        }
+    }
+}

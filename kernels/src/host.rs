@@ -1,0 +1,60 @@
+//! Reading candle's processor tensors as slices, and splitting work over threads.
+
+use candle_core::{DType, Result, Storage, Tensor, bail};
+use rayon::prelude::*;
+
+/// Calls `f` with the elements of a contiguous f32 tensor that lies in the processor's memory.
+///
+/// # Errors
+/// Another device, type or a non-contiguous layout; `what` names the tensor.
+pub fn with_f32<T>(t: &Tensor, what: &str, f: impl FnOnce(&[f32]) -> Result<T>) -> Result<T> {
+    if t.dtype() != DType::F32 {
+        bail!("{what} must be f32, not {:?}", t.dtype());
+    }
+    let (storage, layout) = t.storage_and_layout();
+    let Some((start, end)) = layout.contiguous_offsets() else {
+        bail!("{what} must be contiguous, not of strides {:?}", layout.stride());
+    };
+    match &*storage {
+        Storage::Cpu(s) => f(&s.as_slice::<f32>()?[start..end]),
+        _ => bail!("{what} must lie in the processor's memory"),
+    }
+}
+
+/// An output slice that several threads write at places that never overlap.
+#[derive(Clone, Copy)]
+pub struct Shared<T>(*mut T);
+
+// SAFETY: the pointer is only a place; whoever writes through it vouches for disjointness.
+unsafe impl<T: Send> Send for Shared<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for Shared<T> {}
+
+impl<T> Shared<T> {
+    pub fn new(slice: &mut [T]) -> Self {
+        Self(slice.as_mut_ptr())
+    }
+
+    /// # Safety
+    /// `index` must lie in the slice.
+    #[inline(always)]
+    pub unsafe fn at(self, index: usize) -> *mut T {
+        unsafe { self.0.add(index) }
+    }
+}
+
+/// Runs `f(i)` for `i < tasks`, on the thread pool unless the work is so small (in scalar
+/// operations) that waking threads costs more.
+pub fn for_each_task(tasks: usize, operations: usize, f: impl Fn(usize) + Sync + Send) {
+    const WORTH_WAKING: usize = 60_000;
+    if tasks <= 1 || operations < WORTH_WAKING {
+        (0..tasks).for_each(f);
+    } else {
+        (0..tasks).into_par_iter().with_max_len(1).for_each(f);
+    }
+}
+
+/// Splits `total` into ranges of at most `size`, all but the last of that size.
+pub fn pieces(total: usize, size: usize) -> impl Fn(usize) -> std::ops::Range<usize> + Copy {
+    move |i| i * size..((i + 1) * size).min(total)
+}

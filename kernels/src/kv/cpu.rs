@@ -1,0 +1,76 @@
+//! The processor's layout. Keys of a block are stored transposed, so that a vector of sixteen
+//! lanes holds one column of sixteen tokens, which is what a tile of scores multiplies:
+//!
+//! ```text
+//! keys    [block][kv head][column 0..D][token 0..16]
+//! values  [block][kv head][token 0..16][column 0..D]
+//! ```
+
+use super::BLOCK;
+use crate::host::with_f32;
+use candle_core::{Result, Tensor};
+
+#[derive(Debug)]
+pub struct Pages {
+    keys: Vec<f32>,
+    values: Vec<f32>,
+    kv_heads: usize,
+    head_dim: usize,
+}
+
+impl Pages {
+    pub fn new(blocks: usize, kv_heads: usize, head_dim: usize) -> Self {
+        // Zeroed memory is only mapped, not touched: pages cost nothing before they are used.
+        let len = blocks * kv_heads * head_dim * BLOCK;
+        Self { keys: vec![0.0; len], values: vec![0.0; len], kv_heads, head_dim }
+    }
+
+    /// Keys of a block's head, `[D][BLOCK]`.
+    #[inline(always)]
+    pub fn keys(&self, block: u32, head: usize) -> &[f32] {
+        let page = self.head_dim * BLOCK;
+        &self.keys[(block as usize * self.kv_heads + head) * page..][..page]
+    }
+
+    /// Values of a block's head, `[BLOCK][D]`.
+    #[inline(always)]
+    pub fn values(&self, block: u32, head: usize) -> &[f32] {
+        let page = self.head_dim * BLOCK;
+        &self.values[(block as usize * self.kv_heads + head) * page..][..page]
+    }
+
+    pub fn store(&mut self, k: &Tensor, v: &Tensor, slots: &[u32]) -> Result<()> {
+        with_f32(k, "store_kv: keys", |k| {
+            with_f32(v, "store_kv: values", |v| {
+                for (row, &slot) in slots.iter().enumerate() {
+                    let from = row * self.kv_heads * self.head_dim;
+                    let len = self.kv_heads * self.head_dim;
+                    self.store_row(&k[from..][..len], &v[from..][..len], slot as usize);
+                }
+                Ok(())
+            })
+        })
+    }
+
+    /// One token: `k` and `v` are `[kv_heads][D]`.
+    fn store_row(&mut self, k: &[f32], v: &[f32], slot: usize) {
+        let (block, offset) = (slot / BLOCK, slot % BLOCK);
+        let d = self.head_dim;
+        let page = d * BLOCK;
+        for head in 0..self.kv_heads {
+            let at = (block * self.kv_heads + head) * page;
+            let column = self.keys[at..at + page].iter_mut().skip(offset).step_by(BLOCK);
+            for (to, from) in column.zip(&k[head * d..][..d]) {
+                *to = *from;
+            }
+            self.values[at + offset * d..][..d].copy_from_slice(&v[head * d..][..d]);
+        }
+    }
+
+    pub fn copy_block(&mut self, from: u32, to: u32) {
+        let len = self.kv_heads * self.head_dim * BLOCK;
+        let (from, to) = (from as usize * len, to as usize * len);
+        self.keys.copy_within(from..from + len, to);
+        self.values.copy_within(from..from + len, to);
+    }
+}

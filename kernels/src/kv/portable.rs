@@ -1,0 +1,67 @@
+//! The layout for candle's tensor operations: `[blocks * BLOCK, kv_heads, head_dim]`, row = slot.
+
+use super::BLOCK;
+use candle_core::{DType, Device, Result, Tensor};
+
+#[derive(Debug)]
+pub struct TensorPages {
+    keys: Tensor,
+    values: Tensor,
+}
+
+impl TensorPages {
+    pub fn new(blocks: usize, kv_heads: usize, head_dim: usize, device: &Device) -> Result<Self> {
+        let shape = (blocks * BLOCK, kv_heads, head_dim);
+        Ok(Self {
+            keys: Tensor::zeros(shape, DType::F32, device)?,
+            values: Tensor::zeros(shape, DType::F32, device)?,
+        })
+    }
+
+    pub fn store(&mut self, k: &Tensor, v: &Tensor, slots: &[u32]) -> Result<()> {
+        for (row, slot, len) in runs(slots) {
+            self.keys.slice_set(&k.narrow(0, row, len)?.contiguous()?, 0, slot)?;
+            self.values.slice_set(&v.narrow(0, row, len)?.contiguous()?, 0, slot)?;
+        }
+        Ok(())
+    }
+
+    pub fn copy_block(&mut self, from: u32, to: u32) -> Result<()> {
+        for pool in [&self.keys, &self.values] {
+            let block = pool.narrow(0, from as usize * BLOCK, BLOCK)?.copy()?;
+            pool.slice_set(&block, 0, to as usize * BLOCK)?;
+        }
+        Ok(())
+    }
+
+    /// Keys and values of the first `len` tokens of a sequence, `[len, kv_heads, head_dim]`.
+    pub fn gather(&self, table: &[u32], len: usize) -> Result<(Tensor, Tensor)> {
+        let slots: Vec<u32> =
+            (0..len).map(|i| table[i / BLOCK] * BLOCK as u32 + (i % BLOCK) as u32).collect();
+        let index = Tensor::from_vec(slots, len, self.keys.device())?;
+        Ok((self.keys.index_select(&index, 0)?, self.values.index_select(&index, 0)?))
+    }
+}
+
+/// Maximal runs of consecutive slots: (first row, first slot, length).
+fn runs(slots: &[u32]) -> Vec<(usize, usize, usize)> {
+    let mut runs: Vec<(usize, usize, usize)> = Vec::new();
+    for (row, &slot) in slots.iter().enumerate() {
+        match runs.last_mut() {
+            Some((_, first, len)) if *first + *len == slot as usize => *len += 1,
+            _ => runs.push((row, slot as usize, 1)),
+        }
+    }
+    runs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::runs;
+
+    #[test]
+    fn runs_join_consecutive_slots() {
+        assert_eq!(runs(&[4, 5, 6, 32, 7, 8]), [(0, 4, 3), (3, 32, 1), (4, 7, 2)]);
+        assert!(runs(&[]).is_empty());
+    }
+}

@@ -1,0 +1,239 @@
+//! Dense weights on the processor.
+//!
+//! Weights are packed into panels of 16 output columns, `[N / 16][K][16]`, so that one vector load
+//! gives the 16 columns' weights of one k. A register tile of `MR` rows × `NV` panels runs down
+//! all of K:
+//!
+//! ```text
+//!            panel 0   panel 1              for each k:
+//! x row 0    acc 0,0   acc 0,1                  w0, w1 = load          (widened from bf16 / f16)
+//! x row 1    acc 1,0   acc 1,1                  acc[r][v] += x[r][k] · w[v]
+//! ```
+//!
+//! Each output is one chain of fused multiply-adds in the order of k, whatever `MR` and `NV` are:
+//! that is what makes the product independent of the batch.
+
+use super::{Grid, PANEL, Target};
+use crate::host::{Shared, for_each_task};
+use crate::simd::{Kernel, Simd, dispatch};
+use candle_core::{DType, Device, Result, Tensor, bail};
+use half::{bf16, f16};
+
+#[derive(Debug)]
+pub struct Packed {
+    panels: Panels,
+    n: usize,
+    k: usize,
+}
+
+#[derive(Debug)]
+enum Panels {
+    F32(Vec<f32>),
+    /// Bits.
+    Bf16(Vec<u16>),
+    /// Bits.
+    F16(Vec<u16>),
+}
+
+impl Packed {
+    pub fn new(w: &Tensor) -> Result<Self> {
+        let (n, k) = w.dims2()?;
+        let w = w.to_device(&Device::Cpu)?.flatten_all()?;
+        let panels = match w.dtype() {
+            DType::F32 => Panels::F32(pack(&w.to_vec1::<f32>()?, n, k)),
+            DType::BF16 => Panels::Bf16(pack(&bits(w.to_vec1::<bf16>()?, bf16::to_bits), n, k)),
+            DType::F16 => Panels::F16(pack(&bits(w.to_vec1::<f16>()?, f16::to_bits), n, k)),
+            other => bail!("linear: weights of type {other:?}; f32, bf16 and f16 can be read"),
+        };
+        Ok(Self { panels, n, k })
+    }
+
+    pub fn n(&self) -> usize {
+        self.n
+    }
+
+    pub fn bytes(&self) -> usize {
+        match &self.panels {
+            Panels::F32(p) => p.len() * 4,
+            Panels::Bf16(p) | Panels::F16(p) => p.len() * 2,
+        }
+    }
+
+    /// `x` is `[m, k]`.
+    pub fn multiply(&self, x: &[f32], target: Target) {
+        match &self.panels {
+            Panels::F32(p) => self.with::<F32>(p, x, target),
+            Panels::Bf16(p) => self.with::<Bf16>(p, x, target),
+            Panels::F16(p) => self.with::<F16>(p, x, target),
+        }
+    }
+
+    fn with<E: Element>(&self, panels: &[E::Stored], x: &[f32], target: Target) {
+        let (k, n) = (self.k, self.n);
+        let m = x.len() / k;
+        let grid = Grid::new(m, n.div_ceil(PANEL));
+        let out = Shared::new(target.out);
+        let (stride, column) = (target.stride, target.column);
+        for_each_task(grid.tasks(), 2 * m * n * k / 16, |task| {
+            let (rows, columns) = grid.task(task);
+            dispatch(Rectangle::<E> { panels, x, k, n, rows, columns, out, stride, column });
+        });
+    }
+}
+
+fn bits<T: Copy>(values: Vec<T>, to_bits: fn(T) -> u16) -> Vec<u16> {
+    values.into_iter().map(to_bits).collect()
+}
+
+/// Row-major `[n, k]` to `[ceil(n / 16)][k][16]`; missing rows are zero.
+fn pack<T: Copy + Default>(w: &[T], n: usize, k: usize) -> Vec<T> {
+    let mut packed = vec![T::default(); n.div_ceil(PANEL) * PANEL * k];
+    for (row, values) in w.chunks_exact(k).enumerate() {
+        let base = row / PANEL * PANEL * k + row % PANEL;
+        for (i, &value) in values.iter().enumerate() {
+            packed[base + i * PANEL] = value;
+        }
+    }
+    packed
+}
+
+/// How a stored weight becomes f32.
+trait Element: Sync {
+    type Stored: Copy + Sync;
+    /// # Safety
+    /// As [`Simd::load`].
+    unsafe fn load<S: Simd>(p: *const Self::Stored) -> S::V;
+}
+
+struct F32;
+struct Bf16;
+struct F16;
+
+impl Element for F32 {
+    type Stored = f32;
+    #[inline(always)]
+    unsafe fn load<S: Simd>(p: *const f32) -> S::V {
+        unsafe { S::load(p) }
+    }
+}
+
+impl Element for Bf16 {
+    type Stored = u16;
+    #[inline(always)]
+    unsafe fn load<S: Simd>(p: *const u16) -> S::V {
+        unsafe { S::load_bf16(p) }
+    }
+}
+
+impl Element for F16 {
+    type Stored = u16;
+    #[inline(always)]
+    unsafe fn load<S: Simd>(p: *const u16) -> S::V {
+        unsafe { S::load_f16(p) }
+    }
+}
+
+/// One task: `rows` × `columns` (panels) of the product.
+struct Rectangle<'a, E: Element> {
+    panels: &'a [E::Stored],
+    x: &'a [f32],
+    k: usize,
+    n: usize,
+    rows: std::ops::Range<usize>,
+    columns: std::ops::Range<usize>,
+    out: Shared<f32>,
+    stride: usize,
+    column: usize,
+}
+
+impl<E: Element> Kernel for Rectangle<'_, E> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let mut panel = self.columns.start;
+        while panel < self.columns.end {
+            let left = self.columns.end - panel;
+            // SAFETY: tiles stay inside the rectangle, and rectangles of a grid do not overlap.
+            unsafe {
+                if S::REGISTERS >= 32 && left >= 3 {
+                    self.rows_of::<S, 8, 3>(panel);
+                    panel += 3;
+                } else if left >= 2 && S::REGISTERS >= 32 {
+                    self.rows_of::<S, 8, 2>(panel);
+                    panel += 2;
+                } else {
+                    self.rows_of::<S, 4, 1>(panel);
+                    panel += 1;
+                }
+            }
+        }
+    }
+}
+
+impl<E: Element> Rectangle<'_, E> {
+    /// All rows of the rectangle, `MR` at a time, times `NV` panels.
+    #[inline(always)]
+    unsafe fn rows_of<S: Simd, const MR: usize, const NV: usize>(&self, panel: usize) {
+        let mut row = self.rows.start;
+        unsafe {
+            while row + MR <= self.rows.end {
+                self.tile::<S, MR, NV>(row, panel);
+                row += MR;
+            }
+            while row + 2 <= self.rows.end {
+                self.tile::<S, 2, NV>(row, panel);
+                row += 2;
+            }
+            if row < self.rows.end {
+                self.tile::<S, 1, NV>(row, panel);
+            }
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn tile<S: Simd, const MR: usize, const NV: usize>(&self, row: usize, panel: usize) {
+        let k = self.k;
+        unsafe {
+            let mut acc = [[S::splat(0.0); NV]; MR];
+            let w = self.panels.as_ptr().add(panel * PANEL * k);
+            let x = self.x.as_ptr().add(row * k);
+            for i in 0..k {
+                let mut column = [S::splat(0.0); NV];
+                for v in 0..NV {
+                    column[v] = E::load::<S>(w.add((v * k + i) * PANEL));
+                }
+                for r in 0..MR {
+                    let x = S::splat(*x.add(r * k + i));
+                    for v in 0..NV {
+                        acc[r][v] = S::fma(x, column[v], acc[r][v]);
+                    }
+                }
+            }
+            for r in 0..MR {
+                for v in 0..NV {
+                    let first = (panel + v) * PANEL;
+                    let to = self.out.at((row + r) * self.stride + self.column + first);
+                    store_columns::<S>(to, acc[r][v], self.n - first);
+                }
+            }
+        }
+    }
+}
+
+/// Writes the first `columns` lanes (all, if there are more).
+///
+/// # Safety
+/// As [`Simd::store`], for as many elements.
+#[inline(always)]
+pub unsafe fn store_columns<S: Simd>(to: *mut f32, v: S::V, columns: usize) {
+    unsafe {
+        if columns >= PANEL {
+            S::store(to, v);
+        } else {
+            let mut lanes = [0f32; PANEL];
+            S::store(lanes.as_mut_ptr(), v);
+            std::ptr::copy_nonoverlapping(lanes.as_ptr(), to, columns);
+        }
+    }
+}

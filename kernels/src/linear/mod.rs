@@ -1,0 +1,225 @@
+//! The matrix product of a linear layer, `y = x · Wᵀ + b`, with weights packed once at load.
+//!
+//! On the processor dense weights (f32, bf16, f16) are multiplied by f32 activations, and
+//! quantised weights by activations quantised to 8 bits in blocks of 32, as in llama.cpp; widen
+//! the weights to f32 where that rounding is not wanted.
+
+mod blocks;
+mod dense;
+mod portable;
+mod quantized;
+pub mod reference;
+
+use crate::host::with_f32;
+use candle_core::quantized::QTensor;
+use candle_core::{Result, Tensor, bail};
+
+/// Columns of a packed panel.
+const PANEL: usize = crate::simd::LANES;
+
+/// Weights `[N, K]`, prepacked for their device; possibly several matrices with the same K stacked,
+/// each in its own type.
+#[derive(Debug)]
+pub struct Linear {
+    parts: Vec<Part>,
+    bias: Option<Tensor>,
+    n: usize,
+    k: usize,
+}
+
+#[derive(Debug)]
+enum Part {
+    Dense(dense::Packed),
+    Quantized(quantized::Packed),
+    Portable(portable::Weights),
+}
+
+impl Part {
+    fn n(&self) -> usize {
+        match self {
+            Part::Dense(p) => p.n(),
+            Part::Quantized(p) => p.n(),
+            Part::Portable(p) => p.n(),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Part::Dense(p) => p.bytes(),
+            Part::Quantized(p) => p.bytes(),
+            Part::Portable(p) => p.bytes(),
+        }
+    }
+}
+
+impl Linear {
+    /// From a matrix `[N, K]` in f32, bf16 or f16, kept in that type.
+    ///
+    /// # Errors
+    /// Another rank or type.
+    pub fn from_tensor(w: &Tensor) -> Result<Self> {
+        let (n, k) = w.dims2()?;
+        let part = if w.device().is_cpu() {
+            Part::Dense(dense::Packed::new(w)?)
+        } else {
+            Part::Portable(portable::Weights::dense(w)?)
+        };
+        Ok(Self { parts: vec![part], bias: None, n, k })
+    }
+
+    /// From a quantised matrix `[N, K]`, kept in blocks.
+    ///
+    /// # Errors
+    /// Another rank, a block type that no file stores weights in, or a K that is no multiple of it.
+    pub fn from_quantized(w: &QTensor) -> Result<Self> {
+        let (n, k) = w.shape().dims2()?;
+        let part = if w.device().is_cpu() {
+            Part::Quantized(quantized::Packed::new(w)?)
+        } else {
+            Part::Portable(portable::Weights::quantized(w)?)
+        };
+        Ok(Self { parts: vec![part], bias: None, n, k })
+    }
+
+    /// Stacks matrices: the output columns of the first come first. Types may differ.
+    ///
+    /// # Errors
+    /// No parts, different K, or parts with a bias (add it after merging).
+    pub fn merge(matrices: Vec<Linear>) -> Result<Self> {
+        let Some(k) = matrices.first().map(|m| m.k) else { bail!("linear: nothing to merge") };
+        if let Some(other) = matrices.iter().find(|m| m.k != k || m.bias.is_some()) {
+            bail!("linear: can't merge K = {} (or a bias) with K = {k}", other.k);
+        }
+        let n = matrices.iter().map(|m| m.n).sum();
+        Ok(Self { parts: matrices.into_iter().flat_map(|m| m.parts).collect(), bias: None, n, k })
+    }
+
+    /// Adds a bias `[N]` (f32).
+    ///
+    /// # Errors
+    /// Another shape.
+    pub fn with_bias(mut self, bias: &Tensor) -> Result<Self> {
+        if bias.dims() != [self.n] {
+            bail!("linear: bias has shape {:?}, wanted [{}]", bias.dims(), self.n);
+        }
+        self.bias = Some(bias.contiguous()?);
+        Ok(self)
+    }
+
+    /// `x` `[M, K]` (f32) to `[M, N]` (f32).
+    ///
+    /// # Errors
+    /// Shapes, types or devices that do not fit.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let (m, k) = x.dims2()?;
+        if k != self.k {
+            bail!("linear: x has {k} columns, the weights {}", self.k);
+        }
+        if x.device().is_cpu() && !self.parts.iter().any(|p| matches!(p, Part::Portable(_))) {
+            return self.forward_cpu(x, m);
+        }
+        let y = self
+            .parts
+            .iter()
+            .map(|part| match part {
+                Part::Portable(w) => w.forward(x),
+                _ => bail!("linear: x lies on another device than the weights"),
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let y = if y.len() == 1 { y[0].clone() } else { Tensor::cat(&y, 1)? };
+        match &self.bias {
+            Some(bias) => y.broadcast_add(bias),
+            None => Ok(y),
+        }
+    }
+
+    fn forward_cpu(&self, x: &Tensor, m: usize) -> Result<Tensor> {
+        let mut out = vec![0f32; m * self.n];
+        with_f32(x, "linear: x", |x| {
+            let quantized = self.parts.iter().any(|p| matches!(p, Part::Quantized(_)));
+            let activations = quantized.then(|| quantized::Activations::new(x, self.k));
+            let mut column = 0;
+            for part in &self.parts {
+                let target = Target { out: &mut out, stride: self.n, column };
+                match (part, &activations) {
+                    (Part::Dense(w), _) => w.multiply(x, target),
+                    (Part::Quantized(w), Some(x)) => w.multiply(x, target),
+                    _ => bail!("linear: a portable part among packed ones"),
+                }
+                column += part.n();
+            }
+            Ok(())
+        })?;
+        if let Some(bias) = &self.bias {
+            with_f32(bias, "linear: bias", |bias| {
+                for row in out.chunks_exact_mut(self.n) {
+                    row.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
+                }
+                Ok(())
+            })?;
+        }
+        Tensor::from_vec(out, (m, self.n), x.device())
+    }
+
+    /// Output columns.
+    pub fn n(&self) -> usize {
+        self.n
+    }
+
+    /// Input columns.
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
+    /// Memory that the weights take.
+    pub fn bytes(&self) -> usize {
+        self.parts.iter().map(Part::bytes).sum()
+    }
+}
+
+/// Where a part writes: columns from `column` on, of rows `stride` apart.
+struct Target<'a> {
+    out: &'a mut [f32],
+    stride: usize,
+    column: usize,
+}
+
+/// How a product is cut into tasks: rows × panels, each task a rectangle of the output.
+///
+/// Bits do not depend on it, so it may follow the number of threads.
+struct Grid {
+    rows: usize,
+    panels: usize,
+    row_step: usize,
+    panel_step: usize,
+}
+
+impl Grid {
+    /// Rows whose activations stay in the second-level cache.
+    const ROWS: usize = 64;
+
+    fn new(rows: usize, panels: usize) -> Self {
+        let row_step = rows.clamp(1, Self::ROWS);
+        let wanted_tasks = 4 * rayon::current_num_threads();
+        let columns_of_tasks = wanted_tasks.div_ceil(rows.div_ceil(row_step));
+        let panel_step = panels.div_ceil(columns_of_tasks).clamp(4, 16);
+        Self { rows, panels, row_step, panel_step }
+    }
+
+    fn tasks(&self) -> usize {
+        self.rows.div_ceil(self.row_step) * self.panels.div_ceil(self.panel_step)
+    }
+
+    /// Rows and panels of task `i`. Neighbouring tasks share their panels.
+    fn task(&self, i: usize) -> (std::ops::Range<usize>, std::ops::Range<usize>) {
+        let row_tasks = self.rows.div_ceil(self.row_step);
+        let (row, panel) = (i % row_tasks * self.row_step, i / row_tasks * self.panel_step);
+        (
+            row..(row + self.row_step).min(self.rows),
+            panel..(panel + self.panel_step).min(self.panels),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests;

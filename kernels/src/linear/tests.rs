@@ -1,0 +1,124 @@
+use super::*;
+use crate::testing::{assert_close, assert_slices_close, noise};
+use candle_core::quantized::GgmlDType;
+use candle_core::{DType, Device};
+
+const QUANTIZED: [GgmlDType; 10] = [
+    GgmlDType::Q4_0,
+    GgmlDType::Q4_1,
+    GgmlDType::Q5_0,
+    GgmlDType::Q5_1,
+    GgmlDType::Q8_0,
+    GgmlDType::Q2K,
+    GgmlDType::Q3K,
+    GgmlDType::Q4K,
+    GgmlDType::Q5K,
+    GgmlDType::Q6K,
+];
+
+fn tensor(values: Vec<f32>, rows: usize) -> Tensor {
+    let columns = values.len() / rows;
+    Tensor::from_vec(values, (rows, columns), &Device::Cpu).unwrap()
+}
+
+fn values(t: &Tensor) -> Vec<f32> {
+    t.flatten_all().unwrap().to_vec1().unwrap()
+}
+
+#[test]
+fn dense_products_equal_the_reference() -> Result<()> {
+    for (m, n, k) in [(1, 1, 1), (3, 17, 5), (9, 48, 64), (66, 100, 576), (5, 33, 1536)] {
+        let x = noise(m * k, 1, 1.0);
+        for dtype in [DType::F32, DType::BF16, DType::F16] {
+            let w = tensor(noise(n * k, 2, 1.0), n).to_dtype(dtype)?;
+            let want = reference::linear(&x, &values(&w.to_dtype(DType::F32)?), k);
+            let got = Linear::from_tensor(&w)?.forward(&tensor(x.clone(), m))?;
+            assert_close(&got, &want, 1e-6 * (k as f32).sqrt());
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn quantised_products_equal_the_reference_on_rounded_activations() -> Result<()> {
+    for dtype in QUANTIZED {
+        for (m, n, k) in [(1, 1, 256), (3, 17, 512), (9, 48, 768)] {
+            let x = noise(m * k, 3, 2.0);
+            let w = QTensor::quantize(&tensor(noise(n * k, 4, 1.0), n), dtype)?;
+            let wide = values(&w.dequantize(&Device::Cpu)?);
+            let want = reference::linear(&reference::round_activations(&x), &wide, k);
+            let got = Linear::from_quantized(&w)?.forward(&tensor(x, m))?;
+            assert_close(&got, &want, 3e-6);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn portable_products_equal_the_reference() -> Result<()> {
+    let (m, n, k) = (5, 17, 256);
+    let x = noise(m * k, 5, 1.0);
+    let w = tensor(noise(n * k, 6, 1.0), n);
+    let want = reference::linear(&x, &values(&w), k);
+    let dense = portable::Weights::dense(&w)?.forward(&tensor(x.clone(), m))?;
+    assert_close(&dense, &want, 1e-5);
+    let quantized = QTensor::quantize(&w, GgmlDType::Q8_0)?;
+    let got = portable::Weights::quantized(&quantized)?.forward(&tensor(x, m))?;
+    assert_close(&got, &want, 2e-2);
+    Ok(())
+}
+
+/// The bits of a row are the same alone, in any batch, and on any number of threads.
+#[test]
+fn a_row_does_not_depend_on_its_batch() -> Result<()> {
+    let (m, n, k) = (150, 70, 512);
+    let x = noise(m * k, 7, 1.0);
+    let w = tensor(noise(n * k, 8, 1.0), n);
+    let mut layers =
+        vec![Linear::from_tensor(&w)?, Linear::from_tensor(&w.to_dtype(DType::BF16)?)?];
+    for dtype in QUANTIZED {
+        layers.push(Linear::from_quantized(&QTensor::quantize(&w, dtype)?)?);
+    }
+    for layer in layers {
+        let all = values(&layer.forward(&tensor(x.clone(), m))?);
+        let single = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        assert_eq!(all, single.install(|| values(&layer.forward(&tensor(x.clone(), m)).unwrap())));
+        for row in [0, 1, 63, 64, 149] {
+            let alone = layer.forward(&tensor(x[row * k..][..k].to_vec(), 1))?;
+            assert_eq!(all[row * n..][..n], values(&alone), "row {row}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn merged_matrices_stand_side_by_side() -> Result<()> {
+    let (m, k) = (3, 256);
+    let x = tensor(noise(m * k, 9, 1.0), m);
+    let a = tensor(noise(20 * k, 10, 1.0), 20);
+    let b = QTensor::quantize(&tensor(noise(7 * k, 11, 1.0), 7), GgmlDType::Q4K)?;
+    let bias = noise(27, 12, 1.0);
+    let parts = vec![Linear::from_tensor(&a)?, Linear::from_quantized(&b)?];
+    let merged = Linear::merge(parts)?.with_bias(&Tensor::new(&bias[..], &Device::Cpu)?)?;
+    let got = values(&merged.forward(&x)?);
+    let left = values(&Linear::from_tensor(&a)?.forward(&x)?);
+    let right = values(&Linear::from_quantized(&b)?.forward(&x)?);
+    for row in 0..m {
+        let want: Vec<f32> = left[row * 20..][..20]
+            .iter()
+            .chain(&right[row * 7..][..7])
+            .zip(&bias)
+            .map(|(y, b)| y + b)
+            .collect();
+        assert_slices_close(&got[row * 27..][..27], &want, 0.0);
+    }
+    Ok(())
+}
+
+#[test]
+fn shapes_that_do_not_fit_are_refused() -> Result<()> {
+    let w = Linear::from_tensor(&tensor(noise(8, 13, 1.0), 2))?;
+    let x = tensor(noise(10, 14, 1.0), 2);
+    assert!(w.forward(&x).unwrap_err().to_string().contains("5 columns"));
+    Ok(())
+}

@@ -1,0 +1,166 @@
+//! AVX2 with FMA and F16C: a logical vector is two registers.
+
+use super::{Kernel, Simd};
+use std::arch::x86_64::*;
+
+#[derive(Clone, Copy)]
+pub struct Avx2;
+
+pub fn present() -> bool {
+    is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("fma")
+        && is_x86_feature_detected!("f16c")
+}
+
+/// # Safety
+/// [`present`] must be true.
+#[target_feature(enable = "avx2,fma,f16c")]
+pub unsafe fn run<K: Kernel>(kernel: K) -> K::Output {
+    unsafe { kernel.run::<Avx2>() }
+}
+
+type V = [__m256; 2];
+
+#[inline(always)]
+unsafe fn bf16_half(p: *const u16) -> __m256 {
+    unsafe {
+        let wide = _mm256_cvtepu16_epi32(_mm_loadu_si128(p.cast()));
+        _mm256_castsi256_ps(_mm256_slli_epi32::<16>(wide))
+    }
+}
+
+#[inline(always)]
+unsafe fn above_half(a: __m256, b: __m256) -> __m256 {
+    unsafe { _mm256_and_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(a, b), _mm256_set1_ps(1.0)) }
+}
+
+#[inline(always)]
+unsafe fn exp2_half(n: __m256) -> __m256 {
+    unsafe {
+        let biased = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+        _mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased))
+    }
+}
+
+/// Eight lanes of `dot4`. `maddubs` would saturate (255 × 127 × 2 > 32767), so bytes are widened
+/// to 16 bits first: even and odd bytes apart, which `madd` adds up again.
+#[inline(always)]
+unsafe fn dot4_half(acc: __m256i, w: __m256i, x: __m256i) -> __m256i {
+    unsafe {
+        let low = _mm256_set1_epi16(0xff);
+        let even_w = _mm256_and_si256(w, low);
+        let odd_w = _mm256_srli_epi16::<8>(w);
+        let even_x = _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(x));
+        let odd_x = _mm256_srai_epi16::<8>(x);
+        let even = _mm256_madd_epi16(even_w, even_x);
+        let odd = _mm256_madd_epi16(odd_w, odd_x);
+        _mm256_add_epi32(acc, _mm256_add_epi32(even, odd))
+    }
+}
+
+// SAFETY: callers come through `run`, which is compiled for these instructions; pointers are read
+// and written for exactly the elements that the trait names.
+unsafe impl Simd for Avx2 {
+    type V = V;
+    type I = [__m256i; 2];
+    type B = [__m256i; 2];
+    const REGISTERS: usize = 8;
+
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> V {
+        unsafe { [_mm256_set1_ps(x); 2] }
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> V {
+        unsafe { [_mm256_loadu_ps(p), _mm256_loadu_ps(p.add(8))] }
+    }
+    #[inline(always)]
+    unsafe fn store(p: *mut f32, v: V) {
+        unsafe {
+            _mm256_storeu_ps(p, v[0]);
+            _mm256_storeu_ps(p.add(8), v[1]);
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(p: *const u16) -> V {
+        unsafe { [bf16_half(p), bf16_half(p.add(8))] }
+    }
+    #[inline(always)]
+    unsafe fn load_f16(p: *const u16) -> V {
+        unsafe {
+            let low = _mm_loadu_si128(p.cast());
+            let high = _mm_loadu_si128(p.add(8).cast());
+            [_mm256_cvtph_ps(low), _mm256_cvtph_ps(high)]
+        }
+    }
+    #[inline(always)]
+    unsafe fn add(a: V, b: V) -> V {
+        unsafe { [_mm256_add_ps(a[0], b[0]), _mm256_add_ps(a[1], b[1])] }
+    }
+    #[inline(always)]
+    unsafe fn sub(a: V, b: V) -> V {
+        unsafe { [_mm256_sub_ps(a[0], b[0]), _mm256_sub_ps(a[1], b[1])] }
+    }
+    #[inline(always)]
+    unsafe fn mul(a: V, b: V) -> V {
+        unsafe { [_mm256_mul_ps(a[0], b[0]), _mm256_mul_ps(a[1], b[1])] }
+    }
+    #[inline(always)]
+    unsafe fn div(a: V, b: V) -> V {
+        unsafe { [_mm256_div_ps(a[0], b[0]), _mm256_div_ps(a[1], b[1])] }
+    }
+    #[inline(always)]
+    unsafe fn max(a: V, b: V) -> V {
+        unsafe { [_mm256_max_ps(a[0], b[0]), _mm256_max_ps(a[1], b[1])] }
+    }
+    #[inline(always)]
+    unsafe fn min(a: V, b: V) -> V {
+        unsafe { [_mm256_min_ps(a[0], b[0]), _mm256_min_ps(a[1], b[1])] }
+    }
+    #[inline(always)]
+    unsafe fn fma(a: V, b: V, c: V) -> V {
+        unsafe { [_mm256_fmadd_ps(a[0], b[0], c[0]), _mm256_fmadd_ps(a[1], b[1], c[1])] }
+    }
+    #[inline(always)]
+    unsafe fn above(a: V, b: V) -> V {
+        unsafe { [above_half(a[0], b[0]), above_half(a[1], b[1])] }
+    }
+    #[inline(always)]
+    unsafe fn round(a: V) -> V {
+        const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+        unsafe { [_mm256_round_ps::<NEAREST>(a[0]), _mm256_round_ps::<NEAREST>(a[1])] }
+    }
+    #[inline(always)]
+    unsafe fn exp2_int(n: V) -> V {
+        unsafe { [exp2_half(n[0]), exp2_half(n[1])] }
+    }
+    #[inline(always)]
+    unsafe fn splat_i(x: i32) -> Self::I {
+        unsafe { [_mm256_set1_epi32(x); 2] }
+    }
+    #[inline(always)]
+    unsafe fn dot4(acc: Self::I, w: Self::B, x: i32) -> Self::I {
+        unsafe {
+            let x = _mm256_set1_epi32(x);
+            [dot4_half(acc[0], w[0], x), dot4_half(acc[1], w[1], x)]
+        }
+    }
+    #[inline(always)]
+    unsafe fn to_f32(a: Self::I) -> V {
+        unsafe { [_mm256_cvtepi32_ps(a[0]), _mm256_cvtepi32_ps(a[1])] }
+    }
+    #[inline(always)]
+    unsafe fn load_bytes(p: *const u8) -> Self::B {
+        unsafe { [_mm256_loadu_si256(p.cast()), _mm256_loadu_si256(p.add(32).cast())] }
+    }
+    #[inline(always)]
+    unsafe fn nibbles(b: Self::B) -> (Self::B, Self::B) {
+        unsafe {
+            let mask = _mm256_set1_epi8(15);
+            let low = [_mm256_and_si256(b[0], mask), _mm256_and_si256(b[1], mask)];
+            let high0 = _mm256_and_si256(_mm256_srli_epi16::<4>(b[0]), mask);
+            let high1 = _mm256_and_si256(_mm256_srli_epi16::<4>(b[1]), mask);
+            (low, [high0, high1])
+        }
+    }
+}
