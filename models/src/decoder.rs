@@ -4,6 +4,7 @@
 //! Every row is computed from its own inputs and its sequence's KV alone, so on the processor its
 //! bits do not depend on what else is in the batch or on how a prompt was cut into chunks.
 
+use crate::LoadOptions;
 use crate::batch::Batch;
 use crate::config::ModelConfig;
 use crate::error::{ModelError, Result};
@@ -11,8 +12,7 @@ use crate::kv::KvPool;
 use crate::rope::inverse_frequencies;
 use crate::spec::LayerTensors;
 use crate::weights::{Loader, Weights};
-use crate::{LoadOptions, config::RopeConfig};
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use kernels::attention::paged_attention;
 use kernels::embedding::Embedding;
 use kernels::kv::{KvLayer, VarLen};
@@ -64,6 +64,9 @@ impl Decoder {
             let mut heads = self.attend(layer, &x, &batch.layout, pool.layer(number))?;
             if number + 1 == self.layers.len() {
                 // Nothing after the last attention mixes rows, so the others end here.
+                if batch.logit_rows.is_empty() {
+                    return self.no_rows(self.config.hidden);
+                }
                 x = pick(&x, &batch.logit_rows)?;
                 heads = pick(&heads, &batch.logit_rows)?;
             }
@@ -77,7 +80,14 @@ impl Decoder {
     /// # Errors
     /// Rows of another width.
     pub fn head(&self, hidden: &Tensor) -> Result<Tensor> {
+        if hidden.dims()[0] == 0 {
+            return self.no_rows(self.config.vocab);
+        }
         Ok(self.head.forward(hidden)?)
+    }
+
+    fn no_rows(&self, columns: usize) -> Result<Tensor> {
+        Ok(Tensor::zeros((0, columns), DType::F32, &self.device)?)
     }
 
     /// Results of the attention heads, side by side: `[T, heads * head_dim]`.
@@ -207,13 +217,12 @@ impl Layer {
 
 /// Some files carry a divisor for each frequency in place of the settings they come from.
 fn rope_table(config: &ModelConfig, loader: &mut Loader) -> Result<RopeTable> {
-    let rope: &RopeConfig = &config.rope;
-    let mut frequencies = inverse_frequencies(rope);
+    let mut frequencies = inverse_frequencies(&config.rope);
     let factors = config.architecture.spec().rope_factors(config);
     if let Some(factors) = factors.filter(|t| loader.has(&t.name)) {
         let divisors = loader.vector(&factors)?.to_vec1::<f32>()?;
         for (frequency, divisor) in frequencies.iter_mut().zip(divisors) {
-            *frequency /= f64::from(divisor);
+            *frequency = f64::from(*frequency as f32 / divisor);
         }
     }
     Ok(RopeTable::new(&frequencies, config.max_positions, 1.0, loader.device())?)
