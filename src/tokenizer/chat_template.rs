@@ -7,6 +7,7 @@
 use super::files;
 use super::gguf::Metadata;
 use super::{Piece, Tokenizer, TokenizerError, sha256_hex};
+use minijinja::syntax::SyntaxConfig;
 use minijinja::value::{Kwargs, Value};
 use minijinja::{Environment, ErrorKind, UndefinedBehavior, context};
 use models::source::Source;
@@ -14,7 +15,7 @@ use serde::Serialize;
 use std::path::Path;
 
 /// One turn of a conversation.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Turn<'a> {
     /// `system`, `user` or `assistant`.
     pub role: &'a str,
@@ -25,6 +26,12 @@ impl<'a> Turn<'a> {
     /// A user's turn.
     pub fn user(content: &'a str) -> Self {
         Self { role: "user", content }
+    }
+}
+
+impl<'a> From<&'a Turn<'_>> for Turn<'a> {
+    fn from(turn: &'a Turn<'_>) -> Self {
+        *turn
     }
 }
 
@@ -82,9 +89,9 @@ impl ChatTemplate {
 
     fn new(name: String, source: String, tokenizer: &Tokenizer) -> Result<Self, TokenizerError> {
         let mut environment = environment();
-        environment
-            .add_template_owned(ENTRY, without_generation_tags(&source))
-            .map_err(|error| TokenizerError::Template { name: name.clone(), reason: text(&error) })?;
+        environment.add_template_owned(ENTRY, without_generation_tags(&source)).map_err(
+            |error| TokenizerError::Template { name: name.clone(), reason: text(&error) },
+        )?;
         let [bos, eos] = tokenizer.bos_and_eos();
         let written = tokenizer.raw_prefix().iter().flat_map(|&id| tokenizer.token_bytes(id));
         let written: Vec<u8> = written.collect();
@@ -96,13 +103,21 @@ impl ChatTemplate {
     ///
     /// # Errors
     /// What the template itself complains of, such as roles that don't alternate.
-    pub fn render(&self, turns: &[Turn]) -> Result<String, TokenizerError> {
+    pub fn render<T>(&self, turns: &[T]) -> Result<String, TokenizerError>
+    where
+        for<'a> &'a T: Into<Turn<'a>>,
+    {
+        let turns: Vec<Turn> = turns.iter().map(Into::into).collect();
+        self.render_turns(&turns)
+    }
+
+    fn render_turns(&self, turns: &[Turn]) -> Result<String, TokenizerError> {
         let variables = context! {
-            messages => turns,
+            messages => turns.iter().map(message).collect::<Vec<Value>>(),
             add_generation_prompt => true,
-            bos_token => self.bos,
-            eos_token => self.eos,
-            raw_prefix => self.raw_prefix,
+            bos_token => defined(&self.bos),
+            eos_token => defined(&self.eos),
+            raw_prefix => &self.raw_prefix,
             tools => (),
             documents => (),
         };
@@ -119,22 +134,23 @@ impl ChatTemplate {
     ///
     /// # Errors
     /// As [`ChatTemplate::render`].
-    pub fn encode(
+    pub fn encode<T>(
         &self,
         tokenizer: &Tokenizer,
-        turns: &[Turn],
+        turns: &[T],
         prefix: &str,
-    ) -> Result<Vec<u32>, TokenizerError> {
+    ) -> Result<Vec<u32>, TokenizerError>
+    where
+        for<'a> &'a T: Into<Turn<'a>>,
+    {
+        let turns: Vec<Turn> = turns.iter().map(Into::into).collect();
         let specials = &tokenizer.specials;
-        let mark = self.unused_character(turns);
+        let mark = self.unused_character(&turns);
         let marked: Vec<String> =
             turns.iter().map(|turn| specials.mark(turn.content, mark)).collect();
-        let marked: Vec<Turn> = turns
-            .iter()
-            .zip(&marked)
-            .map(|(turn, content)| Turn { content, ..*turn })
-            .collect();
-        let text = self.render(&marked)?;
+        let marked: Vec<Turn> =
+            turns.iter().zip(&marked).map(|(turn, content)| Turn { content, ..*turn }).collect();
+        let text = self.render_turns(&marked)?;
         let pieces: Vec<Piece> = specials.split(&text);
         let mut ids = tokenizer.encode_pieces(&pieces, |text| text.replace(mark, ""));
         if !prefix.is_empty() {
@@ -145,9 +161,8 @@ impl ChatTemplate {
 
     /// A character of the private use areas that neither messages nor template contain.
     fn unused_character(&self, turns: &[Turn]) -> char {
-        let used = |c: char| {
-            self.source.contains(c) || turns.iter().any(|turn| turn.content.contains(c))
-        };
+        let used =
+            |c: char| self.source.contains(c) || turns.iter().any(|turn| turn.content.contains(c));
         ('\u{E000}'..='\u{F8FF}')
             .chain('\u{F0000}'..='\u{10FFFD}')
             .find(|&c| !used(c))
@@ -197,11 +212,21 @@ fn built_in(tokenizer: &Tokenizer) -> (String, String) {
     (name.to_string(), text.to_string())
 }
 
+/// A token that a checkpoint doesn't have is undefined, which writes nothing.
+fn defined(token: &Option<String>) -> Value {
+    token.as_ref().map_or(Value::UNDEFINED, Value::from)
+}
+
+/// A turn as templates see it.
+fn message(turn: &Turn) -> Value {
+    Value::from_pairs([("role", turn.role), ("content", turn.content)])
+}
+
 /// Jinja as `transformers` sets it up.
 fn environment() -> Environment<'static> {
     let mut environment = Environment::new();
-    environment.set_trim_blocks(true);
-    environment.set_lstrip_blocks(true);
+    let syntax = SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build();
+    environment.set_syntax(syntax.expect("the delimiters are the default ones"));
     environment.set_undefined_behavior(UndefinedBehavior::Lenient);
     environment.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
     environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
@@ -319,5 +344,131 @@ fn text(error: &minijinja::Error) -> String {
     match error.line() {
         Some(line) => format!("line {line}: {what}"),
         None => what,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::*;
+    use super::*;
+
+    fn chatml() -> (Tokenizer, ChatTemplate) {
+        load_gguf(&byte_level_metadata("smollm", &CHATML)).unwrap()
+    }
+
+    fn render(source: &str, turns: &[Turn]) -> Result<String, TokenizerError> {
+        let (tokenizer, _) = chatml();
+        ChatTemplate::new("test".into(), source.into(), &tokenizer)?.render(turns)
+    }
+
+    const TURNS: [Turn; 3] = [
+        Turn { role: "system", content: " S " },
+        Turn { role: "user", content: " U\n" },
+        Turn { role: "assistant", content: "A" },
+    ];
+
+    #[test]
+    fn can_be_shared_between_threads() {
+        fn check<T: Send + Sync>() {}
+        check::<ChatTemplate>();
+        check::<Tokenizer>();
+    }
+
+    #[test]
+    fn built_in_chatml() {
+        let (_, template) = chatml();
+        assert_eq!(template.name(), "built-in chatml");
+        assert_eq!(
+            template.render(&TURNS).unwrap(),
+            "<|im_start|>system\n S <|im_end|>\n<|im_start|>user\n U\n<|im_end|>\n\
+             <|im_start|>assistant\nA<|im_end|>\n<|im_start|>assistant\n"
+        );
+    }
+
+    #[test]
+    fn built_in_glm_4() {
+        let (_, template) = load_folder(&[("tokenizer.model", &tiktoken_file())]).unwrap();
+        assert_eq!(
+            template.render(&TURNS).unwrap(),
+            "[gMASK]<sop><|system|>\n S <|user|>\n U\n<|assistant|>\nA<|assistant|>"
+        );
+    }
+
+    #[test]
+    fn built_in_llama_trims_and_always_has_a_system_turn() {
+        let mut metadata = byte_level_metadata("llama-bpe", &LLAMA);
+        let first = ranked_tokens().len() as u32;
+        let key = "tokenizer.ggml.bos_token_id";
+        metadata.push((key, candle_core::quantized::gguf_file::Value::U32(first)));
+        let (_, template) = load_gguf(&metadata).unwrap();
+        let head = "<|begin_of_text|><|start_header_id|>system<|end_header_id|>\n\n\
+                    Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n";
+        let user = "<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nU<|eot_id|>";
+        let reply = "<|start_header_id|>assistant<|end_header_id|>\n\n";
+        assert_eq!(
+            template.render(&TURNS).unwrap(),
+            format!("{head}S{user}{reply}A<|eot_id|>{reply}")
+        );
+        assert_eq!(template.render(&TURNS[1..2]).unwrap(), format!("{head}{user}{reply}"));
+    }
+
+    #[test]
+    fn base_models_get_plain_text_after_their_raw_prefix() {
+        let (tokenizer, template) = load_gguf(&sentence_piece_metadata()).unwrap();
+        assert_eq!(template.name(), "built-in plain");
+        assert_eq!(template.render(&[Turn::user("hello")]).unwrap(), "<s>hello\n\n");
+        assert_eq!(template.encode(&tokenizer, &[Turn::user("hello")], "").unwrap()[0], 1);
+    }
+
+    #[test]
+    fn white_space_control_follows_transformers() {
+        let source = "  {% for m in messages %}\n  {{ m.role }}\n  {% endfor %}\nend\n";
+        assert_eq!(render(source, &TURNS[..2]).unwrap(), "  system\n  user\nend");
+    }
+
+    #[test]
+    fn pythonisms_work() {
+        for (source, expected) in [
+            ("{{ messages[1]['content'].strip() }}", "U"),
+            ("{{ messages[-1].content.lower() }}", "a"),
+            ("{{ 'a/b'.split('/')[-1] }}", "b"),
+            ("{{ {'a': [1, 2], 'b': '<é>'} | tojson }}", r#"{"a": [1, 2], "b": "<é>"}"#),
+            ("{{ [1, {'k': none}] | tojson(indent=2) }}", "[\n  1,\n  {\n    \"k\": null\n  }\n]"),
+            ("{{ strftime_now('%d %B %Y') }}", "26 July 2024"),
+            (
+                "{% for m in messages %}{% if loop.index == 2 %}{% break %}{% endif %}x{% endfor %}",
+                "x",
+            ),
+            ("{{ undefined_name }}{{ messages[0].missing }}|", "|"),
+            ("{{ '<a & b>' }}", "<a & b>"),
+            ("{{ tools is none }}{{ bos_token is defined }}", "TrueFalse"),
+            ("{% set n = namespace(i=0) %}{% set n.i = 3 %}{{ n.i }}", "3"),
+            ("a {%- generation -%} b {%- endgeneration %} c", "ab c"),
+        ] {
+            assert_eq!(render(source, &TURNS).unwrap(), expected, "{source}");
+        }
+    }
+
+    #[test]
+    fn complaints_of_a_template_name_template_and_line() {
+        let error = render("a\n{{ raise_exception('roles must alternate') }}", &TURNS).unwrap_err();
+        assert_eq!(error.to_string(), "chat template test: line 2: roles must alternate");
+        let error = render("{% for %}", &TURNS).unwrap_err().to_string();
+        assert!(error.starts_with("chat template test: line 1: "), "{error}");
+    }
+
+    #[test]
+    fn the_checkpoint_s_own_template_wins() {
+        let tiktoken = tiktoken_file();
+        let config = r#"{"chat_template": [{"name": "tool_use", "template": "t"},
+            {"name": "default", "template": "d{{ eos_token }}"}], "eos_token": "<|user|>"}"#;
+        let vocabulary = ("tokenizer.model", tiktoken.as_str());
+        let (_, template) = load_folder(&[vocabulary, ("tokenizer_config.json", config)]).unwrap();
+        assert_eq!(template.render(&TURNS).unwrap(), "d<|user|>");
+        let files =
+            [vocabulary, ("tokenizer_config.json", config), ("chat_template.jinja", "file")];
+        let (_, template) = load_folder(&files).unwrap();
+        assert_eq!(template.name(), "chat_template.jinja");
+        assert_eq!(template.render(&TURNS).unwrap(), "file");
     }
 }

@@ -33,8 +33,7 @@ enum Prefix {
     Named(&'static [&'static str]),
 }
 
-const GPT2: &str =
-    r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
 const WORDINGS: [Wording; 6] = [
@@ -99,8 +98,7 @@ impl Metadata {
     pub fn read(path: &Path) -> Result<Self, TokenizerError> {
         let io = |source| TokenizerError::Io { path: path.to_owned(), source };
         let mut reader = BufReader::new(File::open(path).map_err(io)?);
-        let content =
-            Content::read(&mut reader).map_err(|e| TokenizerError::invalid(path, e))?;
+        let content = Content::read(&mut reader).map_err(|e| TokenizerError::invalid(path, e))?;
         Ok(Self { path: path.to_owned(), values: content.metadata })
     }
 

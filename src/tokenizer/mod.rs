@@ -18,6 +18,8 @@ mod special;
 mod stream;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 mod tiktoken;
 mod token_bytes;
 
@@ -29,8 +31,8 @@ use special::{Piece, Special, Specials};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use tokenizers::processors::PostProcessorWrapper;
 use token_bytes::TokenBytes;
+use tokenizers::processors::PostProcessorWrapper;
 
 /// The tokenizer of the crate `tokenizers`, named so that ours can bear the plain name.
 type Pipeline = tokenizers::Tokenizer;
@@ -162,6 +164,17 @@ impl Tokenizer {
         self.encode_pieces(&self.specials.split(text), |text| text.to_owned())
     }
 
+    /// Ids of a text without any template around it, after the [`Tokenizer::raw_prefix`].
+    pub fn encode_raw(&self, text: &str) -> Vec<u32> {
+        let mut ids = self.raw_prefix.clone();
+        if self.joins_after_special && !ids.is_empty() {
+            ids.extend(self.encode_continuation(text));
+        } else {
+            ids.extend(self.encode(text));
+        }
+        ids
+    }
+
     /// `clean` is applied to each stretch of plain text before it is encoded.
     fn encode_pieces(&self, pieces: &[Piece], clean: impl Fn(&str) -> String) -> Vec<u32> {
         let mut ids = Vec::new();
@@ -263,9 +276,8 @@ impl Tokenizer {
 
     /// Written form of the beginning and end tokens, as templates use them.
     fn bos_and_eos(&self) -> [Option<String>; 2] {
-        [self.bos, self.eos].map(|id| {
-            id.map(|id| String::from_utf8_lossy(self.bytes.of(id)).into_owned())
-        })
+        [self.bos, self.eos]
+            .map(|id| id.map(|id| String::from_utf8_lossy(self.bytes.of(id)).into_owned()))
     }
 }
 

@@ -62,7 +62,10 @@ impl Specials {
                 continue;
             };
             let before = &text[start..at];
-            push_text(&mut pieces, if token.eats_space_before { before.trim_end() } else { before });
+            push_text(
+                &mut pieces,
+                if token.eats_space_before { before.trim_end() } else { before },
+            );
             pieces.push(Piece::Special(token.id));
             at += token.text.len();
             if token.eats_space_after {
@@ -162,7 +165,8 @@ mod tests {
 
     #[test]
     fn space_beside_a_token_can_belong_to_it() {
-        let token = Special { eats_space_before: true, eats_space_after: true, ..special(7, "<m>") };
+        let token =
+            Special { eats_space_before: true, eats_space_after: true, ..special(7, "<m>") };
         let pieces = Specials::new(vec![token]).split("a \n<m>  b");
         assert_eq!(pieces, [Piece::Text("a"), Piece::Special(7), Piece::Text("b")]);
     }

@@ -3,6 +3,7 @@
 use super::files::{self, Config};
 use super::token_bytes::char_of_byte;
 use super::{Definition, Pipeline, TokenizerError, sha256_hex};
+use serde_json::Value;
 use std::collections::HashMap;
 use std::path::Path;
 use tokenizers::models::bpe::BPE;
@@ -40,16 +41,38 @@ pub(super) fn load(folder: &Path) -> Result<Definition, TokenizerError> {
     let bytes = files::read(&path)?;
     let ranks = parse(&bytes).map_err(|reason| TokenizerError::invalid(&path, reason))?;
     let config = Config::read(folder)?;
+    let specials = specials(&config.tokenizer, ranks.len())
+        .map_err(|reason| TokenizerError::invalid(&folder.join("tokenizer_config.json"), reason))?;
     let pipeline =
-        build(&ranks, &SPECIALS).map_err(|reason| TokenizerError::invalid(&path, reason))?;
+        build(&ranks, &specials).map_err(|reason| TokenizerError::invalid(&path, reason))?;
     let ids = |texts: &[&str]| texts.iter().filter_map(|t| pipeline.token_to_id(t)).collect();
     let id = |text: &Option<String>| text.as_ref().and_then(|text| pipeline.token_to_id(text));
     let (bos, eos) = (id(&config.bos), id(&config.eos));
     let mut stop_tokens: Vec<u32> = ids(&GLM_STOPS);
-    stop_tokens.extend(config.stop_ids);
+    stop_tokens.extend(config.stop_ids.into_iter().chain(eos));
     let raw_prefix = ids(&["[gMASK]", "<sop>"]);
     let hash = sha256_hex(&[&bytes]);
     Ok(Definition { path, bos, eos, stop_tokens, raw_prefix, hash, pipeline })
+}
+
+/// The control tokens that `tokenizer_config.json` lists, or GLM-4's.
+fn specials(config: &Value, ranks: usize) -> Result<Vec<&str>, String> {
+    let Some(listed) = config["added_tokens_decoder"].as_object() else {
+        return Ok(SPECIALS.to_vec());
+    };
+    let mut specials = Vec::new();
+    for (id, token) in listed {
+        let id: usize = id.parse().map_err(|_| format!("added_tokens_decoder: {id:?} is no id"))?;
+        let text = token["content"].as_str();
+        specials.push((id, text.ok_or(format!("added_tokens_decoder: {id} has no content"))?));
+    }
+    specials.sort_unstable();
+    match specials.iter().zip(ranks..).find(|((id, _), next)| id != next) {
+        Some(((id, _), next)) => {
+            Err(format!("added_tokens_decoder: id {id} where {next} follows the ranks"))
+        }
+        None => Ok(specials.into_iter().map(|(_, text)| text).collect()),
+    }
 }
 
 /// Tokens in the order of their ranks, which must be 0, 1, 2, …

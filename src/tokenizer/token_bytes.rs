@@ -92,7 +92,8 @@ fn written(token: &str, alphabet: Alphabet, byte_of: &[Option<u8>; 512]) -> Vec<
 /// `<0x0A>` is the byte 10.
 fn byte_token(token: &str) -> Option<u8> {
     let hex = token.strip_prefix("<0x")?.strip_suffix('>')?;
-    if hex.len() == 2 { u8::from_str_radix(hex, 16).ok() } else { None }
+    let digits = hex.len() == 2 && hex.bytes().all(|c| c.is_ascii_hexdigit());
+    if digits { u8::from_str_radix(hex, 16).ok() } else { None }
 }
 
 /// GPT-2's byte alphabet: printable Latin-1 characters stand for themselves, the other 68 bytes
