@@ -276,9 +276,9 @@ fn a_truncated_gguf_file_is_named_with_the_tensor_that_is_cut() {
 /// Changes single bytes of a header: the file loads or is refused by name, and nothing panics.
 fn damage(bytes: &[u8], header: usize, path: &Path, source: &Source) {
     let mut refused = 0;
-    for i in 0..4 * header {
+    for i in 0..header {
         let mut damaged = bytes.to_vec();
-        damaged[i % header] ^= [0x01, 0x80, 0xff, 0x20][i / header];
+        damaged[i] ^= [0x01, 0x80, 0xff, 0x20, 0x03][i % 5];
         std::fs::write(path, &damaged).unwrap();
         if let Err(error) = try_load(source) {
             refused += 1;
@@ -286,7 +286,7 @@ fn damage(bytes: &[u8], header: usize, path: &Path, source: &Source) {
             assert!(message.contains(&path.parent().unwrap().display().to_string()), "{message}");
         }
     }
-    assert!(refused > header, "only {refused} of {} were refused", 4 * header);
+    assert!(refused > header / 2, "only {refused} of {header} were refused");
 }
 
 #[test]
