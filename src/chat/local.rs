@@ -1,9 +1,9 @@
 //! Conversations on the engine of this program.
 
 use super::{Call, CallId, Chat, ChatError, Finish, Reply, Sampling, Task, Usage};
+use crate::engine::Engine;
 use crate::engine::request::{self, Event, Generate, Refused, Request, RequestId, SamplingParams};
 use crate::engine::runner::Runner;
-use crate::engine::Engine;
 use crate::tokenizer::{ChatTemplate, StreamDecoder, Tokenizer};
 use std::collections::HashMap;
 use std::sync::Arc;
