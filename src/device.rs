@@ -63,7 +63,7 @@ pub fn describe(device: &Device) -> String {
         Device::Cpu => format!(
             "processor, {} threads, {}",
             rayon::current_num_threads(),
-            kernels::simd::instruction_set()
+            kernels::instruction_set()
         ),
         other => format!("{:?}", other.location()),
     }

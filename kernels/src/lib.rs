@@ -17,6 +17,8 @@ pub mod linear;
 pub mod rms_norm;
 pub mod rope;
 pub mod silu_mul;
-pub mod simd;
+mod simd;
 #[cfg(test)]
 mod testing;
+
+pub use simd::instruction_set;
