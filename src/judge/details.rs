@@ -135,3 +135,76 @@ fn ten_times_mean(values: &[f64]) -> f64 {
     }
     values.iter().sum::<f64>() / values.len() as f64 * 10.0
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Outcome;
+    use super::*;
+    use serde_json::json;
+
+    fn verdict(outcome: Outcome, expected: Option<f64>, forced: bool) -> Verdict {
+        let text = "because".to_owned();
+        Verdict { outcome, text, attempts: 2, forced, distribution: vec![0.5, 0.5], expected }
+    }
+
+    fn supported(fact: &str, score: f64, expected: Option<f64>, forced: bool) -> Supported {
+        let verdict = verdict(Outcome::Support(score), expected, forced);
+        let evidence = Evidence {
+            c_idx: 3,
+            content: "chunk".to_owned(),
+            start_idx: 384,
+            end_idx: 512,
+            total_token: 900,
+        };
+        Supported::new(fact.to_owned(), verdict, vec![evidence]).unwrap()
+    }
+
+    fn listing(forced: bool) -> Verdict {
+        verdict(Outcome::Statements(vec!["a".to_owned(), "b".to_owned()]), None, forced)
+    }
+
+    #[test]
+    fn a_rating_stands_as_in_public_files() {
+        let rated = Rated::new(verdict(Outcome::Rating(8.0), Some(7.5), true)).unwrap();
+        assert_eq!(
+            serde_json::to_value(&rated).unwrap(),
+            json!({"analysis": "because", "score": 8.0, "attempts": 2, "forced": true,
+                   "distribution": [0.5, 0.5], "expected": 7.5})
+        );
+        assert!(Rated::new(listing(false)).is_none());
+        let info_list = Map::from_iter([("0% - 100%".to_owned(), json!("x"))]);
+        let value = serde_json::to_value(Completeness { rated, info_list }).unwrap();
+        assert_eq!((&value["score"], &value["info_list"]["0% - 100%"]), (&json!(8.0), &json!("x")));
+    }
+
+    #[test]
+    fn faithfulness_is_ten_times_the_mean() {
+        let details =
+            vec![supported("a", 1.0, Some(0.9), false), supported("b", 0.5, Some(0.6), false)];
+        let faithfulness = Faithfulness::new(&listing(false), details);
+        assert_eq!((faithfulness.score, faithfulness.expected), (7.5, Some(7.5)));
+        assert!(!faithfulness.forced && !faithfulness.no_statements);
+        let value = serde_json::to_value(&faithfulness).unwrap();
+        assert_eq!(value["facts"], json!({"a": 1.0, "b": 0.5}));
+        assert_eq!(value["details"][0]["evidences"][0]["start_idx"], 384);
+        assert_eq!(serde_json::from_value::<Faithfulness>(value).unwrap(), faithfulness);
+    }
+
+    #[test]
+    fn no_statements_is_its_own_case() {
+        let faithfulness = Faithfulness::new(&listing(false), Vec::new());
+        assert_eq!((faithfulness.score, faithfulness.no_statements), (10.0, true));
+        assert_eq!(faithfulness.expected, Some(10.0));
+    }
+
+    #[test]
+    fn forcing_anywhere_is_marked() {
+        let forced = |listed, first| {
+            let details = vec![supported("a", 1.0, None, first), supported("b", 0.0, None, false)];
+            Faithfulness::new(&listing(listed), details)
+        };
+        assert!(forced(true, false).forced && forced(false, true).forced);
+        assert!(!forced(false, false).forced);
+        assert_eq!(forced(false, false).expected, None);
+    }
+}

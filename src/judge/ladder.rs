@@ -90,7 +90,7 @@ impl Ladder {
         };
         match self.read(&text) {
             Some((outcome, mark)) => self.accept(outcome, mark, text),
-            None => self.retry(text),
+            None => self.retry(Some(text)),
         }
     }
 
@@ -120,21 +120,19 @@ impl Ladder {
     /// A refusal uses up an attempt, as an unreadable reply does; unlike one, it leaves nothing to
     /// go on from, so statements and extracts fail if there was nothing else.
     fn refused(&mut self, last: Option<String>, why: String) -> Step {
-        let has_alternatives = self.alternatives().is_some();
-        match last {
-            None if self.attempts >= ATTEMPTS && !has_alternatives => {
-                Step::Failed(ChatError::Refused(why))
-            }
-            last => self.retry(last.unwrap_or_default()),
+        let nothing_to_force = last.is_none() && self.alternatives().is_none();
+        if self.attempts >= ATTEMPTS && nothing_to_force {
+            return Step::Failed(ChatError::Refused(why));
         }
+        self.retry(last)
     }
 
-    fn retry(&mut self, text: String) -> Step {
+    fn retry(&mut self, last: Option<String>) -> Step {
         if self.attempts >= ATTEMPTS {
-            return self.force(text);
+            return self.force(last.unwrap_or_default());
         }
         let call = self.sample();
-        self.state = State::Sampling { last: Some(text) };
+        self.state = State::Sampling { last };
         Step::Call(call)
     }
 
@@ -274,4 +272,272 @@ fn argmax(values: &[f64]) -> usize {
 /// To six decimals: short in a record, and read back from JSON exactly.
 fn rounded(value: f64) -> f64 {
     (value * 1e6).round() / 1e6
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chat::{Chat, Finish, Scripted, Usage};
+
+    fn ask(kind: AskKind) -> Ask {
+        Ask { kind, prompt: "prompt".to_owned(), max_new_tokens: 512 }
+    }
+
+    fn statements(fallback: &[&str]) -> AskKind {
+        AskKind::Statements { fallback: fallback.iter().map(|&text| text.to_owned()).collect() }
+    }
+
+    fn text(text: &str) -> Result<Reply, ChatError> {
+        let (text, usage) = (text.to_owned(), Usage::default());
+        Ok(Reply::Text { text, finish: Finish::Stop, usage })
+    }
+
+    fn scores(probabilities: &[f64]) -> Result<Reply, ChatError> {
+        let logprobs = probabilities.iter().map(|p| p.ln()).collect();
+        Ok(Reply::Scores { logprobs, usage: Usage::default() })
+    }
+
+    fn too_long() -> Result<Reply, ChatError> {
+        Err(ChatError::TooLong { tokens: 9, limit: 5, why: "context".to_owned() })
+    }
+
+    fn refused() -> Result<Reply, ChatError> {
+        Err(ChatError::Refused("no".to_owned()))
+    }
+
+    fn is_score(call: &Call) -> bool {
+        matches!(call.task, Task::Score { .. })
+    }
+
+    /// Climbs the ladder on a model that samples `replies` one after the other and answers each
+    /// call for scores by `score`. Returns the end and the calls.
+    fn climb(
+        kind: AskKind,
+        replies: Vec<Result<Reply, ChatError>>,
+        score: impl Fn(&Call) -> Result<Reply, ChatError>,
+    ) -> (Result<Verdict, ChatError>, Vec<Call>) {
+        let mut replies = replies.into_iter();
+        let mut chat = Scripted::new(|call: &Call| match is_score(call) {
+            true => score(call),
+            false => replies.next().expect("no further reply in the script"),
+        });
+        let mut ladder = Ladder::new(ask(kind), 100);
+        chat.submit(0, ladder.first());
+        let end = loop {
+            let (_, reply) = chat.wait().remove(0);
+            match ladder.next(reply) {
+                Step::Call(call) => chat.submit(0, call),
+                Step::Done(verdict) => break Ok(verdict),
+                Step::Failed(error) => break Err(error),
+            }
+        };
+        let calls = std::mem::take(&mut chat.seen);
+        (end, calls)
+    }
+
+    fn uniform(call: &Call) -> Result<Reply, ChatError> {
+        match &call.task {
+            Task::Score { continuations, .. } => scores(&vec![0.01; continuations.len()]),
+            Task::Generate(_) => panic!("not a call for scores"),
+        }
+    }
+
+    fn temperatures_and_seeds(calls: &[Call]) -> Vec<(f32, u64)> {
+        let sampling = |call: &Call| match &call.task {
+            Task::Generate(sampling) => Some((sampling.temperature, sampling.seed)),
+            Task::Score { .. } => None,
+        };
+        calls.iter().filter_map(sampling).collect()
+    }
+
+    #[test]
+    fn a_readable_first_reply_takes_one_sample_and_one_scoring() {
+        let (end, calls) = climb(AskKind::Rating, vec![text("Good. [[7]]")], uniform);
+        let verdict = end.unwrap();
+        assert_eq!(verdict.outcome, Outcome::Rating(7.0));
+        assert_eq!(
+            (verdict.text.as_str(), verdict.attempts, verdict.forced),
+            ("Good. [[7]]", 1, false)
+        );
+        assert_eq!(temperatures_and_seeds(&calls), [(0.01, 100)]);
+        assert_eq!(calls[0].messages, [Message::user("prompt")]);
+        assert_eq!(calls[1].prefix, "Good. [[");
+        let ratings = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10"].map(str::to_owned);
+        let task = Task::Score { continuations: ratings.to_vec(), closing: "]".to_owned() };
+        assert_eq!((calls[1].task.clone(), calls.len()), (task, 2));
+    }
+
+    #[test]
+    fn retries_are_warm_and_have_seeds_of_their_own() {
+        let replies = ["no verdict", "", "[[85]]", "still none", "[[4]]"].map(text).to_vec();
+        let (end, calls) = climb(AskKind::Rating, replies, uniform);
+        let verdict = end.unwrap();
+        assert_eq!(verdict.outcome, Outcome::Rating(4.0));
+        assert_eq!((verdict.attempts, verdict.forced), (5, false));
+        let expected = [(0.01, 100), (0.95, 101), (0.95, 102), (0.95, 103), (0.95, 104)];
+        assert_eq!(temperatures_and_seeds(&calls), expected);
+    }
+
+    #[test]
+    fn the_distribution_is_normalised_and_has_an_expected_value() {
+        let weigh = |_: &Call| {
+            let mut weights = [0.0; 11];
+            weights[7] = 0.06;
+            weights[10] = 0.02;
+            scores(&weights)
+        };
+        let verdict = climb(AskKind::Rating, vec![text("[[7]]")], weigh).0.unwrap();
+        assert_eq!(verdict.distribution.len(), 11);
+        assert_eq!((verdict.distribution[7], verdict.distribution[10]), (0.75, 0.25));
+        assert!((verdict.distribution.iter().sum::<f64>() - 1.0).abs() < 1e-5);
+        assert_eq!(verdict.expected, Some(7.75));
+    }
+
+    #[test]
+    fn a_support_verdict_is_scored_over_the_labels() {
+        let reply = "Said. [[Partially supported]]";
+        let weigh = |_: &Call| scores(&[0.1, 0.3, 0.1]);
+        let (end, calls) = climb(AskKind::Support, vec![text(reply)], weigh);
+        let verdict = end.unwrap();
+        assert_eq!(verdict.outcome, Outcome::Support(0.5));
+        assert_eq!(verdict.distribution, [0.2, 0.6, 0.2]);
+        assert_eq!(verdict.expected, Some(0.5));
+        assert_eq!(calls[1].prefix, "Said. [[");
+    }
+
+    #[test]
+    fn no_readable_rating_forces_the_likeliest_one() {
+        let weigh = |call: &Call| {
+            assert_eq!(call.prefix, "I can't say.\n\n[[");
+            scores(&[0.1, 0.1, 0.3, 0.1, 0.3, 0.1, 0.0, 0.0, 0.0, 0.0, 0.0])
+        };
+        let replies = vec![text("  I can't say.\n"); ATTEMPTS as usize];
+        let (end, calls) = climb(AskKind::Rating, replies, weigh);
+        let verdict = end.unwrap();
+        // Ratings 2 and 4 are equally likely: the lower one.
+        assert_eq!(verdict.outcome, Outcome::Rating(2.0));
+        assert_eq!((verdict.attempts, verdict.forced), (5, true));
+        assert_eq!(verdict.text, "I can't say.\n\n[[2]]");
+        assert_eq!(verdict.distribution[2], 0.3);
+        assert_eq!(verdict.expected, Some(2.7));
+        assert_eq!(calls.len(), 6);
+    }
+
+    #[test]
+    fn an_empty_reply_forces_from_the_brackets_alone() {
+        let weigh = |call: &Call| {
+            assert_eq!(call.prefix, "[[");
+            scores(&[0.2, 0.5, 0.3])
+        };
+        let verdict = climb(AskKind::Support, vec![text(" "); 5], weigh).0.unwrap();
+        assert_eq!(verdict.outcome, Outcome::Support(0.5));
+        assert_eq!(verdict.text, "[[Partially supported]]");
+        assert!(verdict.forced);
+    }
+
+    #[test]
+    fn a_last_reply_too_long_to_go_on_from_is_left_out() {
+        let weigh = |call: &Call| if call.prefix == "[[" { uniform(call) } else { too_long() };
+        let (end, calls) = climb(AskKind::Rating, vec![text("rambling"); 5], weigh);
+        assert_eq!(end.unwrap().text, "[[0]]");
+        assert_eq!(calls.len(), 7);
+        let end = climb(AskKind::Rating, vec![text("rambling"); 5], |_| too_long()).0;
+        assert!(matches!(end, Err(ChatError::TooLong { .. })));
+    }
+
+    #[test]
+    fn a_readable_verdict_stands_without_a_distribution() {
+        for weigh in
+            [too_long, refused, || text("8"), || scores(&[0.5, 0.5]), || scores(&[0.0; 11])]
+        {
+            let verdict = climb(AskKind::Rating, vec![text("[[8]]")], |_| weigh()).0.unwrap();
+            assert_eq!(verdict.outcome, Outcome::Rating(8.0));
+            assert_eq!((verdict.distribution.len(), verdict.expected), (0, None));
+        }
+    }
+
+    #[test]
+    fn a_forced_verdict_is_never_invented() {
+        for weigh in [refused, || text("8"), || scores(&[f64::NAN; 11]), || scores(&[0.0; 11])] {
+            let end = climb(AskKind::Rating, vec![text("?"); 5], |_| weigh()).0;
+            assert!(matches!(end, Err(ChatError::Refused(_))), "{end:?}");
+        }
+    }
+
+    #[test]
+    fn a_prompt_too_long_fails_at_once() {
+        let (end, calls) = climb(AskKind::Rating, vec![too_long()], uniform);
+        assert!(matches!(end, Err(ChatError::TooLong { tokens: 9, limit: 5, .. })));
+        assert_eq!(calls.len(), 1);
+    }
+
+    #[test]
+    fn a_broken_model_fails_at_once() {
+        let broken = || Err(ChatError::Broken("gone".to_owned()));
+        let end = climb(AskKind::Rating, vec![broken()], uniform).0;
+        assert!(matches!(end, Err(ChatError::Broken(_))));
+        let end = climb(AskKind::Rating, vec![text("[[8]]")], |_| broken()).0;
+        assert!(matches!(end, Err(ChatError::Broken(_))));
+    }
+
+    #[test]
+    fn a_refusal_uses_up_an_attempt() {
+        let verdict = climb(AskKind::Rating, vec![refused(), text("[[3]]")], uniform).0.unwrap();
+        assert_eq!((verdict.outcome, verdict.attempts), (Outcome::Rating(3.0), 2));
+        let refusals = || (0..5).map(|_| refused()).collect();
+        for kind in [AskKind::Extract, statements(&["s"])] {
+            let (end, calls) = climb(kind, refusals(), uniform);
+            assert!(matches!(end, Err(ChatError::Refused(_))));
+            assert_eq!(calls.len(), 5);
+        }
+        assert!(climb(AskKind::Rating, refusals(), uniform).0.unwrap().forced);
+    }
+
+    #[test]
+    fn statements_are_done_without_scoring() {
+        let reply = "<statement>One.</statement>";
+        let (end, calls) = climb(statements(&["s"]), vec![text("?"), text(reply)], uniform);
+        let verdict = end.unwrap();
+        assert_eq!(verdict.outcome, Outcome::Statements(vec!["One.".to_owned()]));
+        assert_eq!((verdict.attempts, verdict.forced, calls.len()), (2, false, 2));
+    }
+
+    #[test]
+    fn an_answer_without_statements_is_a_result() {
+        let verdict = climb(statements(&["s"]), vec![text("<no_statements>")], uniform).0.unwrap();
+        assert_eq!(verdict.outcome, Outcome::Statements(Vec::new()));
+        assert!(!verdict.forced);
+    }
+
+    #[test]
+    fn unreadable_statements_fall_back_on_the_sentences() {
+        let verdict = climb(statements(&["It rained."]), vec![text("?"); 5], uniform).0.unwrap();
+        assert_eq!(verdict.outcome, Outcome::Statements(vec!["It rained.".to_owned()]));
+        assert_eq!((verdict.attempts, verdict.forced), (5, true));
+    }
+
+    #[test]
+    fn extracts() {
+        let verdict = climb(AskKind::Extract, vec![text(""), text("- a")], uniform).0.unwrap();
+        assert_eq!(verdict.outcome, Outcome::Extract(Some("- a".to_owned())));
+        let reply = text("No relevant information");
+        let verdict = climb(AskKind::Extract, vec![reply], uniform).0.unwrap();
+        assert_eq!((verdict.outcome, verdict.forced), (Outcome::Extract(None), false));
+        let verdict = climb(AskKind::Extract, vec![text(""); 5], uniform).0.unwrap();
+        assert_eq!((verdict.outcome, verdict.forced), (Outcome::Extract(None), true));
+    }
+
+    #[test]
+    fn scores_where_a_text_was_asked_for_are_refused() {
+        let end = climb(AskKind::Extract, vec![scores(&[1.0])], uniform).0;
+        assert!(matches!(end, Err(ChatError::Refused(_))));
+    }
+
+    #[test]
+    fn unit_seeds_are_pinned() {
+        // printf '7/11-0/helpfulness' | sha256sum
+        assert_eq!(unit_seed(7, "11-0/helpfulness"), 0xf910_2e22_043b_f367);
+        assert_ne!(unit_seed(7, "11-0/logicality"), unit_seed(7, "11-0/helpfulness"));
+        assert_ne!(unit_seed(8, "11-0/helpfulness"), unit_seed(7, "11-0/helpfulness"));
+    }
 }

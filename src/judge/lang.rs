@@ -1,5 +1,6 @@
 //! The language of a prompt.
 
+use crate::retrieval::script::is_han;
 use serde::{Deserialize, Serialize};
 
 /// A language that the judge has prompts in.
@@ -57,13 +58,6 @@ impl std::str::FromStr for LangChoice {
 /// A letter of the Latin script, with or without diacritics.
 fn is_latin(c: char) -> bool {
     c.is_ascii_alphabetic() || (c.is_alphabetic() && matches!(c, '\u{c0}'..='\u{24f}'))
-}
-
-/// A Han character: the unified blocks and the compatibility ones.
-pub(crate) fn is_han(c: char) -> bool {
-    matches!(c,
-        '\u{4e00}'..='\u{9fff}' | '\u{3400}'..='\u{4dbf}' | '\u{f900}'..='\u{faff}'
-        | '\u{20000}'..='\u{3ffff}')
 }
 
 #[cfg(test)]

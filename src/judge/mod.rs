@@ -142,3 +142,77 @@ impl Judge {
         Ask { kind, prompt, max_new_tokens: budget.min(cap) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judge(settings: Settings) -> Judge {
+        Judge::new(Prompts::built_in().unwrap(), settings)
+    }
+
+    #[test]
+    fn every_ask_has_its_texts_its_reading_and_its_budget() {
+        let judge = judge(Settings::default());
+        for lang in [Lang::En, Lang::Zh] {
+            let asks = [
+                (judge.helpfulness(lang, "Q?", "A!"), AskKind::Rating, 512, &["Q?", "A!"][..]),
+                (judge.logicality(lang, "Q?", "A!"), AskKind::Rating, 512, &["Q?", "A!"]),
+                (
+                    judge.statements(lang, "Q?", "It rained. Yes."),
+                    AskKind::Statements { fallback: vec!["It rained.".to_owned()] },
+                    2048,
+                    &["Q?", "It rained. Yes."],
+                ),
+                (
+                    judge.support(lang, "Q?", "S.", &["E1", "E2"]),
+                    AskKind::Support,
+                    512,
+                    &["1]\nE1\n\n[", "2]\nE2\n", "\nS.\n"],
+                ),
+                (
+                    judge.completeness(lang, "Q?", "A!", &[("0% - 9%", "- X")]),
+                    AskKind::Rating,
+                    512,
+                    &["0% - 9%", "]\n- X\n", "Q?", "A!"],
+                ),
+                (judge.extract(lang, "Q?", "CHUNK"), AskKind::Extract, 1024, &["CHUNK", "Q?"]),
+            ];
+            for (ask, kind, budget, texts) in asks {
+                assert_eq!((&ask.kind, ask.max_new_tokens), (&kind, budget));
+                assert!(texts.iter().all(|text| ask.prompt.contains(text)), "{}", ask.prompt);
+                assert!(!ask.prompt.contains("<<"), "{}", ask.prompt);
+            }
+        }
+    }
+
+    #[test]
+    fn candidates_of_one_prompt_share_all_but_the_answer() {
+        let judge = judge(Settings::default());
+        let extracts = [("0% - 100%", "- X")];
+        let [one, other] = ["First answer", "Other answer"]
+            .map(|answer| judge.completeness(Lang::En, "Q?", answer, &extracts).prompt);
+        let shared = one.bytes().zip(other.bytes()).take_while(|(a, b)| a == b).count();
+        assert!(one[shared..].starts_with("First answer") && one[..shared].contains("Q?"));
+    }
+
+    #[test]
+    fn the_language_is_chosen_or_forced() {
+        let auto = judge(Settings::default());
+        assert_eq!(auto.lang(&["What?", "This."]), Lang::En);
+        assert_eq!(auto.lang(&["什么？", "这个。"]), Lang::Zh);
+        let forced = judge(Settings { lang: LangChoice::En, ..Settings::default() });
+        assert_eq!(forced.lang(&["什么？"]), Lang::En);
+        let prompts = [Lang::En, Lang::Zh].map(|lang| auto.extract(lang, "", "").prompt);
+        assert_ne!(prompts[0], prompts[1]);
+    }
+
+    #[test]
+    fn budgets_can_be_capped_but_not_raised() {
+        let budget = |max_reply_tokens| {
+            let judge = judge(Settings { max_reply_tokens, ..Settings::default() });
+            judge.helpfulness(Lang::En, "q", "a").max_new_tokens
+        };
+        assert_eq!([None, Some(100), Some(9999)].map(budget), [512, 100, 512]);
+    }
+}

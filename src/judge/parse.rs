@@ -1,8 +1,6 @@
 //! What a reply says, as pure functions of its text. `None` always means: this reply can't be
 //! read, ask again.
 
-use super::lang::is_han;
-
 /// A verdict in double square brackets.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Mark {
@@ -172,13 +170,13 @@ fn is_nothing_relevant(line: &str) -> bool {
 
 /// The words of a line, lower-cased: without list marks, quotes and punctuation around them.
 fn core(line: &str) -> String {
-    let is_word = |c: char| c.is_alphabetic() || is_han(c);
-    line.trim_matches(|c| !is_word(c)).to_lowercase()
+    line.trim_matches(|c: char| !c.is_alphabetic()).to_lowercase()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn score(reply: &str) -> Option<f64> {
         rating(reply).map(|mark| mark.score)
@@ -348,5 +346,22 @@ mod tests {
     #[test]
     fn an_empty_extract_is_unreadable() {
         assert_eq!(extract(" \n"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_reply_can_be_parsed(reply in r"([\[\]0-9/. 汉\n]|</?statement>|No support|Fully|\PC){0,40}") {
+            if let Some(mark) = rating(&reply) {
+                prop_assert!((0.0..=10.0).contains(&mark.score));
+                prop_assert!(reply[..mark.inside].ends_with("[["));
+            }
+            if let Some(mark) = support(&reply) {
+                prop_assert!(reply[..mark.inside].ends_with("[["));
+            }
+            for statement in statements(&reply).unwrap_or_default() {
+                prop_assert!(!statement.is_empty() && reply.contains(&statement));
+            }
+            prop_assert_eq!(extract(&reply).is_none(), reply.trim().is_empty());
+        }
     }
 }

@@ -36,7 +36,7 @@ pub fn chunks(text: &str, tokens: &[(u32, Range<usize>)], size: usize) -> Vec<Ch
     let starts = (0..tokens.len()).step_by(size.max(1)).map(|token| (token, tokens[token].1.start));
     let mut cuts = vec![(0, 0)];
     for (token, byte) in starts.skip(1) {
-        let byte = text.floor_char_boundary(byte);
+        let byte = char_start(text, byte);
         if cuts.last().is_none_or(|&(_, last)| byte > last) && byte < text.len() {
             cuts.push((token, byte));
         }
@@ -51,6 +51,12 @@ pub fn chunks(text: &str, tokens: &[(u32, Range<usize>)], size: usize) -> Vec<Ch
         })
         .filter(|chunk| !chunk.bytes.is_empty())
         .collect()
+}
+
+/// The start of the character that `byte` is in, or the end of the text.
+fn char_start(text: &str, byte: usize) -> usize {
+    let byte = byte.min(text.len());
+    (0..=byte).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0)
 }
 
 /// The place of each chunk in its document, `0% - 12%`: whole percent (half to even), with as many
@@ -70,4 +76,86 @@ pub fn labels(chunks: &[Chunk]) -> Vec<String> {
 fn all_differ(labels: &[String]) -> bool {
     let distinct: std::collections::HashSet<&String> = labels.iter().collect();
     distinct.len() == labels.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn spans(ranges: &[Range<usize>]) -> Vec<(u32, Range<usize>)> {
+        ranges.iter().cloned().map(|range| (0, range)).collect()
+    }
+
+    fn texts<'a>(text: &'a str, chunks: &[Chunk]) -> Vec<&'a str> {
+        chunks.iter().map(|chunk| &text[chunk.bytes.clone()]).collect()
+    }
+
+    #[test]
+    fn chunks_hold_so_many_tokens() {
+        let text = "ab cd ef gh ij";
+        let tokens = spans(&[0..2, 2..5, 5..8, 8..11, 11..14]);
+        let chunks = chunks(text, &tokens, 2);
+        assert_eq!(texts(text, &chunks), ["ab cd", " ef gh", " ij"]);
+        assert_eq!(chunks[2].tokens, 4..5);
+        assert!(chunks.iter().all(|chunk| chunk.total_tokens == 5));
+        assert_eq!(labels(&chunks), ["0% - 40%", "40% - 80%", "80% - 100%"]);
+    }
+
+    #[test]
+    fn a_cut_inside_a_character_moves_to_its_start() {
+        let text = "a汉字";
+        // Tokens of single bytes, and tokens that all claim the character they are part of.
+        for tokens in [
+            spans(&[0..1, 1..2, 2..3, 3..4, 4..5, 5..7]),
+            spans(&[0..1, 1..4, 1..4, 1..4, 4..7, 4..7]),
+        ] {
+            assert_eq!(texts(text, &chunks(text, &tokens, 1)), ["a", "汉", "字"]);
+            assert_eq!(texts(text, &chunks(text, &tokens, 3)), ["a", "汉字"]);
+        }
+    }
+
+    #[test]
+    fn text_outside_all_tokens_belongs_to_a_chunk() {
+        let text = "  ab cd  ";
+        assert_eq!(texts(text, &chunks(text, &spans(&[2..4, 5..7]), 1)), ["  ab ", "cd  "]);
+        let whole = chunks(text, &[], 4);
+        assert_eq!(texts(text, &whole), [text]);
+        assert_eq!(labels(&whole), ["0% - 100%"]);
+        assert!(chunks("", &[], 4).is_empty());
+    }
+
+    #[test]
+    fn labels_round_half_to_even_as_the_public_code_does() {
+        let chunk = |tokens| Chunk { bytes: 0..1, tokens, total_tokens: 200 };
+        assert_eq!(
+            labels(&[chunk(0..1), chunk(1..3), chunk(3..200)]),
+            ["0% - 0%", "0% - 2%", "2% - 100%"]
+        );
+    }
+
+    #[test]
+    fn labels_that_would_coincide_get_decimals() {
+        let text = "x".repeat(1000);
+        let tokens: Vec<_> = (0..1000).map(|i| (0, i..i + 1)).collect();
+        let labels = labels(&chunks(&text, &tokens, 1));
+        assert_eq!(labels[0], "0.0% - 0.1%");
+        assert_eq!(labels[999], "99.9% - 100.0%");
+        assert!(all_differ(&labels));
+    }
+
+    proptest! {
+        #[test]
+        fn chunks_concatenated_are_the_text(
+            text in "\\PC{0,40}",
+            starts in prop::collection::vec(0usize..60, 0..40),
+            size in 0usize..6,
+        ) {
+            let tokens: Vec<_> = starts.iter().map(|&start| (0, start..start + 1)).collect();
+            let chunks = chunks(&text, &tokens, size);
+            prop_assert_eq!(texts(&text, &chunks).concat(), text.clone());
+            prop_assert!(chunks.windows(2).all(|pair| pair[0].tokens.end == pair[1].tokens.start));
+            prop_assert!(chunks.last().is_none_or(|last| last.tokens.end == tokens.len()));
+        }
+    }
 }

@@ -82,3 +82,56 @@ fn normalise(vector: &mut [f32]) {
 fn dot(a: &[f32], b: &[f32]) -> f64 {
     a.iter().zip(b).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Vectors spelled out in the texts.
+    struct Spelled;
+
+    impl Embed for Spelled {
+        fn embed(&mut self, texts: &[&str]) -> Result<Vec<Vec<f32>>, EmbedError> {
+            let number =
+                |word: &str| word.parse().map_err(|_| EmbedError(format!("no number {word}")));
+            texts.iter().map(|text| text.split(' ').map(number).collect()).collect()
+        }
+    }
+
+    /// One vector too few.
+    struct Short;
+
+    impl Embed for Short {
+        fn embed(&mut self, texts: &[&str]) -> Result<Vec<Vec<f32>>, EmbedError> {
+            Ok(vec![vec![1.0]; texts.len() - 1])
+        }
+    }
+
+    #[test]
+    fn scores_are_cosines() {
+        let index = Embeddings::new(&mut Spelled, &["2 0", "0 3", "-1 0", "1 1"]).unwrap();
+        let scores = index.scores(&mut Spelled, &["5 0"]).unwrap();
+        let expected = [1.0, 0.0, -1.0, 0.5f64.sqrt()];
+        for (score, expected) in scores[0].iter().zip(expected) {
+            assert!((score - expected).abs() < 1e-6, "{scores:?}");
+        }
+    }
+
+    #[test]
+    fn a_vector_without_direction_scores_zero() {
+        let index = Embeddings::new(&mut Spelled, &["0 0", "NaN 1", "1 0"]).unwrap();
+        assert_eq!(index.scores(&mut Spelled, &["1 0"]).unwrap(), [[0.0, 0.0, 1.0]]);
+    }
+
+    #[test]
+    fn a_failing_or_uneven_embedder_is_an_error() {
+        let new =
+            |embed: &mut dyn Embed, texts: &[&str]| Embeddings::new(embed, texts).unwrap_err().0;
+        assert_eq!(new(&mut Short, &["a", "b"]), "1 vectors for 2 texts");
+        assert_eq!(new(&mut Spelled, &["1 0", "1"]), "vector 1 has 1 numbers, not 2");
+        assert_eq!(new(&mut Spelled, &["x"]), "no number x");
+        let index = Embeddings::new(&mut Spelled, &["1 0"]).unwrap();
+        let error = index.scores(&mut Spelled, &["1"]).unwrap_err();
+        assert_eq!(error.to_string(), "embedder: vector 0 has 1 numbers, not 2");
+    }
+}

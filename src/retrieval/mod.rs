@@ -3,6 +3,7 @@
 pub mod bm25;
 pub mod chunk;
 pub mod embed;
+pub mod script;
 pub mod sentences;
 
 pub use bm25::Bm25;
@@ -73,4 +74,55 @@ fn best(scores: &[f64], k: usize) -> Vec<usize> {
     order.truncate(k);
     order.sort_unstable();
     order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A text's vector: how many a's and b's it has.
+    struct Letters;
+
+    impl Embed for Letters {
+        fn embed(&mut self, texts: &[&str]) -> Result<Vec<Vec<f32>>, EmbedError> {
+            let count = |text: &str, letter| text.matches(letter).count() as f32;
+            Ok(texts.iter().map(|text| vec![count(text, 'a'), count(text, 'b')]).collect())
+        }
+    }
+
+    fn found(mut retriever: Retriever, chunks: &[&str], query: &str, k: usize) -> Vec<usize> {
+        let index = retriever.index(chunks).unwrap();
+        retriever.search(&index, &[query], k).unwrap().remove(0)
+    }
+
+    #[test]
+    fn the_best_chunks_come_in_document_order() {
+        let chunks = ["b", "ab", "a", "bbb"];
+        assert_eq!(found(Retriever::Embeddings(Box::new(Letters)), &chunks, "a", 2), [1, 2]);
+        let chunks = ["no", "cats sleep", "no", "cats and dogs", "dogs"];
+        assert_eq!(found(Retriever::Bm25, &chunks, "cats dogs", 3), [1, 3, 4]);
+    }
+
+    #[test]
+    fn ties_go_to_the_lowest_indices() {
+        let chunks = ["x", "a", "x", "a", "a", "x"];
+        for retriever in [Retriever::Bm25, Retriever::Embeddings(Box::new(Letters))] {
+            assert_eq!(found(retriever, &chunks, "a", 2), [1, 3]);
+        }
+        assert_eq!(found(Retriever::Bm25, &chunks, "nothing shared", 3), [0, 1, 2]);
+    }
+
+    #[test]
+    fn fewer_chunks_than_wanted_are_all_found() {
+        assert_eq!(found(Retriever::Bm25, &["a", "b"], "b", TOP_CHUNKS), [0, 1]);
+        assert_eq!(found(Retriever::Bm25, &[], "b", TOP_CHUNKS), Vec::<usize>::new());
+    }
+
+    #[test]
+    fn each_query_has_its_own_chunks() {
+        let mut retriever = Retriever::Embeddings(Box::new(Letters));
+        let index = retriever.index(&["a", "b"]).unwrap();
+        assert_eq!(retriever.search(&index, &["b", "a"], 1).unwrap(), [[1], [0]]);
+        assert!(Retriever::Bm25.search(&index, &["a"], 1).is_err());
+    }
 }
