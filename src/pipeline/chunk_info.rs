@@ -45,8 +45,7 @@ impl ChunkInfoPlan {
         let missing = rows.filter(|(_, row)| !target.output.contains(&row.idx.to_string()));
         let jobs = missing.map(|(position, _)| position).collect();
         let (settings, targets) = (settings(&judging), vec![target]);
-        let plan =
-            Plan { stage: "chunk-info", settings, seed: judging.seed, targets, problems };
+        let plan = Plan { stage: "chunk-info", settings, seed: judging.seed, targets, problems };
         Ok(Self { plan, prompts, jobs, judging })
     }
 

@@ -51,11 +51,6 @@ impl Prompts {
         Ok((Self { path: path.to_owned(), file, rows, by_idx }, problems))
     }
 
-    /// The hash of each prompt by its idx, as records name it.
-    pub fn hashes(&self) -> HashMap<String, String> {
-        self.rows.iter().map(|row| (row.idx.to_string(), row.hash.clone())).collect()
-    }
-
     /// The good rows, in the order of the file.
     pub fn rows(&self) -> &[PromptRow] {
         &self.rows
@@ -152,7 +147,10 @@ pub(super) fn prompt_of<'a>(
     let name = prompts.path.display();
     let prompt = prompts.get(idx);
     let prompt = prompt.ok_or_else(|| {
-        place.error(Some("idx"), format!("belongs to prompt {idx}, which {name} has no good row for"))
+        place.error(
+            Some("idx"),
+            format!("belongs to prompt {idx}, which {name} has no good row for"),
+        )
     })?;
     if prompt.query != query {
         return Err(place.error(Some("query"), format!("is not that of prompt {idx} in {name}")));

@@ -44,13 +44,20 @@ pub(super) struct Unit<P> {
 pub(super) enum Work {
     Judge(Ask),
     /// The seed in `sampling` is replaced by the unit's.
-    Sample { message: String, sampling: Sampling },
+    Sample {
+        message: String,
+        sampling: Sampling,
+    },
 }
 
 /// What becomes of a record.
 pub(super) enum Finished {
     /// To be added to the target of this number.
-    Record { target: usize, id: String, line: String },
+    Record {
+        target: usize,
+        id: String,
+        line: String,
+    },
     Failed(Failure),
 }
 

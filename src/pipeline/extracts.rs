@@ -26,9 +26,11 @@ impl Extracts {
     pub fn cut(context: &str, tokens: &[(u32, Range<usize>)], size: usize) -> Self {
         let chunks = chunks(context, tokens, size);
         let places = labels(&chunks).into_iter();
-        let slots = places
-            .zip(chunks)
-            .map(|(place, chunk)| Slot { place, bytes: chunk.bytes, extract: None });
+        let slots = places.zip(chunks).map(|(place, chunk)| Slot {
+            place,
+            bytes: chunk.bytes,
+            extract: None,
+        });
         Self(slots.collect())
     }
 
@@ -79,7 +81,10 @@ impl Extracts {
     pub fn list(&self) -> Vec<(&str, &str)> {
         let there = |slot: &'_ Slot| slot.extract.is_some();
         debug_assert!(self.0.iter().all(there), "extracts are listed when all are there");
-        self.0.iter().filter_map(|s| Some((s.place.as_str(), s.extract.as_ref()?.0.as_str()))).collect()
+        self.0
+            .iter()
+            .filter_map(|s| Some((s.place.as_str(), s.extract.as_ref()?.0.as_str())))
+            .collect()
     }
 
     /// [`list`](Self::list) as files have it.

@@ -30,7 +30,7 @@ pub mod score;
 pub use drive::Session;
 pub use error::Error;
 pub use output::{OnMismatch, Settings};
-pub use plan::Judging;
+pub use plan::{CHUNK_TOKENS, Judging};
 pub use progress::{Failure, Progress, Quiet, Status, Summary};
 
 /// Cuts a text into tokens: each with the bytes that it stands for.

@@ -5,7 +5,7 @@
 
 use super::Error;
 use super::data::Seen;
-use super::jsonl::{Appender, Span, lock, read_rows, read_span, replace};
+use super::jsonl::{Appender, Span, lock, make_folder, read_rows, read_span, replace};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsString;
@@ -139,11 +139,6 @@ fn remove(path: &Path) -> Result<(), Error> {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path)(e)),
         _ => Ok(()),
     }
-}
-
-fn make_folder(path: &Path) -> Result<(), Error> {
-    let folder = path.parent().unwrap_or(Path::new(""));
-    std::fs::create_dir_all(folder).map_err(Error::io(folder))
 }
 
 /// Writes the records at `spans`, in this order, in the place of the file.

@@ -140,10 +140,7 @@ mod tests {
 
     #[test]
     fn a_run_without_work_says_so() {
-        assert_eq!(
-            summary().to_string(),
-            "score: nothing to do, all 3 records are in o.jsonl"
-        );
+        assert_eq!(summary().to_string(), "score: nothing to do, all 3 records are in o.jsonl");
         assert!(summary().is_complete());
     }
 
@@ -153,7 +150,9 @@ mod tests {
         let failures: Vec<Failure> = (0..22).map(failure).collect();
         let summary = Summary { reused: 1, failures, calls: 9, ..summary() };
         let text = summary.to_string();
-        assert!(text.starts_with("score: 1 of 3 records in o.jsonl (0 new, 9 calls)\n  failed: 22"));
+        assert!(
+            text.starts_with("score: 1 of 3 records in o.jsonl (0 new, 9 calls)\n  failed: 22")
+        );
         assert!(text.contains("    1-19: too long\n    … and 2 more"), "{text}");
         assert!(!summary.is_complete());
     }

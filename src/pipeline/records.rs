@@ -3,6 +3,7 @@
 
 use super::jsonl::{Row, RowError};
 use crate::chat::{Finish, Message, Role};
+use crate::judge::{Completeness, Faithfulness, Rated};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -194,6 +195,55 @@ fn rounded(value: f64) -> f64 {
     (value * 1e6).round() / 1e6
 }
 
+/// A row of `scored_responses.jsonl`, as it is written.
+#[derive(Debug, Clone, Serialize)]
+pub struct ScoredRow<'a> {
+    pub idx: SampleId,
+    pub query: &'a str,
+    pub answer: &'a str,
+    #[serde(flatten)]
+    pub extra: Extra,
+    pub scores: Scores,
+    pub details: Details,
+    /// Whether any of its verdicts was forced, extracts included.
+    pub forced: bool,
+    /// Over the document, the question and the answer.
+    pub input_hash: &'a str,
+}
+
+/// What the scores rest on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Details {
+    pub helpfulness: Rated,
+    pub logicality: Rated,
+    pub faithfulness: Faithfulness,
+    pub completeness: CompletenessDetails,
+}
+
+/// Completeness, with the places whose extract was forced.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CompletenessDetails {
+    #[serde(flatten)]
+    pub completeness: Completeness,
+    pub forced_extracts: Vec<String>,
+}
+
+impl Details {
+    /// In the order of the fields.
+    pub fn scores(&self) -> [f64; 4] {
+        let completeness = &self.completeness.completeness.rated;
+        let Self { helpfulness, logicality, faithfulness, .. } = self;
+        [helpfulness.score, logicality.score, faithfulness.score, completeness.score]
+    }
+
+    /// Whether any verdict was forced.
+    pub fn forced(&self) -> bool {
+        let CompletenessDetails { completeness, forced_extracts } = &self.completeness;
+        let forced = [self.helpfulness.forced, self.logicality.forced, self.faithfulness.forced];
+        forced.contains(&true) || completeness.rated.forced || !forced_extracts.is_empty()
+    }
+}
+
 /// What pairing needs of a row of `scored_responses.jsonl`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scored {
@@ -323,8 +373,7 @@ mod tests {
 
     #[test]
     fn trl_rows_are_conversations() {
-        let prompt =
-            Prompt { idx: 1, query: "q".into(), context: "c".into(), extra: Extra::new() };
+        let prompt = Prompt { idx: 1, query: "q".into(), context: "c".into(), extra: Extra::new() };
         assert_eq!(
             serde_json::to_string(&TrlPair::new(&prompt, "w", "l")).unwrap(),
             r#"{"prompt":[{"role":"user","content":"c\n\nq"}],"chosen":[{"role":"assistant","content":"w"}],"rejected":[{"role":"assistant","content":"l"}]}"#

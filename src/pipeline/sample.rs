@@ -4,7 +4,7 @@ use super::data::Prompts;
 use super::drive::{Finished, Session, Stage, Unit, Work};
 use super::journal::Finding;
 use super::output::Settings;
-use super::plan::{Plan, Target};
+use super::plan::{Plan, Target, with};
 use super::progress::Summary;
 use super::records::{Prompt, SampleId, Sampled};
 use super::{Error, OnMismatch};
@@ -51,8 +51,7 @@ impl SamplePlan {
         let settings = settings(&options);
         let ids = |idx| (0..options.n).map(move |k| SampleId { prompt: idx, k });
         let rows = prompts.rows().iter();
-        let inputs =
-            rows.flat_map(|row| ids(row.idx).map(|id| (id.to_string(), row.hash.clone())));
+        let inputs = rows.flat_map(|row| ids(row.idx).map(|id| (id.to_string(), row.hash.clone())));
         let target = Target::open(&options.out, &settings, inputs, options.on_mismatch)?;
         let missing = |idx| {
             let wanted = ids(idx).filter(|id| !target.output.contains(&id.to_string()));
@@ -93,7 +92,7 @@ impl SamplePlan {
 
 /// Everything that an answer depends on, but for the prompt. Not how many there are.
 fn settings(options: &Options) -> Settings {
-    let mut settings = options.model.clone();
+    let mut settings = with(&options.model, [("stage", "sample".to_owned())]);
     // A struct of plain fields always becomes an object.
     if let Ok(Value::Object(sampling)) = serde_json::to_value(&options.sampling) {
         settings.extend(sampling.into_iter().map(|(name, value)| (name, value.to_string())));

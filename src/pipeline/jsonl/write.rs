@@ -101,6 +101,12 @@ pub fn lock(path: &Path, guarded: &Path) -> Result<File, Error> {
     }
 }
 
+/// Makes the folder that a file is to stand in.
+pub(in crate::pipeline) fn make_folder(path: &Path) -> Result<(), Error> {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    std::fs::create_dir_all(folder).map_err(Error::io(folder))
+}
+
 /// Puts a file in the place of `path` in one step: whoever looks sees the old or the new one whole.
 ///
 /// # Errors

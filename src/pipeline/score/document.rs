@@ -1,7 +1,7 @@
 //! The work on one document: which units can start, and what their verdicts lead to.
 
 use super::Method;
-use super::answer::Answer;
+use super::answer::{Answer, rated};
 use crate::judge::{Ask, Evidence, Verdict};
 use crate::pipeline::Error;
 use crate::pipeline::data::ResponseRow;
@@ -129,9 +129,8 @@ impl Document {
             Part::Logicality(a) => judge.logicality(answer(a).0, query, answer(a).1),
             Part::Support(a, fact) => {
                 let fact = &self.answers[a].facts[fact];
-                let evidence: Vec<&str> =
-                    fact.evidence.iter().map(|&passage| self.passage(passage)).collect();
-                judge.support(answer(a).0, query, &fact.text, &evidence)
+                let evidence = fact.evidence.iter().map(|evidence| evidence.content.as_str());
+                judge.support(answer(a).0, query, &fact.text, &evidence.collect::<Vec<_>>())
             }
             Part::Completeness(a) => {
                 judge.completeness(answer(a).0, query, answer(a).1, &self.extracts.list())
@@ -155,23 +154,21 @@ impl Document {
             Part::Extract(chunk) => {
                 self.extracts.put(chunk, &verdict)?;
                 self.begin_completeness();
-                Ok(())
             }
             Part::Statements(answer) => {
                 self.answers[answer].list(verdict)?;
                 self.look_up(answer, retriever, passages)?;
                 let facts = 0..self.answers[answer].facts.len();
                 self.ready.extend(facts.map(|fact| Part::Support(answer, fact)));
-                Ok(())
+                // Of an answer that failed meanwhile.
+                self.drop_useless();
             }
-            Part::Helpfulness(answer) => self.answers[answer].helpfulness.put(verdict),
-            Part::Logicality(answer) => self.answers[answer].logicality.put(verdict),
-            Part::Completeness(answer) => self.answers[answer].completeness.put(verdict),
-            Part::Support(answer, fact) => {
-                self.answers[answer].facts[fact].verdict = Some(verdict);
-                Ok(())
-            }
+            Part::Helpfulness(answer) => self.answers[answer].helpfulness = rated(verdict)?,
+            Part::Logicality(answer) => self.answers[answer].logicality = rated(verdict)?,
+            Part::Completeness(answer) => self.answers[answer].completeness = rated(verdict)?,
+            Part::Support(answer, fact) => self.answers[answer].support(fact, verdict)?,
         }
+        Ok(())
     }
 
     /// Finds the evidence for all statements of an answer.
@@ -181,7 +178,8 @@ impl Document {
         retriever: &mut Retriever,
         passages: usize,
     ) -> Result<(), String> {
-        if self.answers[answer].facts.is_empty() {
+        let Answer { facts, settled, .. } = &self.answers[answer];
+        if facts.is_empty() || *settled {
             return Ok(());
         }
         let index = match self.index.take() {
@@ -192,13 +190,13 @@ impl Document {
                 retriever.index(&texts).map_err(|e| e.to_string())?
             }
         };
-        let facts = &mut self.answers[answer].facts;
         let queries: Vec<&str> = facts.iter().map(|fact| fact.text.as_str()).collect();
         let found = retriever.search(&index, &queries, passages).map_err(|e| e.to_string())?;
-        for (fact, evidence) in facts.iter_mut().zip(found) {
-            fact.evidence = evidence;
-        }
         self.index = Some(index);
+        for (fact, passages) in found.iter().enumerate() {
+            let evidence = self.evidence(passages);
+            self.answers[answer].facts[fact].evidence = evidence;
+        }
         Ok(())
     }
 
@@ -246,18 +244,11 @@ impl Document {
     /// The rows of answers whose last verdict has come.
     pub fn scored_rows(&mut self) -> Result<Vec<Finished>, Error> {
         let mut rows = Vec::new();
-        for position in 0..self.answers.len() {
-            let Some(parts) = self.answers[position].parts() else { continue };
-            self.answers[position].settled = true;
-            let evidence = |passages: &[usize]| self.evidence(passages);
-            let row = self.answers[position].row(parts, &self.extracts, evidence);
-            rows.push(match row {
-                Some(row) => Finished::record(0, self.answers[position].id(), &row)?,
-                None => {
-                    let why = "a verdict on a statement is no degree of support";
-                    Finished::failed(self.answers[position].id(), why)
-                }
-            });
+        for answer in &mut self.answers {
+            if let Some(row) = answer.row(&self.extracts) {
+                rows.push(Finished::record(0, answer.id(), &row)?);
+                answer.settled = true;
+            }
         }
         Ok(rows)
     }

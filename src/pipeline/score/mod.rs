@@ -129,8 +129,7 @@ impl ScorePlan {
     pub fn run(self, tools: Tools, session: &mut Session) -> Result<Summary, Error> {
         let keeps_extracts = self.plan.targets.len() > 1;
         let Self { plan, prompts, responses, extracts, groups, method } = self;
-        let scorer =
-            Scorer { prompts, responses, extracts, groups, method, tools, keeps_extracts };
+        let scorer = Scorer { prompts, responses, extracts, groups, method, tools, keeps_extracts };
         plan.run(scorer, session)
     }
 }
