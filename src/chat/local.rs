@@ -1,9 +1,9 @@
 //! Conversations on the engine of this program.
 
 use super::{Call, CallId, Chat, ChatError, Finish, Reply, Sampling, Task, Usage};
-use crate::engine::Engine;
 use crate::engine::request::{self, Event, Generate, Refused, Request, RequestId, SamplingParams};
-use crate::engine::runner::Runner;
+use crate::engine::{Engine, Runner};
+
 use crate::tokenizer::{ChatTemplate, StreamDecoder, Tokenizer, Turn};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -80,8 +80,11 @@ impl<R: Runner> Local<R> {
     }
 
     fn try_submit(&mut self, id: CallId, call: Call) -> Result<(), ChatError> {
-        let turns: Vec<Turn> =
-            call.messages.iter().map(|m| Turn { role: m.role.name(), content: &m.content }).collect();
+        let turns: Vec<Turn> = call
+            .messages
+            .iter()
+            .map(|m| Turn { role: m.role.name(), content: &m.content })
+            .collect();
         let prompt = self
             .template
             .encode(&self.tokenizer, &turns, &call.prefix)

@@ -82,7 +82,8 @@ pub fn generate(args: &Generate, common: &Common) -> Result<()> {
 }
 
 fn read(file: &Path) -> Result<String> {
-    let bytes = std::fs::read(file).with_context(|| format!("{}: can't be read", file.display()))?;
+    let bytes =
+        std::fs::read(file).with_context(|| format!("{}: can't be read", file.display()))?;
     String::from_utf8(bytes).with_context(|| format!("{}: is not UTF-8", file.display()))
 }
 
