@@ -138,10 +138,11 @@ impl<'a> Loader<'a> {
     /// # Errors
     /// Names a tensor that was not taken.
     pub fn finish(self) -> Result<()> {
-        match self.weights.left_over() {
-            Some(error) => Err(error),
-            None => Ok((self.progress)(self.total, self.total)),
+        if let Some(error) = self.weights.left_over() {
+            return Err(error);
         }
+        (self.progress)(self.total, self.total);
+        Ok(())
     }
 
     fn converted(&mut self, tensor: &TensorSpec) -> Result<Weight> {

@@ -83,7 +83,12 @@ pub enum Event {
     /// The scores of a [`Task::Score`].
     Scores { id: RequestId, logprobs: Vec<f64> },
     /// The whole request ended; nothing more comes with this id.
-    Done { id: RequestId, prompt_tokens: usize, cached_prompt_tokens: usize, completion_tokens: usize },
+    Done {
+        id: RequestId,
+        prompt_tokens: usize,
+        cached_prompt_tokens: usize,
+        completion_tokens: usize,
+    },
 }
 
 /// Why a request was not taken.
@@ -93,7 +98,9 @@ pub enum Refused {
     Empty,
     #[error("the request needs {tokens} tokens of context, but the model has {limit}")]
     Context { tokens: usize, limit: usize },
-    #[error("the request needs {tokens} tokens of KV memory at once, but the whole pool holds {limit}")]
+    #[error(
+        "the request needs {tokens} tokens of KV memory at once, but the whole pool holds {limit}"
+    )]
     Memory { tokens: usize, limit: usize },
     #[error("token {token} at index {index} is not in the vocabulary of {vocab}")]
     Token { token: u32, index: usize, vocab: usize },

@@ -272,3 +272,36 @@ fn a_truncated_gguf_file_is_named_with_the_tensor_that_is_cut() {
         assert!(cut_at(length).contains("no valid GGUF header"), "{name} cut at {length}");
     }
 }
+
+/// Changes single bytes of a header: the file loads or is refused by name, and nothing panics.
+fn damage(bytes: &[u8], header: usize, path: &Path, source: &Source) {
+    let mut refused = 0;
+    for i in 0..header {
+        let mut damaged = bytes.to_vec();
+        damaged[i] ^= [0x01, 0x80, 0xff, 0x20, 0x03][i % 5];
+        std::fs::write(path, &damaged).unwrap();
+        if let Err(error) = try_load(source) {
+            refused += 1;
+            let message = error.to_string();
+            assert!(message.contains(&path.parent().unwrap().display().to_string()), "{message}");
+        }
+    }
+    assert!(refused > header / 2, "only {refused} of {header} were refused");
+}
+
+#[test]
+fn no_damaged_byte_of_a_safetensors_header_makes_the_loader_panic() {
+    let folder = folder(|_| ());
+    let file = folder.path().join("model.safetensors");
+    let bytes = std::fs::read(&file).unwrap();
+    damage(&bytes, 700, &file, &Source::Folder(folder.path().to_path_buf()));
+}
+
+#[test]
+fn no_damaged_byte_of_a_gguf_header_makes_the_loader_panic() {
+    let file = gguf(|_| ());
+    let bytes = std::fs::read(file.path()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.gguf");
+    damage(&bytes, 1500, &path, &Source::Gguf(path.clone()));
+}

@@ -200,6 +200,7 @@ fn rope(fields: &Fields, architecture: Architecture, head_dim: usize) -> Result<
 fn scaling(parameters: &Fields) -> Result<RopeScaling> {
     let key = if parameters.has("rope_type") { "rope_type" } else { "type" };
     match parameters.text(key)? {
+        None if parameters.has("factor") => Err(parameters.bad(key, "missing")),
         None | Some("default") => Ok(RopeScaling::None),
         Some("linear") => Ok(RopeScaling::Linear { factor: positive(parameters, "factor")? }),
         Some("llama3") => {

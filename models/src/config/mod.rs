@@ -15,8 +15,9 @@ use candle_core::DType;
 use kernels::rope::RopeStyle;
 use std::path::Path;
 
-/// A damaged file must not make the loader list tensors without end.
+/// A damaged file must not make the loader list tensors or tabulate angles without end.
 const MOST_LAYERS: usize = 10_000;
+const MOST_POSITIONS: usize = 1 << 22;
 
 /// The shape of a model, with every default filled in.
 #[derive(Debug, Clone, PartialEq)]
@@ -108,8 +109,12 @@ impl ModelConfig {
         if self.layers > MOST_LAYERS {
             return bad("num_hidden_layers", format!("{} layers can't be meant", self.layers));
         }
+        if self.max_positions > MOST_POSITIONS {
+            let problem = format!("{} positions can't be meant", self.max_positions);
+            return bad("max_position_embeddings", problem);
+        }
         let rotated = self.rope.rotated_dim;
-        if rotated == 0 || rotated % 2 != 0 || rotated > self.head_dim {
+        if rotated == 0 || !rotated.is_multiple_of(2) || rotated > self.head_dim {
             return bad(
                 "head_dim",
                 format!("{rotated} rotated elements don't fit heads of {}", self.head_dim),

@@ -160,6 +160,7 @@ fn what_the_decoder_can_not_run_is_refused_by_key() {
         ("hidden_size", json!("wide"), "\"wide\""),
         ("num_hidden_layers", json!(0), "0 is not a size"),
         ("num_hidden_layers", json!(100_000_000), "can't be meant"),
+        ("max_position_embeddings", json!(100_000_000), "can't be meant"),
         ("num_attention_heads", json!(33), "33"),
         ("vocab_size", json!(null), "missing"),
         ("rms_norm_eps", json!([]), "not a number"),
@@ -188,6 +189,8 @@ fn keys_inside_rope_scaling_are_named_with_their_path() {
     assert!(message.contains("`rope_scaling.rope_type`") && message.contains("yarn"), "{message}");
     config["rope_scaling"] = json!({"rope_type": "llama3", "factor": 4.0});
     assert!(refusal(&config).contains("`rope_scaling.low_freq_factor`: missing"));
+    config["rope_scaling"] = json!({"factor": 4.0});
+    assert!(refusal(&config).contains("`rope_scaling.type`: missing"));
 }
 
 #[test]
