@@ -29,12 +29,6 @@ impl<'a> Turn<'a> {
     }
 }
 
-impl<'a> From<&'a Turn<'_>> for Turn<'a> {
-    fn from(turn: &'a Turn<'_>) -> Self {
-        *turn
-    }
-}
-
 /// A template, compiled.
 pub struct ChatTemplate {
     environment: Environment<'static>,
@@ -103,18 +97,15 @@ impl ChatTemplate {
     ///
     /// # Errors
     /// What the template itself complains of, such as roles that don't alternate.
-    pub fn render<T>(&self, turns: &[T]) -> Result<String, TokenizerError>
-    where
-        for<'a> &'a T: Into<Turn<'a>>,
-    {
-        let turns: Vec<Turn> = turns.iter().map(Into::into).collect();
-        self.render_turns(&turns)
+    pub fn render(&self, turns: &[Turn]) -> Result<String, TokenizerError> {
+        self.render_as(turns, true)
     }
 
-    fn render_turns(&self, turns: &[Turn]) -> Result<String, TokenizerError> {
+    /// With or without the beginning of a reply.
+    fn render_as(&self, turns: &[Turn], with_reply: bool) -> Result<String, TokenizerError> {
         let variables = context! {
             messages => turns.iter().map(message).collect::<Vec<Value>>(),
-            add_generation_prompt => true,
+            add_generation_prompt => with_reply,
             bos_token => defined(&self.bos),
             eos_token => defined(&self.eos),
             raw_prefix => &self.raw_prefix,
@@ -134,23 +125,19 @@ impl ChatTemplate {
     ///
     /// # Errors
     /// As [`ChatTemplate::render`].
-    pub fn encode<T>(
+    pub fn encode(
         &self,
         tokenizer: &Tokenizer,
-        turns: &[T],
+        turns: &[Turn],
         prefix: &str,
-    ) -> Result<Vec<u32>, TokenizerError>
-    where
-        for<'a> &'a T: Into<Turn<'a>>,
-    {
-        let turns: Vec<Turn> = turns.iter().map(Into::into).collect();
+    ) -> Result<Vec<u32>, TokenizerError> {
         let specials = &tokenizer.specials;
-        let mark = self.unused_character(&turns);
+        let mark = self.unused_character(turns);
         let marked: Vec<String> =
             turns.iter().map(|turn| specials.mark(turn.content, mark)).collect();
         let marked: Vec<Turn> =
             turns.iter().zip(&marked).map(|(turn, content)| Turn { content, ..*turn }).collect();
-        let text = self.render_turns(&marked)?;
+        let text = self.render(&marked)?;
         let pieces: Vec<Piece> = specials.split(&text);
         let mut ids = tokenizer.encode_pieces(&pieces, |text| text.replace(mark, ""));
         if !prefix.is_empty() {

@@ -13,6 +13,8 @@ mod chat_template;
 mod embedding;
 mod files;
 mod gguf;
+#[cfg(test)]
+mod goldens;
 mod huggingface;
 mod special;
 mod stream;
