@@ -1,0 +1,449 @@
+//! Decides what the next step computes. Pure: no tensor, no clock, no randomness, no text.
+//!
+//! A [`Sequence`] is a list of known tokens, of which the first `computed` have their KV in the
+//! blocks of its table. It runs (has blocks) or waits (has none). [`Scheduler::plan`] says which
+//! tokens of which sequences to compute, [`Scheduler::commit`] notes that it was done, and in
+//! between and after the engine adds tokens, forks and removes sequences.
+//!
+//! # Order of a step
+//! 1. Every running sequence gets blocks for all of its tokens, the one admitted first served
+//!    first. When blocks run out, the one admitted last is *preempted*: it loses its blocks and
+//!    waits. (What it computed stays cached until somebody needs the blocks, so that usually only
+//!    its last blocks are computed again.)
+//! 2. Under the token budget: one row for each decoding sequence, then prompts in order of
+//!    admission, the last one cut where the budget ends.
+//! 3. With what is left of the budget, waiting sequences are admitted, if all their tokens fit in
+//!    memory and some room is left for those running to grow.
+//!
+//! # Who is admitted
+//! - Preempted and forked sequences before new ones, oldest request first.
+//! - Among new ones the one with the longest cached prefix, oldest first among equals. For work
+//!   known in advance this visits the trie of prompts depth first, which reuses as much as an
+//!   infinite cache would, if the cache holds the longest prompt (SGLang, arXiv 2312.07104, § 3).
+//! - A sequence whose next uncached block is just being computed by a running one is *deferred*:
+//!   it waits until that block is there, and others may go before it. So a shared prefix is
+//!   computed once however many ask for it at the same time.
+//! - If the chosen one does not fit, nobody is admitted: small ones do not starve a large one.
+//! - Nobody starves: the oldest waiting sequence that [`OVERTAKEN_AT_MOST`] younger ones have
+//!   overtaken is next, deferred or not.
+//!
+//! No deadlock: waiting sequences hold no blocks; a deferred one waits only for a running one; the
+//! one admitted first gets every block it needs (any single sequence fits the pool, the engine
+//! refuses others), so it ends.
+
+use super::blocks::BlockId;
+use super::prefix::{Edge, Prefix, PrefixCache};
+use kernels::kv::BLOCK;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashSet};
+use std::ops::Range;
+
+/// Younger sequences that may be admitted before the oldest one.
+const OVERTAKEN_AT_MOST: u32 = 256;
+
+/// Waiting sequences, oldest first, that are looked at in one step.
+const LOOK_AHEAD: usize = 2048;
+
+/// What a step may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Rows of one step.
+    pub step_tokens: usize,
+    /// Sequences that run at the same time; at most `step_tokens` of them are used.
+    pub max_sequences: usize,
+    /// Tokens for which each running sequence should still find room when another is admitted.
+    pub reserve_tokens: usize,
+}
+
+/// Names a sequence inside one scheduler.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SeqId(u64);
+
+/// Tokens to compute, and where they are.
+#[derive(Debug)]
+pub struct Sequence {
+    tokens: Vec<u32>,
+    computed: usize,
+    /// Rows from here on yield logits.
+    logits_from: usize,
+    table: Vec<BlockId>,
+    /// Place in the queue; forks have their parent's.
+    arrival: u64,
+    /// Has run before: preempted or forked.
+    resumed: bool,
+    overtaken: u32,
+    /// What was cached of it when last looked at, while it waits.
+    prefix: Prefix,
+    reused: Option<usize>,
+}
+
+impl Sequence {
+    /// All known tokens.
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// Positions `logits_from..` yield logits when computed.
+    pub fn logits_from(&self) -> usize {
+        self.logits_from
+    }
+
+    /// Its blocks, in order of position.
+    pub fn table(&self) -> &[BlockId] {
+        &self.table
+    }
+
+    /// Tokens that were found in the cache when it was first admitted.
+    pub fn reused(&self) -> usize {
+        self.reused.unwrap_or(0)
+    }
+
+    /// Blocks that can come from the cache: those before the first row that must be computed.
+    fn reusable_blocks(&self) -> usize {
+        self.logits_from / BLOCK
+    }
+
+    fn blocks(&self) -> usize {
+        self.tokens.len().div_ceil(BLOCK)
+    }
+
+    fn remaining(&self) -> usize {
+        self.tokens.len() - self.computed
+    }
+
+    /// The edge of the next block that it computes, if others could use it.
+    fn next_edge(&self) -> Option<Edge> {
+        PrefixCache::edge_after(&self.table, self.computed / BLOCK, &self.tokens)
+    }
+}
+
+/// Tokens of one sequence to compute in this step: positions `rows`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chunk {
+    pub seq: SeqId,
+    pub rows: Range<usize>,
+}
+
+/// A block to be copied before anything else is computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Copy {
+    pub from: BlockId,
+    pub to: BlockId,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Scheduler {
+    limits: Limits,
+    cache: PrefixCache,
+    sequences: BTreeMap<SeqId, Sequence>,
+    /// In order of admission.
+    running: Vec<SeqId>,
+    /// In order of arrival.
+    waiting: Vec<SeqId>,
+    next_id: u64,
+    preemptions: u64,
+    peak_blocks: usize,
+}
+
+impl Scheduler {
+    /// A scheduler of `blocks` blocks.
+    pub fn new(limits: Limits, blocks: usize) -> Self {
+        let max_sequences = limits.max_sequences.min(limits.step_tokens);
+        Self {
+            limits: Limits { max_sequences, ..limits },
+            cache: PrefixCache::new(blocks),
+            sequences: BTreeMap::new(),
+            running: Vec::new(),
+            waiting: Vec::new(),
+            next_id: 0,
+            preemptions: 0,
+            peak_blocks: 0,
+        }
+    }
+
+    /// The blocks and what is cached in them.
+    pub fn cache(&self) -> &PrefixCache {
+        &self.cache
+    }
+
+    /// Times that a sequence lost its blocks.
+    pub fn preemptions(&self) -> u64 {
+        self.preemptions
+    }
+
+    /// Most blocks that were referenced at the same time.
+    pub fn peak_blocks(&self) -> usize {
+        self.peak_blocks
+    }
+
+    /// Sequences that have blocks.
+    pub fn running(&self) -> usize {
+        self.running.len()
+    }
+
+    /// Sequences that have none.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// A living sequence.
+    pub fn get(&self, id: SeqId) -> Option<&Sequence> {
+        self.sequences.get(&id)
+    }
+
+    /// Queues a sequence of `tokens`; the rows of positions `logits_from..` shall yield logits,
+    /// and there is at least one such row.
+    pub fn add(&mut self, tokens: Vec<u32>, logits_from: usize) -> SeqId {
+        let id = self.insert(tokens, logits_from, self.next_id);
+        self.enqueue(id);
+        id
+    }
+
+    fn insert(&mut self, tokens: Vec<u32>, logits_from: usize, arrival: u64) -> SeqId {
+        debug_assert!(logits_from < tokens.len());
+        let id = SeqId(self.next_id);
+        self.next_id += 1;
+        let sequence = Sequence {
+            tokens,
+            computed: 0,
+            logits_from,
+            table: Vec::new(),
+            arrival,
+            resumed: arrival != id.0,
+            overtaken: 0,
+            prefix: Prefix::default(),
+            reused: None,
+        };
+        self.sequences.insert(id, sequence);
+        id
+    }
+
+    /// Puts a sequence without blocks in its place in the queue.
+    fn enqueue(&mut self, id: SeqId) {
+        let place = |id: &SeqId| (self.sequences[id].arrival, *id);
+        let at = self.waiting.partition_point(|other| place(other) < place(&id));
+        self.waiting.insert(at, id);
+    }
+
+    /// Adds tokens to a sequence whose tokens are all computed.
+    pub fn extend(&mut self, id: SeqId, tokens: &[u32]) {
+        if let Some(sequence) = self.sequences.get_mut(&id) {
+            sequence.tokens.extend_from_slice(tokens);
+        }
+    }
+
+    /// A new sequence: the tokens of `parent`, all computed, and then `tokens`. It shares the
+    /// parent's full blocks and gets a copy of the last, partial one. If there is no room for it
+    /// to run, it waits.
+    pub fn fork(&mut self, parent: SeqId, tokens: &[u32]) -> Option<(SeqId, Option<Copy>)> {
+        let from = self.sequences.get(&parent)?;
+        debug_assert_eq!(from.remaining(), 0);
+        let (computed, arrival) = (from.computed, from.arrival);
+        let (full, partial) = from.table.split_at(computed / BLOCK);
+        let (mut table, partial) = (full.to_vec(), partial.first().copied());
+        let known = [&from.tokens, tokens].concat();
+        let need = known.len().div_ceil(BLOCK) - table.len();
+        let id = self.insert(known, computed, arrival);
+        if self.running.len() >= self.limits.max_sequences || self.cache.available() < need {
+            self.enqueue(id);
+            return Some((id, None));
+        }
+        table.iter().for_each(|&block| self.cache.retain(block));
+        let own = self.cache.allocate();
+        table.extend(own);
+        self.start(id, table, computed);
+        let copy = partial.zip(own).map(|(from, to)| Copy { from, to });
+        Some((id, copy))
+    }
+
+    /// Ends a sequence; what it computed stays cached.
+    pub fn remove(&mut self, id: SeqId) {
+        let Some(sequence) = self.sequences.remove(&id) else { return };
+        self.cache.unwant(&sequence.prefix);
+        self.cache.release(&sequence.table);
+        self.running.retain(|&other| other != id);
+        self.waiting.retain(|&other| other != id);
+    }
+
+    /// What to compute next. Empty only when there are no sequences.
+    pub fn plan(&mut self) -> Vec<Chunk> {
+        self.look_up_waiting();
+        self.grow_running();
+        let mut chunks = Vec::new();
+        let mut budget = self.limits.step_tokens;
+        self.plan_running(&mut chunks, &mut budget);
+        self.admit(&mut chunks, &mut budget);
+        self.peak_blocks = self.peak_blocks.max(self.cache.referenced());
+        debug_assert_eq!(chunks.is_empty(), self.sequences.is_empty());
+        chunks
+    }
+
+    /// Notes that the plan was carried out, and publishes the blocks that have become full.
+    pub fn commit(&mut self, plan: &[Chunk]) {
+        for Chunk { seq, rows } in plan {
+            let Some(sequence) = self.sequences.get_mut(seq) else { continue };
+            sequence.computed = rows.end;
+            sequence.logits_from = sequence.logits_from.max(rows.end);
+            for index in rows.start / BLOCK..rows.end / BLOCK {
+                self.cache.publish(&mut sequence.table, index, &sequence.tokens);
+            }
+        }
+    }
+
+    /// Finds what is cached of the waiting sequences and keeps it from eviction.
+    fn look_up_waiting(&mut self) {
+        for at in 0..self.waiting.len().min(LOOK_AHEAD) {
+            self.look_up(self.waiting[at]);
+        }
+    }
+
+    fn look_up(&mut self, id: SeqId) {
+        let Some(sequence) = self.sequences.get_mut(&id) else { return };
+        let limit = sequence.reusable_blocks();
+        let prefix = self.cache.longest(sequence.prefix, &sequence.tokens, limit);
+        if prefix != sequence.prefix {
+            self.cache.unwant(&sequence.prefix);
+            self.cache.want(&prefix);
+            sequence.prefix = prefix;
+        }
+    }
+
+    /// Blocks for all tokens of running sequences; preempts from the end when they run out.
+    fn grow_running(&mut self) {
+        let mut at = 0;
+        while at < self.running.len() {
+            if self.grow(self.running[at]) {
+                at += 1;
+            } else if let Some(last) = self.running.pop() {
+                self.preempt(last);
+            }
+        }
+    }
+
+    fn grow(&mut self, id: SeqId) -> bool {
+        let Some(sequence) = self.sequences.get_mut(&id) else { return true };
+        while sequence.table.len() < sequence.blocks() {
+            match self.cache.allocate() {
+                Some(block) => sequence.table.push(block),
+                None => return false,
+            }
+        }
+        true
+    }
+
+    fn preempt(&mut self, id: SeqId) {
+        let Some(sequence) = self.sequences.get_mut(&id) else { return };
+        let table = std::mem::take(&mut sequence.table);
+        sequence.computed = 0;
+        sequence.resumed = true;
+        sequence.prefix = Prefix::default();
+        self.cache.release(&table);
+        self.preemptions += 1;
+        self.enqueue(id);
+    }
+
+    fn plan_running(&self, chunks: &mut Vec<Chunk>, budget: &mut usize) {
+        let (decoding, prompts): (Vec<SeqId>, _) =
+            self.running.iter().partition(|id| self.sequences[id].remaining() == 1);
+        for id in decoding.into_iter().chain(prompts) {
+            self.plan_chunk(id, chunks, budget);
+        }
+    }
+
+    fn plan_chunk(&self, id: SeqId, chunks: &mut Vec<Chunk>, budget: &mut usize) {
+        let sequence = &self.sequences[&id];
+        let rows = sequence.remaining().min(*budget);
+        if rows > 0 {
+            *budget -= rows;
+            let rows = sequence.computed..sequence.computed + rows;
+            chunks.push(Chunk { seq: id, rows });
+        }
+    }
+
+    /// Starts waiting sequences as long as there is budget and memory.
+    fn admit(&mut self, chunks: &mut Vec<Chunk>, budget: &mut usize) {
+        let mut computing: HashSet<Edge> =
+            self.running.iter().filter_map(|id| self.sequences[id].next_edge()).collect();
+        while *budget > 0 && self.running.len() < self.limits.max_sequences {
+            let Some(id) = self.choose(&computing) else { break };
+            if !self.fits(id) {
+                break;
+            }
+            self.start_waiting(id);
+            computing.extend(self.sequences[&id].next_edge());
+            self.plan_chunk(id, chunks, budget);
+        }
+    }
+
+    /// The waiting sequence to admit next; see "Who is admitted" above.
+    fn choose(&mut self, computing: &HashSet<Edge>) -> Option<SeqId> {
+        let oldest = *self.waiting.first()?;
+        self.look_up(oldest);
+        if self.sequences[&oldest].overtaken >= OVERTAKEN_AT_MOST {
+            return Some(oldest);
+        }
+        let mut best: Option<((bool, Reverse<usize>, u64, SeqId), SeqId)> = None;
+        for at in 0..self.waiting.len().min(LOOK_AHEAD) {
+            let id = self.waiting[at];
+            self.look_up(id);
+            let sequence = &self.sequences[&id];
+            if self.is_deferred(sequence, computing) {
+                continue;
+            }
+            let blocks = if sequence.resumed { 0 } else { sequence.prefix.blocks() };
+            let rank = (!sequence.resumed, Reverse(blocks), sequence.arrival, id);
+            if best.as_ref().is_none_or(|(least, _)| rank < *least) {
+                best = Some((rank, id));
+            }
+        }
+        best.map(|(_, id)| id)
+    }
+
+    /// Whether a running sequence is computing the first block that this one lacks.
+    fn is_deferred(&self, sequence: &Sequence, computing: &HashSet<Edge>) -> bool {
+        sequence.prefix.blocks() < sequence.reusable_blocks()
+            && self
+                .cache
+                .edge(&sequence.prefix, &sequence.tokens)
+                .is_some_and(|edge| computing.contains(&edge))
+    }
+
+    /// Whether all tokens of a waiting sequence fit beside those that run and their reserve.
+    fn fits(&self, id: SeqId) -> bool {
+        let sequence = &self.sequences[&id];
+        let available = self.cache.available() - self.cache.unreferenced_in(&sequence.prefix);
+        let reserve = self.running.len() * self.limits.reserve_tokens.div_ceil(BLOCK);
+        sequence.blocks() - sequence.prefix.blocks() + reserve <= available
+    }
+
+    /// Takes a waiting sequence that fits into the running ones.
+    fn start_waiting(&mut self, id: SeqId) {
+        if let Some(&oldest) = self.waiting.first()
+            && oldest != id
+            && let Some(oldest) = self.sequences.get_mut(&oldest)
+        {
+            oldest.overtaken += 1;
+        }
+        self.waiting.retain(|&other| other != id);
+        let Some(sequence) = self.sequences.get_mut(&id) else { return };
+        let prefix = std::mem::take(&mut sequence.prefix);
+        let reused = prefix.blocks() * BLOCK;
+        sequence.reused.get_or_insert(reused);
+        sequence.overtaken = 0;
+        let table = self.cache.acquire(&prefix);
+        self.cache.unwant(&prefix);
+        self.start(id, table, reused);
+    }
+
+    /// Runs a sequence whose first `computed` tokens are in the blocks of `table`.
+    fn start(&mut self, id: SeqId, table: Vec<BlockId>, computed: usize) {
+        if let Some(sequence) = self.sequences.get_mut(&id) {
+            sequence.table = table;
+            sequence.computed = computed;
+        }
+        self.running.push(id);
+        let grown = self.grow(id);
+        debug_assert!(grown, "admitted without enough blocks");
+    }
+}
