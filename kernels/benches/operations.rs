@@ -98,7 +98,7 @@ fn attentions() -> Result<()> {
 }
 
 fn main() -> Result<()> {
-    println!("{} threads, {}", rayon::current_num_threads(), kernels::simd::instruction_set());
+    println!("{} threads, {}", rayon::current_num_threads(), kernels::instruction_set());
     products()?;
     attentions()
 }

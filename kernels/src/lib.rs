@@ -6,6 +6,9 @@
 //! that row's inputs alone, not on which rows stand beside it, how a prompt was cut into chunks,
 //! or how many threads there are. Each output element has one fixed order of accumulation.
 
+// Register tiles are two-dimensional: their loops run over row and column numbers.
+#![allow(clippy::needless_range_loop)]
+
 pub mod attention;
 pub mod embedding;
 mod host;
@@ -14,6 +17,8 @@ pub mod linear;
 pub mod rms_norm;
 pub mod rope;
 pub mod silu_mul;
-pub mod simd;
+mod simd;
 #[cfg(test)]
 mod testing;
+
+pub use simd::instruction_set;

@@ -4,6 +4,7 @@
 //! is ready and submits more while replies arrive, so that the engine's batch never drains
 //! between the stages of a job.
 
+pub mod local;
 mod scripted;
 
 pub use scripted::Scripted;

@@ -135,6 +135,9 @@ impl Linear {
 
     fn forward_cpu(&self, x: &Tensor, m: usize) -> Result<Tensor> {
         let mut out = vec![0f32; m * self.n];
+        if m == 0 {
+            return Tensor::from_vec(out, (m, self.n), x.device());
+        }
         with_f32(x, "linear: x", |x| {
             let quantized = self.parts.iter().any(|p| matches!(p, Part::Quantized(_)));
             let activations = quantized.then(|| quantized::Activations::new(x, self.k));

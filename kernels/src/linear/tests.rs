@@ -122,3 +122,16 @@ fn shapes_that_do_not_fit_are_refused() -> Result<()> {
     assert!(w.forward(&x).unwrap_err().to_string().contains("5 columns"));
     Ok(())
 }
+
+#[test]
+fn no_rows_give_no_rows() -> Result<()> {
+    let w = tensor(noise(8 * 32, 15, 1.0), 8);
+    let none = Tensor::zeros((0, 32), DType::F32, &Device::Cpu)?;
+    for layer in [
+        Linear::from_tensor(&w)?,
+        Linear::from_quantized(&QTensor::quantize(&w, GgmlDType::Q8_0)?)?,
+    ] {
+        assert_eq!(layer.forward(&none)?.dims(), [0, 8]);
+    }
+    Ok(())
+}

@@ -1,6 +1,6 @@
 //! The definition, in f64, without a table.
 
-use super::RopeStyle;
+use super::{RopeStyle, angle};
 
 /// `x` is `[positions.len(), heads, d]`.
 pub fn rope(
@@ -20,7 +20,7 @@ pub fn rope(
                     RopeStyle::HalfSplit => (base + i, base + i + inv_freq.len()),
                     RopeStyle::Interleaved => (base + 2 * i, base + 2 * i + 1),
                 };
-                let (sin, cos) = (f64::from(position) * w).sin_cos();
+                let (sin, cos) = angle(position, *w).sin_cos();
                 let (va, vb) = (f64::from(x[a]), f64::from(x[b]));
                 out[a] = (va * cos - vb * sin) as f32;
                 out[b] = (vb * cos + va * sin) as f32;

@@ -165,3 +165,107 @@ fn fold(mut lanes: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> f32 {
     }
     lanes[0]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::noise;
+
+    /// The bits of every operation on some lanes.
+    struct Everything<'a> {
+        a: &'a [f32],
+        b: &'a [f32],
+        bytes: &'a [u8; 64],
+    }
+
+    impl Kernel for Everything<'_> {
+        type Output = Vec<u32>;
+
+        #[inline(always)]
+        unsafe fn run<S: Simd>(self) -> Vec<u32> {
+            unsafe {
+                let (a, b) = (S::load(self.a.as_ptr()), S::load(self.b.as_ptr()));
+                let packed: [u16; LANES] =
+                    std::array::from_fn(|i| self.a[i].to_bits() as u16 & 0xbfff);
+                let bytes = S::load_bytes(self.bytes.as_ptr());
+                let (low, high) = S::nibbles(bytes);
+                let dot = |w, x| S::to_f32(S::dot4(S::splat_i(-7), w, x));
+                let vectors = [
+                    S::add(a, b),
+                    S::sub(a, b),
+                    S::mul(a, b),
+                    S::div(a, b),
+                    S::max(a, b),
+                    S::min(a, b),
+                    S::above(a, b),
+                    S::fma(a, b, a),
+                    S::round(a),
+                    S::exp2_int(S::round(a)),
+                    S::load_bf16(packed.as_ptr()),
+                    S::load_f16(packed.as_ptr()),
+                    dot(bytes, i32::from_le_bytes([127, 129, 3, 200])),
+                    dot(low, i32::from_le_bytes([127, 127, 127, 127])),
+                    dot(high, i32::from_le_bytes([128, 128, 128, 128])),
+                    exp::<S>(a),
+                    exp::<S>(S::splat(f32::NEG_INFINITY)),
+                    exp::<S>(S::splat(200.0)),
+                ];
+                let mut bits = Vec::new();
+                for v in vectors {
+                    let mut lanes = [0f32; LANES];
+                    S::store(lanes.as_mut_ptr(), v);
+                    bits.extend(lanes.map(f32::to_bits));
+                }
+                bits.push(sum::<S>(a).to_bits());
+                bits.push(largest::<S>(b).to_bits());
+                bits
+            }
+        }
+    }
+
+    #[test]
+    fn every_instruction_set_gives_the_same_bits() {
+        for seed in 0..200 {
+            let (a, b) = (noise(LANES, seed, 50.0), noise(LANES, seed + 1000, 3.0));
+            let bytes = std::array::from_fn(|i| (i * 37 + seed as usize * 11) as u8);
+            let everything = || Everything { a: &a, b: &b, bytes: &bytes };
+            // SAFETY: plain Rust runs everywhere; the others where they are present.
+            let want = unsafe { everything().run::<scalar::Scalar>() };
+            assert_eq!(dispatch(everything()), want, "best set, seed {seed}");
+            #[cfg(target_arch = "x86_64")]
+            if avx2::present() {
+                assert_eq!(unsafe { avx2::run(everything()) }, want, "AVX2, seed {seed}");
+            }
+        }
+    }
+
+    struct Exp([f32; LANES]);
+
+    impl Kernel for Exp {
+        type Output = [f32; LANES];
+
+        #[inline(always)]
+        unsafe fn run<S: Simd>(mut self) -> [f32; LANES] {
+            unsafe {
+                let y = exp::<S>(S::load(self.0.as_ptr()));
+                S::store(self.0.as_mut_ptr(), y);
+            }
+            self.0
+        }
+    }
+
+    #[test]
+    fn exp_is_close_over_its_whole_range() {
+        for step in 0..2000 {
+            let x: [f32; LANES] =
+                std::array::from_fn(|i| -87.0 + (step * LANES + i) as f32 * 0.00546);
+            for (got, x) in dispatch(Exp(x)).into_iter().zip(x) {
+                let want = f64::from(x).exp();
+                let error = (f64::from(got) - want).abs() / want;
+                assert!(error < 2e-7, "e^{x}: {got}, off by {error:e}");
+            }
+        }
+        assert_eq!(dispatch(Exp([-88.0; LANES])), [0.0; LANES]);
+        assert_eq!(dispatch(Exp([f32::NEG_INFINITY; LANES])), [0.0; LANES]);
+    }
+}

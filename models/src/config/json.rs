@@ -1,0 +1,251 @@
+//! `config.json` and `generation_config.json`.
+
+use super::fields::Fields;
+use super::{ModelConfig, RopeConfig, RopeScaling};
+use crate::error::{ModelError, Result};
+use crate::spec::Architecture;
+use candle_core::DType;
+use serde_json::Value;
+use std::path::Path;
+
+/// GLM's rotary base before `rope_ratio`.
+const GLM_THETA: f64 = 10_000.0;
+
+pub(super) fn read_folder(folder: &Path) -> Result<ModelConfig> {
+    let file = folder.join("config.json");
+    let mut config = from_text(&read_text(&file)?, &file)?;
+    let generation = folder.join("generation_config.json");
+    if generation.exists() {
+        let value = parse(&read_text(&generation)?, &generation)?;
+        config.eos_ids.extend(Fields::new(&generation, &value)?.token_ids("eos_token_id")?);
+        config.eos_ids.sort_unstable();
+        config.eos_ids.dedup();
+    }
+    Ok(config)
+}
+
+/// Understands the text of a `config.json`; `file` is what errors call it.
+///
+/// # Errors
+/// As [`super::read`].
+pub fn from_text(text: &str, file: &Path) -> Result<ModelConfig> {
+    let value = parse(text, file)?;
+    let fields = Fields::new(file, &value)?;
+    let config = match architecture(&fields)? {
+        Architecture::ChatGlm => chatglm(&fields)?,
+        architecture => hugging_face(&fields, architecture)?,
+    };
+    config.check(file)?;
+    Ok(config)
+}
+
+fn read_text(file: &Path) -> Result<String> {
+    let bytes = std::fs::read(file).map_err(|e| ModelError::io(file, "can't be read", e))?;
+    String::from_utf8(bytes).map_err(|e| {
+        let at = e.utf8_error().valid_up_to();
+        ModelError::file(file, format!("not UTF-8 (byte {at})"))
+    })
+}
+
+fn parse(text: &str, file: &Path) -> Result<Value> {
+    serde_json::from_str(text).map_err(|e| ModelError::file(file, format!("not JSON: {e}")))
+}
+
+fn architecture(fields: &Fields) -> Result<Architecture> {
+    let (key, name) = match fields.value("architectures").and_then(|list| list.get(0)) {
+        Some(name) => ("architectures", name),
+        None => {
+            let name = fields.value("model_type");
+            ("model_type", name.ok_or_else(|| fields.bad("architectures", "missing"))?)
+        }
+    };
+    match name.as_str() {
+        Some("LlamaForCausalLM" | "llama") => Ok(Architecture::Llama),
+        Some("ChatGLMModel" | "ChatGLMForConditionalGeneration" | "chatglm") => {
+            Ok(Architecture::ChatGlm)
+        }
+        Some("GlmForCausalLM" | "glm") => Ok(Architecture::Glm),
+        Some("Glm4ForCausalLM" | "glm4") => Ok(Architecture::Glm4),
+        _ => Err(fields.bad(
+            key,
+            format!(
+                "{name} is not supported; supported are LlamaForCausalLM, ChatGLMModel, \
+                 GlmForCausalLM and Glm4ForCausalLM"
+            ),
+        )),
+    }
+}
+
+/// `LlamaForCausalLM`, `GlmForCausalLM` and `Glm4ForCausalLM`, whose keys are the same. Defaults
+/// are those of the configuration classes that write these files.
+fn hugging_face(fields: &Fields, architecture: Architecture) -> Result<ModelConfig> {
+    refuse_unsupported(fields)?;
+    let glm = architecture != Architecture::Llama;
+    let hidden = fields.size("hidden_size")?;
+    let heads = fields.size("num_attention_heads")?;
+    let head_dim = if glm { fields.size_or("head_dim", 128)? } else { head_dim(fields, hidden)? };
+    let bias = fields.flag_or("attention_bias", false)?;
+    Ok(ModelConfig {
+        architecture,
+        hidden,
+        layers: fields.size("num_hidden_layers")?,
+        heads,
+        kv_heads: fields.size_or("num_key_value_heads", if glm { 2 } else { heads })?,
+        head_dim,
+        ffn: fields.size("intermediate_size")?,
+        vocab: fields.size("vocab_size")?,
+        max_positions: fields.size("max_position_embeddings")?,
+        rms_eps: fields.float_or("rms_norm_eps", if glm { 1.5625e-7 } else { 1e-6 })?,
+        rope: rope(fields, architecture, head_dim)?,
+        qkv_bias: bias,
+        output_bias: bias && !glm,
+        tied: fields.flag_or("tie_word_embeddings", false)?,
+        eos_ids: eos_ids(fields)?,
+        stored_dtype: stored_dtype(fields)?,
+    })
+}
+
+/// `ChatGLMModel`, whose keys are its own.
+fn chatglm(fields: &Fields) -> Result<ModelConfig> {
+    fields.require("rmsnorm", true)?;
+    fields.require("add_bias_linear", false)?;
+    fields.require("post_layer_norm", true)?;
+    fields.require("apply_residual_connection_post_layernorm", false)?;
+    refuse_quantised(fields)?;
+    let heads = fields.size("num_attention_heads")?;
+    let grouped = fields.flag_or("multi_query_attention", false)?;
+    let head_dim = fields.size("kv_channels")?;
+    let spec = Architecture::ChatGlm.spec();
+    Ok(ModelConfig {
+        architecture: Architecture::ChatGlm,
+        hidden: fields.size("hidden_size")?,
+        layers: fields.size_of(&["num_layers", "num_hidden_layers"])?,
+        heads,
+        kv_heads: if grouped { fields.size("multi_query_group_num")? } else { heads },
+        head_dim,
+        ffn: fields.size("ffn_hidden_size")?,
+        vocab: fields.size_of(&["padded_vocab_size", "vocab_size"])?,
+        max_positions: fields.size("seq_length")?,
+        rms_eps: fields.float("layernorm_epsilon")?,
+        rope: RopeConfig {
+            theta: GLM_THETA * fields.float_or("rope_ratio", 1.0)?,
+            rotated_dim: rotated_dim(head_dim, spec.rotated_share),
+            style: spec.rope_style,
+            scaling: RopeScaling::None,
+        },
+        qkv_bias: fields.flag_or("add_qkv_bias", false)?,
+        output_bias: false,
+        tied: fields.flag_or("tie_word_embeddings", false)?,
+        eos_ids: eos_ids(fields)?,
+        stored_dtype: stored_dtype(fields)?,
+    })
+}
+
+fn head_dim(fields: &Fields, hidden: usize) -> Result<usize> {
+    let heads = fields.size("num_attention_heads")?;
+    if !fields.has("head_dim") && !hidden.is_multiple_of(heads) {
+        return Err(fields.bad(
+            "num_attention_heads",
+            format!("{heads} does not divide hidden_size {hidden}, and there is no head_dim"),
+        ));
+    }
+    fields.size_or("head_dim", hidden / heads)
+}
+
+fn refuse_unsupported(fields: &Fields) -> Result<()> {
+    fields.require("mlp_bias", false)?;
+    match fields.text("hidden_act")? {
+        None | Some("silu" | "swish") => {}
+        Some(other) => {
+            return Err(fields.bad("hidden_act", format!("`{other}` is not supported, only silu")));
+        }
+    }
+    refuse_quantised(fields)
+}
+
+fn refuse_quantised(fields: &Fields) -> Result<()> {
+    if fields.has("quantization_config") {
+        return Err(fields.bad(
+            "quantization_config",
+            "quantised safetensors are not supported; use the original weights or a GGUF file",
+        ));
+    }
+    Ok(())
+}
+
+fn rotated_dim(head_dim: usize, share: f64) -> usize {
+    (head_dim as f64 * share) as usize
+}
+
+/// Newer files keep all rotary settings in `rope_parameters`; older ones have `rope_theta` and
+/// `partial_rotary_factor` at the top and the rest in `rope_scaling`.
+fn rope(fields: &Fields, architecture: Architecture, head_dim: usize) -> Result<RopeConfig> {
+    let parameters = match fields.nested("rope_parameters")? {
+        Some(parameters) => Some(parameters),
+        None => fields.nested("rope_scaling")?,
+    };
+    let float = |key: &str, default: f64| match &parameters {
+        Some(inner) if inner.has(key) => inner.float(key),
+        _ => fields.float_or(key, default),
+    };
+    let spec = architecture.spec();
+    Ok(RopeConfig {
+        theta: float("rope_theta", 10_000.0)?,
+        rotated_dim: rotated_dim(head_dim, float("partial_rotary_factor", spec.rotated_share)?),
+        style: spec.rope_style,
+        scaling: parameters.map_or(Ok(RopeScaling::None), |p| scaling(&p))?,
+    })
+}
+
+fn scaling(parameters: &Fields) -> Result<RopeScaling> {
+    let key = if parameters.has("rope_type") { "rope_type" } else { "type" };
+    match parameters.text(key)? {
+        None if parameters.has("factor") => Err(parameters.bad(key, "missing")),
+        None | Some("default") => Ok(RopeScaling::None),
+        Some("linear") => Ok(RopeScaling::Linear { factor: positive(parameters, "factor")? }),
+        Some("llama3") => {
+            let low = positive(parameters, "low_freq_factor")?;
+            let high = positive(parameters, "high_freq_factor")?;
+            if high <= low {
+                return Err(parameters.bad(
+                    "high_freq_factor",
+                    format!("{high} must be larger than low_freq_factor, {low}"),
+                ));
+            }
+            Ok(RopeScaling::Llama3 {
+                factor: positive(parameters, "factor")?,
+                low_freq_factor: low,
+                high_freq_factor: high,
+                original_positions: positive(parameters, "original_max_position_embeddings")?,
+            })
+        }
+        Some(other) => Err(parameters.bad(
+            key,
+            format!("`{other}` is not supported; supported are default, linear and llama3"),
+        )),
+    }
+}
+
+fn positive(fields: &Fields, key: &str) -> Result<f64> {
+    match fields.float(key)? {
+        value if value > 0.0 => Ok(value),
+        value => Err(fields.bad(key, format!("{value} is not positive"))),
+    }
+}
+
+fn eos_ids(fields: &Fields) -> Result<Vec<u32>> {
+    let mut ids = fields.token_ids("eos_token_id")?;
+    ids.sort_unstable();
+    ids.dedup();
+    Ok(ids)
+}
+
+fn stored_dtype(fields: &Fields) -> Result<DType> {
+    let key = if fields.has("dtype") { "dtype" } else { "torch_dtype" };
+    match fields.text(key)? {
+        None | Some("float32") => Ok(DType::F32),
+        Some("bfloat16") => Ok(DType::BF16),
+        Some("float16") => Ok(DType::F16),
+        Some(other) => Err(fields.bad(key, format!("`{other}` is not supported"))),
+    }
+}

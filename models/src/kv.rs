@@ -1,0 +1,48 @@
+//! The paged KV of all layers. Which block belongs to whom is the engine's business.
+
+use crate::config::ModelConfig;
+use crate::error::Result;
+use candle_core::Device;
+use kernels::kv::{BLOCK, KvLayer};
+
+/// One [`KvLayer`] per layer of the model, all with the same blocks: block `b` holds the same
+/// tokens in every layer.
+pub struct KvPool {
+    layers: Vec<KvLayer>,
+    blocks: usize,
+}
+
+impl KvPool {
+    /// Room for `blocks` blocks of [`BLOCK`] tokens.
+    ///
+    /// # Errors
+    /// The device has not enough memory.
+    pub fn new(config: &ModelConfig, blocks: usize, device: &Device) -> Result<Self> {
+        let layer = || KvLayer::new(blocks, config.kv_heads, config.head_dim, device);
+        let layers = (0..config.layers).map(|_| layer()).collect::<candle_core::Result<_>>()?;
+        Ok(Self { layers, blocks })
+    }
+
+    /// Bytes that one token takes in all layers together.
+    pub fn bytes_per_token(config: &ModelConfig) -> usize {
+        config.layers * KvLayer::bytes_per_token(config.kv_heads, config.head_dim)
+    }
+
+    /// Number of blocks.
+    pub fn blocks(&self) -> usize {
+        self.blocks
+    }
+
+    /// Number of tokens that fit.
+    pub fn tokens(&self) -> usize {
+        self.blocks * BLOCK
+    }
+
+    pub(crate) fn layer(&mut self, layer: usize) -> &mut KvLayer {
+        &mut self.layers[layer]
+    }
+
+    pub(crate) fn layers(&self) -> usize {
+        self.layers.len()
+    }
+}

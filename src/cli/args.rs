@@ -1,0 +1,456 @@
+//! What can be typed.
+
+use crate::device::DeviceChoice;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+const MODEL_HELP: &str = "A folder, a .gguf file, a Hugging Face repo id (org/name[@revision]), \
+                          or the alias smollm2";
+
+/// Judge long answers on your own machine: sample candidates, score them in four dimensions,
+/// export preference pairs.
+#[derive(Debug, Parser)]
+#[command(name = "longreward", version, args_override_self = true, max_term_width = 100)]
+#[command(after_help = "Exit codes: 0 all done; 1 failed; 2 wrong usage; 3 finished, but some rows \
+                        or records could not be used (they are listed); 130 interrupted, with all \
+                        finished work on disk.")]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// Options of every command.
+#[derive(Debug, Clone, Args)]
+pub struct Common {
+    /// Where models run: auto, cpu, cuda[:N] or metal
+    #[arg(long, global = true, default_value = "auto", value_name = "DEVICE")]
+    pub device: DeviceChoice,
+    /// Type of the weights; auto keeps what is stored, so that quantised ones stay quantised
+    #[arg(long, global = true, default_value = "auto", value_name = "TYPE")]
+    pub dtype: Dtype,
+    /// Processor threads; as many as there are cores if not given
+    #[arg(long, global = true, value_name = "N")]
+    pub threads: Option<usize>,
+    /// Memory for keys and values, e.g. 4GiB or 500MB; half of what is free if not given
+    #[arg(long, global = true, value_name = "SIZE", value_parser = bytes)]
+    pub kv_memory: Option<u64>,
+    /// Tokens of one step: prefill chunks and decodes together
+    #[arg(long, global = true, default_value_t = 512, value_name = "N")]
+    pub batch_tokens: usize,
+    /// Sequences that run at once, at most
+    #[arg(long, global = true, default_value_t = 64, value_name = "N")]
+    pub max_sequences: usize,
+    /// Options from a TOML file: keys are the long names; [command] tables hold for one command.
+    /// What is typed goes before what the file says
+    #[arg(long, global = true, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// More messages on standard error (-v, -vv)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// Type of the weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Dtype {
+    Auto,
+    F32,
+    F16,
+    Bf16,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Demo(Demo),
+    Run(Run),
+    Sample(Sample),
+    ChunkInfo(ChunkInfo),
+    Score(Score),
+    Pairs(Pairs),
+    Generate(Generate),
+    Tokenize(Tokenize),
+    Pull(Pull),
+    Inspect(Inspect),
+    Bench(Bench),
+}
+
+/// All stages on two documents that the program contains, with a model of 135M parameters
+///
+/// Shows the machinery; a model this small is no judge. Example: longreward demo --out demo-out
+#[derive(Debug, Args)]
+pub struct Demo {
+    /// Folder for the files
+    #[arg(long, default_value = "longreward-demo", value_name = "DIR")]
+    pub out: PathBuf,
+    /// The model
+    #[arg(long, default_value = "smollm2", value_name = "M", help = MODEL_HELP)]
+    pub model: String,
+}
+
+/// sample, chunk-info, score and pairs in one go
+///
+/// Example: longreward run --judge THUDM/glm-4-9b-chat --data sft.jsonl --out-dir out
+#[derive(Debug, Args)]
+pub struct Run {
+    #[arg(long, value_name = "M", help = MODEL_HELP)]
+    pub judge: String,
+    /// The model that writes the candidates; the judge if not given
+    #[arg(long, value_name = "M")]
+    pub policy: Option<String>,
+    /// Prompts: JSON Lines with idx, query, answer, context
+    #[arg(long, value_name = "FILE")]
+    pub data: PathBuf,
+    #[arg(long, value_name = "DIR")]
+    pub out_dir: PathBuf,
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+    #[command(flatten)]
+    pub judging: JudgeArgs,
+    #[command(flatten)]
+    pub pairing: PairArgs,
+    #[command(flatten)]
+    pub work: WorkArgs,
+}
+
+/// Writes candidates for each prompt
+///
+/// Example: longreward sample --model my-sft-model --data sft.jsonl --out sampled_responses.jsonl
+#[derive(Debug, Args)]
+pub struct Sample {
+    #[arg(long, value_name = "M", help = MODEL_HELP)]
+    pub model: String,
+    /// Prompts: JSON Lines with idx, query, answer, context
+    #[arg(long, value_name = "FILE")]
+    pub data: PathBuf,
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+    #[command(flatten)]
+    pub work: WorkArgs,
+}
+
+/// How candidates are sampled.
+#[derive(Debug, Clone, Args)]
+pub struct SamplingArgs {
+    /// Candidates per prompt
+    #[arg(short = 'n', long = "samples", default_value_t = 10, value_name = "N")]
+    pub n: usize,
+    #[arg(long, default_value_t = 1.0, value_name = "T")]
+    pub temperature: f32,
+    #[arg(long, default_value_t = 1024, value_name = "N")]
+    pub max_new_tokens: usize,
+    /// Sample from the likeliest tokens that hold this much probability
+    #[arg(long, default_value_t = 1.0, value_name = "P")]
+    pub top_p: f32,
+    /// Sample from this many likeliest tokens; 0 means all
+    #[arg(long, default_value_t = 0, value_name = "K")]
+    pub top_k: usize,
+    /// Drop tokens below this share of the likeliest one's probability
+    #[arg(long, default_value_t = 0.0, value_name = "P")]
+    pub min_p: f32,
+    /// Divide (multiply, if negative) the logits of tokens that occurred by this
+    #[arg(long, default_value_t = 1.0, value_name = "R")]
+    pub repetition_penalty: f32,
+}
+
+/// Extracts from each 4096-token chunk of a document what bears on its question
+///
+/// Example: longreward chunk-info --model M --data sft.jsonl --out chunk_info.jsonl
+#[derive(Debug, Args)]
+pub struct ChunkInfo {
+    #[arg(long, value_name = "M", help = MODEL_HELP)]
+    pub model: String,
+    /// Prompts: JSON Lines with idx, query, answer, context
+    #[arg(long, value_name = "FILE")]
+    pub data: PathBuf,
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    #[command(flatten)]
+    pub prompts: PromptArgs,
+    #[command(flatten)]
+    pub work: WorkArgs,
+}
+
+/// Scores candidates for helpfulness, logicality, faithfulness and completeness
+///
+/// Example: longreward score --model M --data sft.jsonl --responses sampled_responses.jsonl
+/// --out scored_responses.jsonl
+#[derive(Debug, Args)]
+pub struct Score {
+    #[arg(long, value_name = "M", help = MODEL_HELP)]
+    pub model: String,
+    /// Prompts: JSON Lines with idx, query, answer, context
+    #[arg(long, value_name = "FILE")]
+    pub data: PathBuf,
+    /// Candidates: JSON Lines with idx ("<prompt idx>-<k>"), query, answer
+    #[arg(long, value_name = "FILE")]
+    pub responses: PathBuf,
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Extracts that were made before; chunk_info.jsonl beside OUT if not given
+    #[arg(long, value_name = "FILE")]
+    pub chunk_info: Option<PathBuf>,
+    #[command(flatten)]
+    pub judging: JudgeArgs,
+    #[command(flatten)]
+    pub work: WorkArgs,
+}
+
+/// Which prompts the judge uses.
+#[derive(Debug, Clone, Args)]
+pub struct PromptArgs {
+    /// Language of the judge's prompts; auto decides per item
+    #[arg(long, default_value = "auto", value_name = "LANG")]
+    pub lang: Language,
+    /// Prompt files of your own, named as in the public LongReward code
+    #[arg(long, value_name = "DIR")]
+    pub prompts: Option<PathBuf>,
+    /// Cut every reply of the judge to this many tokens (the method allows 512 to 2048)
+    #[arg(long, value_name = "N")]
+    pub max_reply_tokens: Option<usize>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Language {
+    Auto,
+    En,
+    Zh,
+}
+
+/// How the judge works.
+#[derive(Debug, Clone, Args)]
+pub struct JudgeArgs {
+    /// How evidence is found: bm25, the alias minilm, or a folder or repo id of a BERT embedder
+    #[arg(long, default_value = "minilm", value_name = "M")]
+    pub embedder: String,
+    #[command(flatten)]
+    pub prompts: PromptArgs,
+}
+
+/// Options of every stage that asks a model.
+#[derive(Debug, Clone, Args)]
+pub struct WorkArgs {
+    /// Same seed, same output
+    #[arg(long, default_value_t = 0, value_name = "S")]
+    pub seed: u64,
+    /// Begin anew where OUT was made with other settings
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Pairs each prompt's best candidate with its worst
+///
+/// Example: longreward pairs --data sft.jsonl --scored scored_responses.jsonl
+/// --out preference_pairs.jsonl --format trl
+#[derive(Debug, Args)]
+pub struct Pairs {
+    /// Prompts: JSON Lines with idx, query, answer, context
+    #[arg(long, value_name = "FILE")]
+    pub data: PathBuf,
+    #[arg(long, value_name = "FILE")]
+    pub scored: PathBuf,
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    #[command(flatten)]
+    pub pairing: PairArgs,
+}
+
+/// Which pairs are made.
+#[derive(Debug, Clone, Args)]
+pub struct PairArgs {
+    /// Smallest difference of totals (0-40) that makes a pair; ties never do
+    #[arg(long, default_value_t = 0.0, value_name = "D")]
+    pub min_margin: f64,
+    /// Scored candidates that a prompt needs
+    #[arg(long, default_value_t = 5, value_name = "N")]
+    pub min_scored: usize,
+    /// Skip pairs whose winner is more than this many times as long as its loser
+    #[arg(long, value_name = "R")]
+    pub max_length_ratio: Option<f64>,
+    #[arg(long, default_value = "longreward", value_name = "FORMAT")]
+    pub format: PairFormat,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PairFormat {
+    /// idx, context, query, win_response, lose_response
+    Longreward,
+    /// prompt, chosen, rejected as conversations, for TRL's DPOTrainer
+    Trl,
+}
+
+/// Continues a prompt
+///
+/// Example: longreward generate --model smollm2 --prompt "Why is the sea salt?" --json
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("text").required(true).args(["prompt", "prompt_file"]))]
+pub struct Generate {
+    #[arg(long, value_name = "M", help = MODEL_HELP)]
+    pub model: String,
+    #[arg(long, value_name = "TEXT")]
+    pub prompt: Option<String>,
+    #[arg(long, value_name = "FILE")]
+    pub prompt_file: Option<PathBuf>,
+    /// Send the text as it is, without a chat template
+    #[arg(long)]
+    pub raw: bool,
+    #[command(flatten)]
+    pub sampling: SamplingArgsOne,
+    #[arg(long, default_value_t = 0, value_name = "S")]
+    pub seed: u64,
+    /// End before this text; may be given more than once
+    #[arg(long, value_name = "TEXT")]
+    pub stop: Vec<String>,
+    /// Log-probabilities of the sampled tokens and of the K likeliest ones
+    #[arg(long, value_name = "K")]
+    pub logprobs: Option<usize>,
+    /// Log-probabilities of the prompt's tokens
+    #[arg(long)]
+    pub prompt_logprobs: bool,
+    /// One JSON object instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// As [`SamplingArgs`], but one sample by default.
+#[derive(Debug, Clone, Args)]
+pub struct SamplingArgsOne {
+    /// Samples
+    #[arg(short = 'n', long = "samples", default_value_t = 1, value_name = "N")]
+    pub n: usize,
+    #[arg(long, default_value_t = 1.0, value_name = "T")]
+    pub temperature: f32,
+    #[arg(long, default_value_t = 256, value_name = "N")]
+    pub max_new_tokens: usize,
+    /// Sample from the likeliest tokens that hold this much probability
+    #[arg(long, default_value_t = 1.0, value_name = "P")]
+    pub top_p: f32,
+    /// Sample from this many likeliest tokens; 0 means all
+    #[arg(long, default_value_t = 0, value_name = "K")]
+    pub top_k: usize,
+    /// Drop tokens below this share of the likeliest one's probability
+    #[arg(long, default_value_t = 0.0, value_name = "P")]
+    pub min_p: f32,
+    /// Divide (multiply, if negative) the logits of tokens that occurred by this
+    #[arg(long, default_value_t = 1.0, value_name = "R")]
+    pub repetition_penalty: f32,
+}
+
+/// Shows the tokens of a text
+///
+/// Example: longreward tokenize --model smollm2 --file notes.txt --json
+#[derive(Debug, Args)]
+pub struct Tokenize {
+    #[arg(long, value_name = "M", help = MODEL_HELP)]
+    pub model: String,
+    #[arg(long, value_name = "FILE")]
+    pub file: PathBuf,
+    /// One JSON object with the ids
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Obtains a model, so that later commands need no network
+///
+/// Example: longreward pull meta-llama/Llama-3.1-8B-Instruct
+#[derive(Debug, Args)]
+pub struct Pull {
+    #[arg(value_name = "M", help = MODEL_HELP)]
+    pub model: String,
+}
+
+/// Shows a model's configuration, chat template and memory plan
+///
+/// Example: longreward inspect smollm2
+#[derive(Debug, Args)]
+pub struct Inspect {
+    #[arg(value_name = "M", help = MODEL_HELP)]
+    pub model: String,
+}
+
+/// Measures prefill and decode, or the judge's own workload
+///
+/// Examples: longreward bench --model smollm2 --prefill 512,2048 --decode 1,16;
+/// longreward bench --model smollm2 --data sft.jsonl --responses sampled_responses.jsonl
+#[derive(Debug, Args)]
+#[command(group = clap::ArgGroup::new("weights").required(true).args(["model", "dummy"]))]
+pub struct Bench {
+    #[arg(long, value_name = "M", help = MODEL_HELP)]
+    pub model: Option<String>,
+    /// Random weights in the shape of llama-3.1-8b, glm-4-9b, smollm2-135m or a config.json
+    #[arg(long, value_name = "NAME")]
+    pub dummy: Option<String>,
+    /// Scales the dummy model's sizes
+    #[arg(long, default_value_t = 1.0, value_name = "F", requires = "dummy")]
+    pub dummy_factor: f64,
+    /// Prompt lengths
+    #[arg(long, value_delimiter = ',', default_value = "512,2048", value_name = "N,…")]
+    pub prefill: Vec<usize>,
+    /// Numbers of sequences that decode at once
+    #[arg(long, value_delimiter = ',', default_value = "1,16", value_name = "N,…")]
+    pub decode: Vec<usize>,
+    /// Tokens in the cache before decoding
+    #[arg(long, default_value_t = 512, value_name = "N")]
+    pub context: usize,
+    /// Tokens that each sequence decodes
+    #[arg(long, default_value_t = 64, value_name = "N")]
+    pub new_tokens: usize,
+    /// Measure scoring: the prompts …
+    #[arg(long, value_name = "FILE", requires = "responses", conflicts_with = "dummy")]
+    pub data: Option<PathBuf>,
+    /// … and the candidates
+    #[arg(long, value_name = "FILE", requires = "data")]
+    pub responses: Option<PathBuf>,
+    #[command(flatten)]
+    pub judging: JudgeArgs,
+    #[arg(long, default_value_t = 0, value_name = "S")]
+    pub seed: u64,
+    /// One JSON object instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A size with an optional unit: 4GiB, 500MB, 1048576.
+fn bytes(text: &str) -> Result<u64, String> {
+    const UNITS: [(&str, u64); 10] = [
+        ("KiB", 1 << 10),
+        ("MiB", 1 << 20),
+        ("GiB", 1 << 30),
+        ("KB", 1_000),
+        ("MB", 1_000_000),
+        ("GB", 1_000_000_000),
+        ("K", 1 << 10),
+        ("M", 1 << 20),
+        ("G", 1 << 30),
+        ("B", 1),
+    ];
+    let unit = UNITS.iter().find_map(|(name, factor)| Some((text.strip_suffix(name)?, *factor)));
+    let (number, factor) = unit.unwrap_or((text, 1));
+    match number.trim().parse::<f64>() {
+        Ok(n) if n > 0.0 && n.is_finite() => Ok((n * factor as f64) as u64),
+        _ => Err(format!("`{text}` is no size; write for example 4GiB or 500MB")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_are_read() {
+        assert_eq!(bytes("4GiB"), Ok(4 << 30));
+        assert_eq!(bytes("1.5 MB"), Ok(1_500_000));
+        assert_eq!(bytes("1048576"), Ok(1 << 20));
+        for bad in ["", "x", "-1G", "0"] {
+            assert!(bytes(bad).is_err(), "{bad}");
+        }
+    }
+}

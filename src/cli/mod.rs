@@ -1,0 +1,117 @@
+//! The command line: the only place that reads flags and files of options, and wires things.
+
+mod args;
+mod bench;
+mod config_file;
+mod demo;
+mod embedder;
+mod generate;
+mod inspect;
+mod model;
+mod progress;
+mod stages;
+
+use anyhow::{Context, Result};
+use args::{Cli, Command, Common};
+use clap::{CommandFactory, FromArgMatches};
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// How a command ended, if not by an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Ending {
+    Done,
+    /// Some rows or records could not be used.
+    Incomplete,
+    Interrupted,
+}
+
+impl Ending {
+    fn code(self) -> u8 {
+        match self {
+            Self::Done => 0,
+            Self::Incomplete => 3,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+/// The program: reads the command line, runs the command, gives the exit code.
+pub fn main() -> ExitCode {
+    let args = std::env::args_os().collect();
+    let cli = match parse(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            return ExitCode::from(2);
+        }
+    };
+    match run(&cli) {
+        Ok(ending) => ExitCode::from(ending.code()),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+/// Help, version and wrong usage end the program here, as clap does it.
+fn parse(args: Vec<OsString>) -> Result<Cli> {
+    let args = config_file::expand(args, &Cli::command())?;
+    let matches = Cli::command().get_matches_from(args);
+    Ok(Cli::from_arg_matches(&matches)?)
+}
+
+fn run(cli: &Cli) -> Result<Ending> {
+    let common = &cli.common;
+    start_log(common);
+    start_threads(common)?;
+    let done = |()| Ending::Done;
+    match &cli.command {
+        Command::Demo(args) => demo::demo(args, common, &interrupts()?),
+        Command::Run(args) => stages::run(args, common, &interrupts()?),
+        Command::Sample(args) => stages::sample(args, common, &interrupts()?),
+        Command::ChunkInfo(args) => stages::chunk_info(args, common, &interrupts()?),
+        Command::Score(args) => stages::score(args, common, &interrupts()?),
+        Command::Pairs(args) => stages::pairs(args),
+        Command::Generate(args) => generate::generate(args, common).map(done),
+        Command::Tokenize(args) => generate::tokenize(args).map(done),
+        Command::Pull(args) => inspect::pull(args).map(done),
+        Command::Inspect(args) => inspect::inspect(args, common).map(done),
+        Command::Bench(args) => bench::bench(args, common).map(done),
+    }
+}
+
+fn start_log(common: &Common) {
+    let level = match common.verbose {
+        0 => tracing::Level::WARN,
+        1 => tracing::Level::INFO,
+        _ => tracing::Level::DEBUG,
+    };
+    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).init();
+}
+
+fn start_threads(common: &Common) -> Result<()> {
+    let Some(threads) = common.threads else { return Ok(()) };
+    anyhow::ensure!(threads > 0, "--threads must be at least 1");
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build_global()
+        .context("the thread pool did not start")
+}
+
+/// A flag that Ctrl-C (or a polite kill) sets; a second one ends the program at once.
+fn interrupts() -> Result<Arc<AtomicBool>> {
+    let flag = Arc::new(AtomicBool::new(false));
+    let seen = flag.clone();
+    ctrlc::set_handler(move || {
+        if seen.swap(true, Ordering::Relaxed) {
+            std::process::exit(i32::from(Ending::Interrupted.code()));
+        }
+        eprintln!("\nstopping; what is finished is on disk (again to stop at once)");
+    })
+    .context("no handler for Ctrl-C")?;
+    Ok(flag)
+}

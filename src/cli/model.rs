@@ -1,0 +1,125 @@
+//! Opening models as the options say.
+
+use super::args::{Common, Dtype};
+use crate::chat::local::Local;
+use crate::device;
+use crate::engine::runner::DecoderRunner;
+use crate::engine::{Engine, EngineConfig};
+use crate::tokenizer::{ChatTemplate, Tokenizer};
+use anyhow::{Context, Result, bail};
+use kernels::kv::BLOCK;
+use models::source::{Resolved, resolve};
+use models::{Decoder, DtypeChoice, KvPool, LoadOptions, ModelConfig};
+use std::sync::Arc;
+
+/// A checkpoint in memory.
+pub struct Opened {
+    pub decoder: Decoder,
+    pub text: Text,
+}
+
+/// What turns text into a checkpoint's tokens and back.
+pub struct Text {
+    pub tokenizer: Arc<Tokenizer>,
+    pub template: ChatTemplate,
+    /// As typed, with the revision that was found.
+    pub name: String,
+}
+
+/// Finds (and if need be fetches) a model and reads its tokenizer, not its weights.
+///
+/// # Errors
+/// Names what is missing and the ways to get it.
+pub fn open_text(model: &str) -> Result<(Resolved, Text)> {
+    let found = resolve(model)?;
+    let tokenizer = Tokenizer::load(&found.source)?;
+    let template = ChatTemplate::load(&found.source, &tokenizer)?;
+    let name = match &found.revision {
+        Some(revision) => format!("{}@{revision}", found.name),
+        None => found.name.clone(),
+    };
+    Ok((found, Text { tokenizer: Arc::new(tokenizer), template, name }))
+}
+
+/// Finds and loads a model.
+///
+/// # Errors
+/// As [`open_text`], or what is wrong with the checkpoint.
+pub fn open(model: &str, common: &Common) -> Result<Opened> {
+    let (found, text) = open_text(model)?;
+    let bar = super::progress::bytes_bar(&format!("loading {}", found.name));
+    let mut show = |done, total| {
+        bar.set_length(total);
+        bar.set_position(done);
+    };
+    let decoder = models::load(&found.source, &load_options(common)?, &mut show)?;
+    bar.finish_and_clear();
+    tracing::info!(
+        "{}: {} MB of weights on {}",
+        text.name,
+        decoder.bytes() / 1_000_000,
+        device::describe(decoder.device())
+    );
+    Ok(Opened { decoder, text })
+}
+
+/// # Errors
+/// The device can't be opened.
+pub fn load_options(common: &Common) -> Result<LoadOptions> {
+    let dtype = match common.dtype {
+        Dtype::Auto => DtypeChoice::Auto,
+        Dtype::F32 => DtypeChoice::F32,
+        Dtype::F16 => DtypeChoice::F16,
+        Dtype::Bf16 => DtypeChoice::Bf16,
+    };
+    Ok(LoadOptions { dtype, device: common.device.open()? })
+}
+
+/// Memory that is free for use, in bytes, within the limits of a container.
+pub fn free_memory() -> u64 {
+    let mut system = sysinfo::System::new();
+    system.refresh_memory();
+    let free = system.available_memory();
+    system.cgroup_limits().map_or(free, |limits| free.min(limits.free_memory))
+}
+
+/// Blocks of the KV pool: what `--kv-memory` holds, or half of what is free.
+///
+/// # Errors
+/// Not even one block fits.
+pub fn kv_blocks(config: &ModelConfig, common: &Common) -> Result<usize> {
+    let memory = common.kv_memory.unwrap_or_else(|| free_memory() / 2);
+    let block = (KvPool::bytes_per_token(config) * BLOCK) as u64;
+    if memory < block {
+        bail!(
+            "{memory} bytes of KV memory hold no block of {BLOCK} tokens, which takes {block} \
+             bytes; raise --kv-memory"
+        );
+    }
+    Ok(usize::try_from(memory / block).unwrap_or(usize::MAX).min(u32::MAX as usize / BLOCK))
+}
+
+/// The engine over a decoder.
+///
+/// # Errors
+/// Not enough memory for keys and values.
+pub fn engine(decoder: Decoder, common: &Common) -> Result<Engine<DecoderRunner>> {
+    let blocks = kv_blocks(decoder.config(), common)?;
+    tracing::info!("KV pool: {blocks} blocks, {} tokens", blocks * BLOCK);
+    let runner = DecoderRunner::new(decoder, blocks).context("no room for keys and values")?;
+    let config = EngineConfig {
+        max_batch_tokens: common.batch_tokens.max(1),
+        max_sequences: common.max_sequences.max(1),
+    };
+    Ok(Engine::new(runner, config))
+}
+
+/// A model to talk to.
+///
+/// # Errors
+/// As [`engine`].
+pub fn chat(opened: Opened, common: &Common) -> Result<Local<DecoderRunner>> {
+    let Text { tokenizer, template, .. } = opened.text;
+    let engine = engine(opened.decoder, common)?;
+    Ok(Local::new(engine, tokenizer, template, common.max_sequences.max(1)))
+}

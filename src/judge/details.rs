@@ -1,0 +1,210 @@
+//! How verdicts stand in `details` of a scored response: field names as in LongReward's own files,
+//! with what this judge knows besides.
+
+use super::Verdict;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// Helpfulness and logicality.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Rated {
+    /// The judge's reply.
+    pub analysis: String,
+    /// 0 to 10.
+    pub score: f64,
+    pub attempts: u32,
+    pub forced: bool,
+    /// Probabilities of the ratings 0 to 10.
+    pub distribution: Vec<f64>,
+    /// The mean of `distribution`.
+    pub expected: Option<f64>,
+}
+
+impl Rated {
+    /// `None` if the verdict has no score.
+    pub fn new(verdict: Verdict) -> Option<Self> {
+        Some(Self {
+            score: verdict.score()?,
+            analysis: verdict.text,
+            attempts: verdict.attempts,
+            forced: verdict.forced,
+            distribution: verdict.distribution,
+            expected: verdict.expected,
+        })
+    }
+}
+
+/// Completeness: the rating, and the extracts that it rests on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Completeness {
+    #[serde(flatten)]
+    pub rated: Rated,
+    /// Place in the document (`0% - 12%`) to extract, in document order.
+    pub info_list: Map<String, Value>,
+}
+
+/// A chunk that a statement was checked against.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// Index of the chunk in the document.
+    pub c_idx: usize,
+    pub content: String,
+    /// The chunk's first token in the document.
+    pub start_idx: usize,
+    /// The token after its last.
+    pub end_idx: usize,
+    /// Tokens of the document.
+    pub total_token: usize,
+}
+
+/// A statement with its verdict.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Supported {
+    pub fact: String,
+    /// The judge's reply.
+    pub analysis: String,
+    /// 1 fully, 0.5 partially, 0 not supported.
+    pub score: f64,
+    /// In document order.
+    pub evidences: Vec<Evidence>,
+    pub attempts: u32,
+    pub forced: bool,
+    /// Probabilities of fully, partially, not supported.
+    pub distribution: Vec<f64>,
+    /// The mean of `distribution`.
+    pub expected: Option<f64>,
+}
+
+impl Supported {
+    /// `None` if the verdict has no score.
+    pub fn new(fact: String, verdict: Verdict, evidences: Vec<Evidence>) -> Option<Self> {
+        Some(Self {
+            score: verdict.score()?,
+            fact,
+            analysis: verdict.text,
+            evidences,
+            attempts: verdict.attempts,
+            forced: verdict.forced,
+            distribution: verdict.distribution,
+            expected: verdict.expected,
+        })
+    }
+}
+
+/// Faithfulness: ten times the mean support of the statements.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Faithfulness {
+    /// 0 to 10.
+    pub score: f64,
+    /// Statement to score.
+    pub facts: Map<String, Value>,
+    pub details: Vec<Supported>,
+    /// The reply that listed the statements.
+    pub analysis: String,
+    pub attempts: u32,
+    /// The statements are the answer's own sentences, or one of the verdicts was forced.
+    pub forced: bool,
+    /// The answer states no fact, so that nothing can be unfaithful: the score is 10.
+    pub no_statements: bool,
+    /// Ten times the mean of the statements' expected values, where all have one.
+    pub expected: Option<f64>,
+}
+
+impl Faithfulness {
+    /// From the verdict that listed the statements, and each statement's own, in the same order.
+    pub fn new(listing: &Verdict, details: Vec<Supported>) -> Self {
+        let scores: Vec<f64> = details.iter().map(|detail| detail.score).collect();
+        let expected: Option<Vec<f64>> = details.iter().map(|detail| detail.expected).collect();
+        Self {
+            score: ten_times_mean(&scores),
+            facts: details.iter().map(|d| (d.fact.clone(), Value::from(d.score))).collect(),
+            analysis: listing.text.clone(),
+            attempts: listing.attempts,
+            forced: listing.forced || details.iter().any(|detail| detail.forced),
+            no_statements: details.is_empty(),
+            expected: expected.map(|values| ten_times_mean(&values)),
+            details,
+        }
+    }
+}
+
+/// 10 for no values.
+fn ten_times_mean(values: &[f64]) -> f64 {
+    if values.is_empty() {
+        return 10.0;
+    }
+    values.iter().sum::<f64>() / values.len() as f64 * 10.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Outcome;
+    use super::*;
+    use serde_json::json;
+
+    fn verdict(outcome: Outcome, expected: Option<f64>, forced: bool) -> Verdict {
+        let text = "because".to_owned();
+        Verdict { outcome, text, attempts: 2, forced, distribution: vec![0.5, 0.5], expected }
+    }
+
+    fn supported(fact: &str, score: f64, expected: Option<f64>, forced: bool) -> Supported {
+        let verdict = verdict(Outcome::Support(score), expected, forced);
+        let evidence = Evidence {
+            c_idx: 3,
+            content: "chunk".to_owned(),
+            start_idx: 384,
+            end_idx: 512,
+            total_token: 900,
+        };
+        Supported::new(fact.to_owned(), verdict, vec![evidence]).unwrap()
+    }
+
+    fn listing(forced: bool) -> Verdict {
+        verdict(Outcome::Statements(vec!["a".to_owned(), "b".to_owned()]), None, forced)
+    }
+
+    #[test]
+    fn a_rating_stands_as_in_public_files() {
+        let rated = Rated::new(verdict(Outcome::Rating(8.0), Some(7.5), true)).unwrap();
+        assert_eq!(
+            serde_json::to_value(&rated).unwrap(),
+            json!({"analysis": "because", "score": 8.0, "attempts": 2, "forced": true,
+                   "distribution": [0.5, 0.5], "expected": 7.5})
+        );
+        assert!(Rated::new(listing(false)).is_none());
+        let info_list = Map::from_iter([("0% - 100%".to_owned(), json!("x"))]);
+        let value = serde_json::to_value(Completeness { rated, info_list }).unwrap();
+        assert_eq!((&value["score"], &value["info_list"]["0% - 100%"]), (&json!(8.0), &json!("x")));
+    }
+
+    #[test]
+    fn faithfulness_is_ten_times_the_mean() {
+        let details =
+            vec![supported("a", 1.0, Some(0.9), false), supported("b", 0.5, Some(0.6), false)];
+        let faithfulness = Faithfulness::new(&listing(false), details);
+        assert_eq!((faithfulness.score, faithfulness.expected), (7.5, Some(7.5)));
+        assert!(!faithfulness.forced && !faithfulness.no_statements);
+        let value = serde_json::to_value(&faithfulness).unwrap();
+        assert_eq!(value["facts"], json!({"a": 1.0, "b": 0.5}));
+        assert_eq!(value["details"][0]["evidences"][0]["start_idx"], 384);
+        assert_eq!(serde_json::from_value::<Faithfulness>(value).unwrap(), faithfulness);
+    }
+
+    #[test]
+    fn no_statements_is_its_own_case() {
+        let faithfulness = Faithfulness::new(&listing(false), Vec::new());
+        assert_eq!((faithfulness.score, faithfulness.no_statements), (10.0, true));
+        assert_eq!(faithfulness.expected, Some(10.0));
+    }
+
+    #[test]
+    fn forcing_anywhere_is_marked() {
+        let forced = |listed, first| {
+            let details = vec![supported("a", 1.0, None, first), supported("b", 0.0, None, false)];
+            Faithfulness::new(&listing(listed), details)
+        };
+        assert!(forced(true, false).forced && forced(false, true).forced);
+        assert!(!forced(false, false).forced);
+        assert_eq!(forced(false, false).expected, None);
+    }
+}

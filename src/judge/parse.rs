@@ -1,0 +1,367 @@
+//! What a reply says, as pure functions of its text. `None` always means: this reply can't be
+//! read, ask again.
+
+/// A verdict in double square brackets.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Mark {
+    pub score: f64,
+    /// The byte after its `[[`.
+    pub inside: usize,
+}
+
+/// The rating 0..=10 in the last `[[number]]`. `[[ 8 ]]`, `[[8.5]]` and `[[8/10]]` are numbers
+/// too; other brackets are skipped. A last number that is off the scale makes the reply unreadable:
+/// an earlier one is not what the judge ended with.
+pub fn rating(reply: &str) -> Option<Mark> {
+    last_mark(reply, read_rating)
+}
+
+/// The degree of support, 1, 0.5 or 0, in the last `[[label]]`, in English or Chinese. Other
+/// brackets are skipped; a last label that says two things at once ("not fully") makes the reply
+/// unreadable.
+pub fn support(reply: &str) -> Option<Mark> {
+    last_mark(reply, read_label)
+}
+
+/// The texts between `<statement>` and `</statement>`, trimmed, without empty ones and repetitions.
+/// Empty if the reply says that there are none.
+pub fn statements(reply: &str) -> Option<Vec<String>> {
+    let mut found: Vec<String> = Vec::new();
+    let mut says_none = false;
+    for text in tagged(reply) {
+        let text = text.trim();
+        if is_none_phrase(text) {
+            says_none = true;
+        } else if !found.iter().any(|earlier| earlier == text) {
+            found.push(text.to_owned());
+        }
+    }
+    let says_none = says_none || denies_statements(reply);
+    (says_none || !found.is_empty()).then_some(found)
+}
+
+/// `Some(None)` if the reply says that nothing is relevant, else the reply without such lines:
+/// the phrase beside real extracts does not discard them. `None` for an empty reply.
+pub fn extract(reply: &str) -> Option<Option<String>> {
+    let reply = reply.trim();
+    if reply.is_empty() {
+        return None;
+    }
+    let kept: Vec<&str> = reply.lines().filter(|line| !is_nothing_relevant(line)).collect();
+    let any_text = kept.iter().any(|line| line.chars().any(char::is_alphanumeric));
+    Some(any_text.then(|| kept.join("\n").trim().to_owned()))
+}
+
+/// What stands in one pair of double brackets.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Bracket {
+    /// Not a verdict at all, such as a placeholder or a reference.
+    Other,
+    /// Meant as a verdict, but not a possible one.
+    Invalid,
+    Score(f64),
+}
+
+fn last_mark(reply: &str, read: impl Fn(&str) -> Bracket) -> Option<Mark> {
+    let opens = reply.rmatch_indices('[').filter(|&(at, _)| reply[at..].starts_with("[["));
+    for (at, _) in opens {
+        let inside = at + 2;
+        let Some(length) = reply[inside..].find("]]") else { continue };
+        match read(&reply[inside..inside + length]) {
+            Bracket::Other => {}
+            Bracket::Invalid => return None,
+            Bracket::Score(score) => return Some(Mark { score, inside }),
+        }
+    }
+    None
+}
+
+fn read_rating(content: &str) -> Bracket {
+    let (number, scale) = match content.split_once('/') {
+        Some((number, scale)) => (number.trim(), scale.trim()),
+        None => (content.trim(), "10"),
+    };
+    match (decimal(number), decimal(scale)) {
+        (Some(score), Some(10.0)) if (0.0..=10.0).contains(&score) => Bracket::Score(score + 0.0),
+        (Some(_), Some(_)) => Bracket::Invalid,
+        _ => Bracket::Other,
+    }
+}
+
+/// A number in plain decimal notation (`f64::from_str` alone would take `inf` and `1e1` as well).
+fn decimal(text: &str) -> Option<f64> {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let plain = digits.starts_with(|c: char| c.is_ascii_digit())
+        && digits.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    if plain { text.parse().ok() } else { None }
+}
+
+fn read_label(content: &str) -> Bracket {
+    match content.trim() {
+        "完全支持" => return Bracket::Score(1.0),
+        "部分支持" => return Bracket::Score(0.5),
+        "不支持" | "无支持" | "没有支持" => return Bracket::Score(0.0),
+        _ => {}
+    }
+    let content = content.to_lowercase();
+    let words: Vec<&str> = content.split(|c: char| !c.is_alphabetic()).collect();
+    let says = |any_of: &[&str]| words.iter().any(|word| any_of.contains(word));
+    let scores = [
+        (says(&["full", "fully"]), 1.0),
+        (says(&["partial", "partially"]), 0.5),
+        (says(&["no", "not", "none", "unsupported"]), 0.0),
+    ];
+    let mut said = scores.iter().filter(|(said, _)| *said);
+    match (said.next(), said.next()) {
+        (None, _) => Bracket::Other,
+        (Some(&(_, score)), None) => Bracket::Score(score),
+        (Some(_), Some(_)) => Bracket::Invalid,
+    }
+}
+
+/// The texts between each `<statement>` and the next `</statement>`. One that was begun but never
+/// ended is left out.
+fn tagged(reply: &str) -> impl Iterator<Item = &str> {
+    const OPEN: &str = "<statement>";
+    const CLOSE: &str = "</statement>";
+    let (ended, _) = reply.rsplit_once(CLOSE).unwrap_or_default();
+    ended.split(CLOSE).filter_map(|part| {
+        let open = part.rfind(OPEN)?;
+        Some(&part[open + OPEN.len()..])
+    })
+}
+
+/// Whether a statement is no statement: empty, or a word for "none".
+fn is_none_phrase(text: &str) -> bool {
+    let core = core(text);
+    matches!(core.as_str(), "" | "none" | "n/a" | "no statement" | "no statements" | "无" | "没有")
+        || denies_statements(text)
+}
+
+/// Whether the reply says that the answer holds no factual statement, in the form that our prompts
+/// ask for or in common words.
+fn denies_statements(reply: &str) -> bool {
+    const MARKS: [&str; 6] = [
+        "<no_statement",
+        "no factual statement",
+        "没有事实性陈述",
+        "无事实性陈述",
+        "没有事实陈述",
+        "不包含事实",
+    ];
+    let reply = reply.to_lowercase();
+    MARKS.iter().any(|mark| reply.contains(mark))
+}
+
+/// Whether a line consists of the nothing-relevant phrase and nothing else.
+fn is_nothing_relevant(line: &str) -> bool {
+    let core = core(line);
+    let core = core.strip_prefix("there is ").unwrap_or(&core);
+    matches!(
+        core,
+        "no relevant information"
+            | "no relevant information found"
+            | "no relevant information is found"
+            | "没有相关信息"
+            | "无相关信息"
+            | "没有任何相关信息"
+    )
+}
+
+/// The words of a line, lower-cased: without list marks, quotes and punctuation around them.
+fn core(line: &str) -> String {
+    line.trim_matches(|c: char| !c.is_alphabetic()).to_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn score(reply: &str) -> Option<f64> {
+        rating(reply).map(|mark| mark.score)
+    }
+
+    fn label(reply: &str) -> Option<f64> {
+        support(reply).map(|mark| mark.score)
+    }
+
+    fn strings(texts: &[&str]) -> Vec<String> {
+        texts.iter().map(|&text| text.to_owned()).collect()
+    }
+
+    #[test]
+    fn the_last_rating_counts() {
+        assert_eq!(score("[[3]] was the example. Rating: [[7]]"), Some(7.0));
+        assert_eq!(score("[[0]]"), Some(0.0));
+        assert_eq!(score("评分：[[10]]。"), Some(10.0));
+    }
+
+    #[test]
+    fn a_rating_tells_where_it_stands() {
+        let reply = "分析 [[3]] 评分：[[ 8 ]].";
+        let mark = rating(reply).unwrap();
+        assert_eq!(&reply[mark.inside..], " 8 ]].");
+        assert!(reply[..mark.inside].ends_with("评分：[["));
+    }
+
+    #[test]
+    fn ratings_out_of_range_are_refused() {
+        for reply in
+            ["[[85]]", "[[11]]", "[[-1]]", "[[10.5]]", "[[8/5]]", "[[85/100]]", "[[11/10]]"]
+        {
+            assert_eq!(score(reply), None, "{reply}");
+        }
+    }
+
+    #[test]
+    fn a_last_number_off_the_scale_is_not_replaced_by_an_earlier_one() {
+        assert_eq!(score("[[8]], that is [[80]]"), None);
+        assert_eq!(score("[[80]], that is [[8]]"), Some(8.0));
+    }
+
+    #[test]
+    fn ratings_with_blanks_fractions_and_decimals_are_accepted() {
+        for reply in
+            ["[[ 8 ]]", "[[8/10]]", "[[ 8 / 10 ]]", "[[8.0]]", "[[8.0/10]]", "[[08]]", "[[[8]]]"]
+        {
+            assert_eq!(score(reply), Some(8.0), "{reply}");
+        }
+        assert_eq!(score("[[8.5]]"), Some(8.5));
+        assert_eq!(score("[[-0]]").map(f64::is_sign_positive), Some(true));
+    }
+
+    #[test]
+    fn brackets_that_hold_no_number_are_skipped() {
+        assert_eq!(score("[[7]] as in [[n]], [[1e1]], [[inf]], [[]], [[7"), Some(7.0));
+        for reply in ["", "8", "[8]", "[[8]", "[[rating]]", "[[8\n", "[[1.2.3]]", "[[/10]]"] {
+            assert_eq!(score(reply), None, "{reply}");
+        }
+    }
+
+    #[test]
+    fn support_labels() {
+        for (reply, expected) in [
+            ("[[Fully supported]]", 1.0),
+            ("[[fully support]]", 1.0),
+            ("[[Partially Supported]]", 0.5),
+            ("[[ PARTIALLY SUPPORTED ]]", 0.5),
+            ("[[No support]]", 0.0),
+            ("[[Not supported]]", 0.0),
+            ("评分：[[部分支持]]", 0.5),
+            ("[[完全支持]]", 1.0),
+            ("[[不支持]]", 0.0),
+        ] {
+            assert_eq!(label(reply), Some(expected), "{reply}");
+        }
+    }
+
+    #[test]
+    fn the_last_label_counts_and_other_brackets_are_skipped() {
+        assert_eq!(label("not [[Fully supported]] but [[No support]], see [[1]]"), Some(0.0));
+        assert_eq!(label("Fully supported"), None);
+        assert_eq!(label("[[Supported]]"), None);
+        assert_eq!(label("[[3]]"), None);
+    }
+
+    #[test]
+    fn a_label_that_says_two_things_is_refused() {
+        assert_eq!(label("[[Not fully supported]]"), None);
+        assert_eq!(label("[[Fully supported/Partially supported]]"), None);
+        assert_eq!(label("[[不完全支持]]"), None);
+    }
+
+    #[test]
+    fn statements_between_tags() {
+        let reply = "Here:\n<statement> One. </statement>\n<statement>Two\nlines.</statement>\n\
+                     <statement></statement><statement>One.</statement>";
+        assert_eq!(statements(reply), Some(strings(&["One.", "Two\nlines."])));
+    }
+
+    #[test]
+    fn a_statement_that_is_cut_off_is_left_out() {
+        assert_eq!(
+            statements("<statement>One.</statement>\n<statement>Tw"),
+            Some(strings(&["One."]))
+        );
+        assert_eq!(
+            statements("<statement>Begun <statement>One.</statement> x"),
+            Some(strings(&["One."]))
+        );
+        assert_eq!(statements("<statement>One."), None);
+    }
+
+    #[test]
+    fn a_reply_that_denies_statements_is_an_empty_list() {
+        for reply in [
+            "<no_statements>",
+            "<No_Statements>\n",
+            "<no_statement/>",
+            "The answer contains no factual statements.",
+            "该回答没有事实性陈述。",
+            "<statement>None</statement>",
+            "<statement>无。</statement>",
+            "<statement></statement>",
+        ] {
+            assert_eq!(statements(reply), Some(Vec::new()), "{reply}");
+        }
+        assert_eq!(
+            statements("<statement>One.</statement>\n<no_statements>"),
+            Some(strings(&["One."]))
+        );
+    }
+
+    #[test]
+    fn a_reply_without_statements_is_unreadable() {
+        for reply in ["", "1. The sky is blue.", "None of this makes sense to me."] {
+            assert_eq!(statements(reply), None, "{reply}");
+        }
+    }
+
+    #[test]
+    fn the_nothing_relevant_phrase_alone_is_nothing() {
+        for reply in [
+            "No relevant information",
+            " \"No relevant information.\"\n",
+            "1. No relevant information",
+            "- There is no relevant information.",
+            "没有相关信息。",
+            "“无相关信息”",
+            "\"\"\"\nNo relevant information\n\"\"\"",
+        ] {
+            assert_eq!(extract(reply), Some(None), "{reply}");
+        }
+    }
+
+    #[test]
+    fn the_nothing_relevant_phrase_beside_extracts_keeps_the_extracts() {
+        let kept = |reply: &str| extract(reply).flatten();
+        assert_eq!(kept("1. Fact.\nNo relevant information"), Some("1. Fact.".to_owned()));
+        assert_eq!(kept("没有相关信息。\n- 事实"), Some("- 事实".to_owned()));
+        let inline = "- No relevant information on costs is given, but the year is 1911.";
+        assert_eq!(kept(inline), Some(inline.to_owned()));
+        assert_eq!(kept("- a\n\n- b\n"), Some("- a\n\n- b".to_owned()));
+    }
+
+    #[test]
+    fn an_empty_extract_is_unreadable() {
+        assert_eq!(extract(" \n"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_reply_can_be_parsed(reply in r"([\[\]0-9/. 汉\n]|</?statement>|No support|Fully|\PC){0,40}") {
+            if let Some(mark) = rating(&reply) {
+                prop_assert!((0.0..=10.0).contains(&mark.score));
+                prop_assert!(reply[..mark.inside].ends_with("[["));
+            }
+            if let Some(mark) = support(&reply) {
+                prop_assert!(reply[..mark.inside].ends_with("[["));
+            }
+            for statement in statements(&reply).unwrap_or_default() {
+                prop_assert!(!statement.is_empty() && reply.contains(&statement));
+            }
+            prop_assert_eq!(extract(&reply).is_none(), reply.trim().is_empty());
+        }
+    }
+}

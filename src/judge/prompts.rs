@@ -1,0 +1,250 @@
+//! The judge's prompts: our own in two languages, or a user's files named as in LongReward's
+//! public code.
+
+use super::dimension::{PromptKind, Row, TABLE};
+use super::lang::Lang;
+use super::template::{PromptError, Template};
+use super::{NO_RELEVANT_INFORMATION, parse};
+use sha2::{Digest, Sha256};
+use std::path::Path;
+
+/// Our own texts: English and Chinese, in the order of the table.
+const BUILT_IN: [[&str; 2]; 6] = [
+    [include_str!("prompts/en/helpfulness.txt"), include_str!("prompts/zh/helpfulness.txt")],
+    [include_str!("prompts/en/logicality.txt"), include_str!("prompts/zh/logicality.txt")],
+    [include_str!("prompts/en/statements.txt"), include_str!("prompts/zh/statements.txt")],
+    [include_str!("prompts/en/support.txt"), include_str!("prompts/zh/support.txt")],
+    [include_str!("prompts/en/completeness.txt"), include_str!("prompts/zh/completeness.txt")],
+    [include_str!("prompts/en/extract.txt"), include_str!("prompts/zh/extract.txt")],
+];
+
+/// How passages and extracts are headed inside `<<context>>`; part of what a prompt's examples
+/// show, so it belongs to the prompts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Headings {
+    /// Stands around a passage's number, from 1.
+    passage: [&'static str; 2],
+    /// Stands around an extract's place, `0% - 12%`.
+    extract: [&'static str; 2],
+    /// Whether chunks that hold nothing of use are listed all the same.
+    lists_empty: bool,
+}
+
+const OWN: [Headings; 2] = [
+    Headings { passage: ["[Passage ", "]"], extract: ["[Document ", "]"], lists_empty: false },
+    Headings { passage: ["[文段", "]"], extract: ["[文档", "部分]"], lists_empty: false },
+];
+
+const PUBLIC: Headings =
+    Headings {
+        passage: ["[文段", "]"], extract: ["[文档", "部分的有关信息]"], lists_empty: true
+    };
+
+impl Headings {
+    /// The evidence for a statement: passages numbered from 1, one blank line between.
+    pub fn passages(&self, passages: &[&str]) -> String {
+        let [before, after] = self.passage;
+        let headed = passages.iter().zip(1..);
+        join(headed.map(|(text, number)| format!("{before}{number}{after}\n{text}")))
+    }
+
+    /// The extracts, each headed by its place, one blank line between. Never empty.
+    pub fn extracts(&self, extracts: &[(&str, &str)]) -> String {
+        let [before, after] = self.extract;
+        let listed = extracts.iter().filter(|(_, text)| self.lists_empty || holds_something(text));
+        let notes = join(listed.map(|(place, text)| format!("{before}{place}{after}\n{text}")));
+        if notes.is_empty() { NO_RELEVANT_INFORMATION.to_owned() } else { notes }
+    }
+}
+
+fn join(texts: impl Iterator<Item = String>) -> String {
+    texts.collect::<Vec<_>>().join("\n\n")
+}
+
+fn holds_something(extract: &str) -> bool {
+    matches!(parse::extract(extract), Some(Some(_)))
+}
+
+/// A checked set of prompts.
+#[derive(Debug, Clone)]
+pub struct Prompts {
+    /// English and Chinese, in the order of the table.
+    templates: Vec<[Template; 2]>,
+    headings: [Headings; 2],
+    hashes: Vec<(String, String)>,
+}
+
+impl Prompts {
+    /// Our own prompts.
+    ///
+    /// # Errors
+    /// [`PromptError`] if a file of ours lacks a hole, which a test rules out.
+    pub fn built_in() -> Result<Self, PromptError> {
+        Self::read(OWN, |row, lang| {
+            let file = format!("prompts/{}/{}.txt", ["en", "zh"][lang], row.file);
+            Ok((file, BUILT_IN[row.kind as usize][lang].to_owned()))
+        })
+    }
+
+    /// The files of a folder, named as in the public code: one file for both languages, except
+    /// for the extraction prompt.
+    ///
+    /// # Errors
+    /// [`PromptError`] that names the file if one is absent, is not UTF-8, lacks a hole or has an
+    /// unknown one.
+    pub fn from_dir(dir: &Path) -> Result<Self, PromptError> {
+        Self::read([PUBLIC; 2], |row, lang| {
+            let path = dir.join(format!("{}.txt", row.public_files[lang]));
+            Ok((path.display().to_string(), read_text(&path)?))
+        })
+    }
+
+    /// File and SHA-256 (hexadecimal) of each prompt, for manifests.
+    pub fn hashes(&self) -> &[(String, String)] {
+        &self.hashes
+    }
+
+    pub(super) fn template(&self, kind: PromptKind, lang: Lang) -> &Template {
+        &self.templates[kind as usize][lang as usize]
+    }
+
+    pub(super) fn headings(&self, lang: Lang) -> &Headings {
+        &self.headings[lang as usize]
+    }
+
+    /// `text` gives the file name and the content for a row and a language.
+    fn read(
+        headings: [Headings; 2],
+        text: impl Fn(&Row, usize) -> Result<(String, String), PromptError>,
+    ) -> Result<Self, PromptError> {
+        let mut prompts = Self { templates: Vec::new(), headings, hashes: Vec::new() };
+        for row in &TABLE {
+            let mut template = |lang: Lang| {
+                let (file, text) = text(row, lang as usize)?;
+                let template = Template::parse(&file, &text, row.required, row.optional)?;
+                prompts.hashes.push((file, sha256(text.as_bytes())));
+                Ok::<_, PromptError>(template)
+            };
+            let pair = [template(Lang::En)?, template(Lang::Zh)?];
+            prompts.templates.push(pair);
+        }
+        prompts.hashes.dedup();
+        Ok(prompts)
+    }
+}
+
+fn read_text(path: &Path) -> Result<String, PromptError> {
+    let bytes = std::fs::read(path)
+        .map_err(|source| PromptError::Read { path: path.to_owned(), source })?;
+    String::from_utf8(bytes).map_err(|error| PromptError::Encoding {
+        path: path.to_owned(),
+        at: error.utf8_error().valid_up_to(),
+    })
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Judge, Settings};
+    use super::*;
+
+    #[test]
+    fn our_own_prompts_have_their_holes() {
+        let prompts = Prompts::built_in().unwrap();
+        assert_eq!(prompts.hashes().len(), 12);
+        assert_eq!(prompts.hashes()[1].0, "prompts/zh/helpfulness.txt");
+        assert_eq!(prompts.hashes()[0].1.len(), 64);
+    }
+
+    #[test]
+    fn our_own_prompts_show_the_headings_that_the_code_writes() {
+        let text = |kind: PromptKind, lang| BUILT_IN[kind as usize][lang as usize];
+        for lang in [Lang::En, Lang::Zh] {
+            let [before, after] = OWN[lang as usize].passage;
+            assert!(text(PromptKind::Support, lang).contains(&format!("{before}1{after}\n")));
+            let [before, after] = OWN[lang as usize].extract;
+            let heading = format!("{before}50% - 75%{after}\n");
+            assert!(text(PromptKind::Completeness, lang).contains(&heading));
+        }
+    }
+
+    #[test]
+    fn our_own_prompts_show_replies_that_the_parsers_accept() {
+        for texts in [0, 1].map(|lang| BUILT_IN.map(|pair| pair[lang])) {
+            for kind in [PromptKind::Helpfulness, PromptKind::Logicality, PromptKind::Completeness]
+            {
+                assert!(parse::rating(texts[kind as usize]).is_some());
+            }
+            assert!(parse::support(texts[PromptKind::Support as usize]).is_some());
+            let examples = parse::statements(texts[PromptKind::Statements as usize]).unwrap();
+            assert!(examples.len() > 5);
+        }
+    }
+
+    /// Files laid out as in the public code, with texts of our own.
+    fn public_files(dir: &Path) {
+        for (name, text) in [
+            ("helpfulness_few_shot", "H <<question>> <<answer>>"),
+            ("logicality_few_shot", "L <<question>> <<answer>>"),
+            ("find_fact_few_shot", "F <<question>> <<answer>>"),
+            ("faithfulness_few_shot", "S <<statement>>\n\n<<context>>\n\nend"),
+            ("completeness_few_shot", "C <<question>>\n\n<<context>>\n\n<<answer>>"),
+            ("extract_info_en", "EN <<context>> <<question>>"),
+            ("extract_info_zh", "ZH <<context>> <<question>>"),
+        ] {
+            std::fs::write(dir.join(format!("{name}.txt")), text).unwrap();
+        }
+    }
+
+    #[test]
+    fn files_of_the_public_layout_drive_every_prompt() {
+        let dir = tempfile::tempdir().unwrap();
+        public_files(dir.path());
+        let prompts = Prompts::from_dir(dir.path()).unwrap();
+        assert_eq!(prompts.hashes().len(), 7);
+        let judge = Judge::new(prompts, Settings::default());
+        for lang in [Lang::En, Lang::Zh] {
+            assert_eq!(judge.helpfulness(lang, "q", "a").prompt, "H q a");
+            assert_eq!(judge.logicality(lang, "q", "a").prompt, "L q a");
+            assert_eq!(judge.statements(lang, "q", "a").prompt, "F q a");
+            let support = judge.support(lang, "q", "s", &["one", "two"]);
+            assert_eq!(support.prompt, "S s\n\n[文段1]\none\n\n[文段2]\ntwo\n\nend");
+            let extracts = [("0% - 50%", "x"), ("50% - 100%", NO_RELEVANT_INFORMATION)];
+            assert_eq!(
+                judge.completeness(lang, "q", "a", &extracts).prompt,
+                "C q\n\n[文档0% - 50%部分的有关信息]\nx\n\n\
+                 [文档50% - 100%部分的有关信息]\nNo relevant information\n\na"
+            );
+        }
+        assert_eq!(judge.extract(Lang::En, "q", "c").prompt, "EN c q");
+        assert_eq!(judge.extract(Lang::Zh, "q", "c").prompt, "ZH c q");
+    }
+
+    #[test]
+    fn a_missing_or_broken_file_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        public_files(dir.path());
+        let broken = dir.path().join("extract_info_zh.txt");
+        std::fs::write(&broken, b"<<context>> \xff").unwrap();
+        let error = Prompts::from_dir(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("extract_info_zh.txt") && error.contains("byte 12"), "{error}");
+        std::fs::write(&broken, "<<context>>").unwrap();
+        let error = Prompts::from_dir(dir.path()).unwrap_err().to_string();
+        assert!(error.contains("extract_info_zh.txt has no <<question>>"), "{error}");
+        std::fs::remove_file(&broken).unwrap();
+        let error = Prompts::from_dir(dir.path()).unwrap_err();
+        assert!(matches!(&error, PromptError::Read { path, .. } if *path == broken), "{error}");
+    }
+
+    #[test]
+    fn our_own_completeness_prompt_leaves_out_empty_extracts() {
+        let extracts = [("0% - 50%", "No relevant information."), ("50% - 100%", "- x")];
+        assert_eq!(OWN[0].extracts(&extracts), "[Document 50% - 100%]\n- x");
+        assert_eq!(OWN[1].extracts(&extracts[1..]), "[文档50% - 100%部分]\n- x");
+        assert_eq!(OWN[0].extracts(&extracts[..1]), NO_RELEVANT_INFORMATION);
+        assert_eq!(PUBLIC.extracts(&[]), NO_RELEVANT_INFORMATION);
+    }
+}
