@@ -63,23 +63,17 @@ impl Job {
         }
     }
 
-    /// Whether the prompt's last row is of use to any branch.
-    pub fn branches_need_a_row(&self) -> bool {
+    /// From which position of the prompt on logits are wanted; `None` if nothing need be computed.
+    pub fn logits_from(&self) -> Option<usize> {
+        let last = self.prompt_tokens - 1;
         match &self.task {
-            Task::Generate(generate) => generate.n > 0 && self.limit > 0,
+            Task::Generate(generate) if generate.prompt_logprobs => Some(0),
+            Task::Generate(generate) => (generate.n > 0 && self.limit > 0).then_some(last),
             Task::Score { continuations, closing } => {
-                continuations.iter().any(|tokens| closing.is_some() || !tokens.is_empty())
+                let needs = |tokens: &Vec<u32>| closing.is_some() || !tokens.is_empty();
+                continuations.iter().any(needs).then_some(last)
             }
         }
-    }
-
-    /// How many of the prompt's tokens must be computed, and from which position on logits are
-    /// wanted; `None` if nothing is.
-    pub fn prompt_rows(&self) -> Option<(usize, usize)> {
-        let last = self.prompt_tokens - 1;
-        let first = if self.prompt_logprobs.is_empty() { last } else { 0 };
-        let end = if self.branches_need_a_row() { self.prompt_tokens } else { last };
-        (first < end).then_some((end, first))
     }
 
     pub fn all_ended(&self) -> bool {
@@ -126,6 +120,7 @@ impl Job {
         let seed = |k: usize| generate.seed.wrapping_add(k as u64);
         let seeds = match role {
             Role::Sample(k) => vec![seed(k)],
+            _ if self.limit == 0 => Vec::new(),
             _ => (0..generate.n).map(seed).collect(),
         };
         let (params, logprobs) = (&generate.params, generate.logprobs);

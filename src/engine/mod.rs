@@ -14,7 +14,7 @@ mod blocks;
 mod jobs;
 mod prefix;
 pub mod request;
-mod runner;
+pub mod runner;
 mod sampler;
 mod scheduler;
 #[cfg(test)]
@@ -129,14 +129,12 @@ impl<R: Runner> Engine<R> {
         let limit = self.admissible(&request)?;
         let id = RequestId(self.next);
         self.next += 1;
-        let mut prompt = request.prompt;
-        let job = Job::new(request.task, prompt.len(), limit);
-        let rows = job.prompt_rows();
+        let job = Job::new(request.task, request.prompt.len(), limit);
+        let logits_from = job.logits_from();
         self.jobs.insert(id, job);
-        match rows {
-            Some((end, logits_from)) => {
-                prompt.truncate(end);
-                let seq = self.scheduler.add(prompt, logits_from);
+        match logits_from {
+            Some(position) => {
+                let seq = self.scheduler.add(request.prompt, position);
                 self.owners.insert(seq, (id, Role::Prompt));
             }
             None => self.end_without_branches(id),
@@ -311,12 +309,6 @@ impl<R: Runner> Engine<R> {
             return self.begin_scores(id, row.seq, logprobs, closing);
         }
         job.prompt_logprobs[row.position + 1] = logprobs.first().map(|&x| x as f32);
-        let is_last = row.position + 2 == job.prompt_tokens && !job.branches_need_a_row();
-        if is_last {
-            self.end_prompt(id, row.seq);
-            self.drop_sequence(row.seq);
-            self.end_without_branches(id);
-        }
         Ok(())
     }
 
@@ -375,6 +367,11 @@ impl<R: Runner> Engine<R> {
     ) -> Result<(), StepError<R::Error>> {
         self.end_prompt(id, prompt);
         self.tell_prompt(id);
+        if tokens.is_empty() {
+            self.drop_sequence(prompt);
+            self.end_without_branches(id);
+            return Ok(());
+        }
         let mut going_on = Vec::new();
         for (k, sampled) in tokens.into_iter().enumerate() {
             let token = sampled.token;

@@ -12,6 +12,7 @@
 
 use super::request::{Sampled, SamplingParams};
 use std::borrow::Cow;
+use std::cmp::Ordering;
 
 /// Logits whose maximum and sum of weights are kept: a unit of search and of summation.
 const STRIPE: usize = 256;
@@ -149,8 +150,9 @@ impl<'a> Row<'a> {
     }
 }
 
-fn best_first(a: &(u32, f32), b: &(u32, f32)) -> std::cmp::Ordering {
-    b.1.total_cmp(&a.1).then(a.0.cmp(&b.0))
+/// The two zeros are equal; there is no NaN in a [`Row`].
+fn best_first(a: &(u32, f32), b: &(u32, f32)) -> Ordering {
+    b.1.partial_cmp(&a.1).unwrap_or(Ordering::Equal).then(a.0.cmp(&b.0))
 }
 
 /// Log-probabilities of given tokens, and of the set `closing` as a whole.

@@ -39,7 +39,7 @@ fn score(prompt: Vec<u32>, continuations: &[&[u32]], closing: Option<&[u32]>) ->
 
 /// All that a request brought.
 #[derive(Debug, Default, Clone, PartialEq)]
-struct Result_ {
+struct Brought {
     prompt: Vec<Option<f32>>,
     samples: Vec<(Vec<Sampled>, Option<Finish>)>,
     scores: Vec<f64>,
@@ -47,7 +47,7 @@ struct Result_ {
 
 #[derive(Default)]
 struct Results {
-    by_request: BTreeMap<RequestId, Result_>,
+    by_request: BTreeMap<RequestId, Brought>,
     done: BTreeMap<RequestId, (usize, usize, usize)>,
 }
 
@@ -94,18 +94,18 @@ fn finish(engine: &mut Engine<Toy>) -> Results {
 }
 
 /// Runs requests together and gives their results in order.
-fn run_in(engine: &mut Engine<Toy>, requests: &[Request]) -> Vec<Result_> {
+fn run_in(engine: &mut Engine<Toy>, requests: &[Request]) -> Vec<Brought> {
     let ids: Vec<_> = requests.iter().map(|r| engine.submit(r.clone()).unwrap()).collect();
     let mut results = finish(engine);
     assert_eq!(results.done.len(), requests.len());
     ids.iter().map(|id| results.by_request.remove(id).unwrap_or_default()).collect()
 }
 
-fn run(blocks: usize, limits: Limits, requests: &[Request]) -> Vec<Result_> {
+fn run(blocks: usize, limits: Limits, requests: &[Request]) -> Vec<Brought> {
     run_in(&mut Engine::new(Toy::new(blocks), limits), requests)
 }
 
-fn alone(requests: &[Request]) -> Vec<Result_> {
+fn alone(requests: &[Request]) -> Vec<Brought> {
     requests.iter().flat_map(|r| run(512, WIDE, std::slice::from_ref(r))).collect()
 }
 
@@ -250,7 +250,7 @@ fn one_token_continuations_cost_nothing_beside_the_prompt() {
     assert_eq!(run_in(&mut engine, &[request])[0].scores.len(), 3);
     assert_eq!((engine.stats().rows, engine.stats().steps), (45, 1));
     let request = score(prompt(45, 6), &[], None);
-    assert_eq!(run_in(&mut engine, &[request]), [Result_::default()]);
+    assert_eq!(run_in(&mut engine, &[request]), [Brought::default()]);
     assert_eq!(engine.stats().steps, 1);
 }
 
