@@ -3,7 +3,10 @@
 //!
 //! Rooms, and who may call whom, are listed in the README under "Map".
 
+pub mod bench;
 pub mod chat;
+pub mod cli;
+pub mod device;
 pub mod engine;
 pub mod judge;
 pub mod pipeline;

@@ -38,6 +38,14 @@ impl KvPool {
         self.blocks * BLOCK
     }
 
+    /// Copies a block's KV in all layers.
+    ///
+    /// # Errors
+    /// A block beyond the pool.
+    pub fn copy_block(&mut self, from: u32, to: u32) -> Result<()> {
+        Ok(self.layers.iter_mut().try_for_each(|layer| layer.copy_block(from, to))?)
+    }
+
     pub(crate) fn layer(&mut self, layer: usize) -> &mut KvLayer {
         &mut self.layers[layer]
     }

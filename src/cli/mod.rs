@@ -80,7 +80,7 @@ fn run(cli: &Cli) -> Result<Ending> {
         Command::Tokenize(args) => generate::tokenize(args).map(done),
         Command::Pull(args) => inspect::pull(args).map(done),
         Command::Inspect(args) => inspect::inspect(args, common).map(done),
-        Command::Bench(args) => bench::bench(args, common).map(done),
+        Command::Bench(args) => bench::bench(args, common, &interrupts()?),
     }
 }
 

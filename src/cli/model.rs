@@ -1,10 +1,9 @@
 //! Opening models as the options say.
 
 use super::args::{Common, Dtype};
-use crate::chat::local::Local;
 use crate::device;
 use crate::engine::runner::DecoderRunner;
-use crate::engine::{Engine, EngineConfig};
+use crate::engine::{Engine, Limits};
 use crate::tokenizer::{ChatTemplate, Tokenizer};
 use anyhow::{Context, Result, bail};
 use kernels::kv::BLOCK;
@@ -47,6 +46,15 @@ pub fn open_text(model: &str) -> Result<(Resolved, Text)> {
 /// As [`open_text`], or what is wrong with the checkpoint.
 pub fn open(model: &str, common: &Common) -> Result<Opened> {
     let (found, text) = open_text(model)?;
+    let decoder = load(&found, common)?;
+    Ok(Opened { decoder, text })
+}
+
+/// Loads the weights of a model that was found.
+///
+/// # Errors
+/// What is wrong with the checkpoint.
+pub fn load(found: &Resolved, common: &Common) -> Result<Decoder> {
     let bar = super::progress::bytes_bar(&format!("loading {}", found.name));
     let mut show = |done, total| {
         bar.set_length(total);
@@ -56,11 +64,11 @@ pub fn open(model: &str, common: &Common) -> Result<Opened> {
     bar.finish_and_clear();
     tracing::info!(
         "{}: {} MB of weights on {}",
-        text.name,
+        found.name,
         decoder.bytes() / 1_000_000,
         device::describe(decoder.device())
     );
-    Ok(Opened { decoder, text })
+    Ok(decoder)
 }
 
 /// # Errors
@@ -107,19 +115,9 @@ pub fn engine(decoder: Decoder, common: &Common) -> Result<Engine<DecoderRunner>
     let blocks = kv_blocks(decoder.config(), common)?;
     tracing::info!("KV pool: {blocks} blocks, {} tokens", blocks * BLOCK);
     let runner = DecoderRunner::new(decoder, blocks).context("no room for keys and values")?;
-    let config = EngineConfig {
-        max_batch_tokens: common.batch_tokens.max(1),
-        max_sequences: common.max_sequences.max(1),
+    let limits = Limits {
+        tokens_per_step: common.batch_tokens.max(1),
+        sequences: common.max_sequences.max(1),
     };
-    Ok(Engine::new(runner, config))
-}
-
-/// A model to talk to.
-///
-/// # Errors
-/// As [`engine`].
-pub fn chat(opened: Opened, common: &Common) -> Result<Local<DecoderRunner>> {
-    let Text { tokenizer, template, .. } = opened.text;
-    let engine = engine(opened.decoder, common)?;
-    Ok(Local::new(engine, tokenizer, template, common.max_sequences.max(1)))
+    Ok(Engine::new(runner, limits))
 }

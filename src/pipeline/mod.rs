@@ -1,1 +1,37 @@
-//! (being written)
+//! The stages of LongReward, from files to files.
+//!
+//! ```text
+//! sft.jsonl ─ sample ─► sampled_responses.jsonl ─┐
+//!     └───── chunk_info ─► chunk_info.jsonl ─────┴ score ─► scored_responses.jsonl ─ pairs ─►
+//! ```
+//!
+//! Each stage asks the model for *units* (one verdict, one sampled text) through [`crate::chat`];
+//! [`drive`] keeps as many of them in flight as the model likes, over many documents at once, and
+//! notes each in a journal. What a unit finds depends on its prompt, the settings and its own seed
+//! alone, never on what else is in flight; so a run that was killed and resumed ends with the same
+//! bytes as one that was not.
+
+pub mod chunk_info;
+mod data;
+mod drive;
+mod error;
+mod extracts;
+mod journal;
+pub mod jsonl;
+mod output;
+pub mod pairs;
+mod plan;
+mod progress;
+pub mod records;
+pub mod run;
+pub mod sample;
+pub mod score;
+
+pub use drive::Session;
+pub use error::Error;
+pub use output::{OnMismatch, Settings};
+pub use plan::{CHUNK_TOKENS, Judging};
+pub use progress::{Failure, Progress, Quiet, Status, Summary};
+
+/// Cuts a text into tokens: each with the bytes that it stands for.
+pub type Tokens<'a> = dyn Fn(&str) -> Vec<(u32, std::ops::Range<usize>)> + 'a;

@@ -1,0 +1,119 @@
+//! `longreward bench`.
+
+use super::args::{Bench, Common, WorkArgs};
+use super::stages::{self, Lazy, ScoreFiles};
+use super::{Ending, model};
+use crate::bench::{Measurement, decode, prefill};
+use crate::device;
+use crate::pipeline::score::ScorePlan;
+use anyhow::{Context, Result, bail};
+use models::dummy;
+use serde_json::json;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+/// Measures and prints.
+///
+/// # Errors
+/// A model that can't be loaded, or a size that does not fit.
+pub fn bench(args: &Bench, common: &Common, cancel: &AtomicBool) -> Result<Ending> {
+    match (&args.data, &args.responses) {
+        (Some(data), Some(responses)) => workload(args, data, responses, common, cancel),
+        _ => sizes(args, common).map(|()| Ending::Done),
+    }
+}
+
+fn sizes(args: &Bench, common: &Common) -> Result<()> {
+    let decoder = match (&args.model, &args.dummy) {
+        (Some(name), _) => model::load(&model::open_text(name)?.0, common)?,
+        (None, Some(shape)) => {
+            let config = dummy::config(shape, args.dummy_factor)?;
+            dummy::decoder(config, args.seed, &model::load_options(common)?, &mut |_, _| {})?
+        }
+        (None, None) => bail!("--model or --dummy is needed"),
+    };
+    let on = device::describe(decoder.device());
+    let vocab = decoder.config().vocab;
+    let mut engine = model::engine(decoder, common)?;
+    let mut found: Vec<Measurement> = Vec::new();
+    for (i, &len) in args.prefill.iter().enumerate() {
+        found.push(prefill(&mut engine, vocab, len, args.seed + 1000 * i as u64)?);
+        show(args, &found);
+    }
+    for (i, &batch) in args.decode.iter().enumerate() {
+        let shape = (batch, args.context, args.new_tokens);
+        found.push(decode(&mut engine, vocab, shape, args.seed + 100_000 * (i as u64 + 1))?);
+        show(args, &found);
+    }
+    if args.json {
+        println!("{}", json!({"device": on, "measurements": found}));
+    } else {
+        println!("on {on}");
+    }
+    Ok(())
+}
+
+/// Prints the last measurement as a row of the table.
+fn show(args: &Bench, found: &[Measurement]) {
+    let Some(m) = found.last().filter(|_| !args.json) else { return };
+    if found.len() == 1 {
+        println!("phase    sequences  context   tokens  seconds    tokens/s");
+    }
+    println!(
+        "{:8} {:9} {:8} {:8} {:8.2} {:11.1}",
+        m.phase, m.batch, m.context, m.tokens, m.seconds, m.tokens_per_second
+    );
+}
+
+/// Scores candidates into a folder that is thrown away.
+fn workload(
+    args: &Bench,
+    data: &Path,
+    responses: &Path,
+    common: &Common,
+    cancel: &AtomicBool,
+) -> Result<Ending> {
+    let name = args.model.as_deref().context("--data needs --model")?;
+    let folder = tempfile::tempdir()?;
+    let out = folder.path().join("scored_responses.jsonl");
+    let mut judge = Lazy::open(name, common)?;
+    let files = ScoreFiles { data, responses, out: &out, chunk_info: None };
+    let work = WorkArgs { seed: args.seed, force: false };
+    let plan = ScorePlan::open(stages::score_options(files, &args.judging, &work, &judge)?)?;
+    judge.chat()?;
+    let start = Instant::now();
+    let summary = stages::run_score(plan, &args.judging, &mut judge, cancel)?;
+    let seconds = start.elapsed().as_secs_f64();
+    let stats = judge.chat()?.engine().stats();
+    let per_hour = summary.added as f64 / seconds * 3600.0;
+    let cached = stats.cached_prompt_tokens as f64 / stats.prompt_tokens.max(1) as f64;
+    if args.json {
+        println!(
+            "{}",
+            json!({
+                "seconds": seconds,
+                "responses": summary.added,
+                "responses_per_hour": per_hour,
+                "calls": summary.calls,
+                "prompt_tokens": stats.prompt_tokens,
+                "computed_prompt_tokens": stats.computed_prompt_tokens,
+                "cached_share": cached,
+                "generated_tokens": stats.generated_tokens,
+                "preemptions": stats.preemptions,
+                "peak_kv_blocks": stats.peak_blocks,
+            })
+        );
+    } else {
+        println!("{summary}");
+        println!("judged responses per hour {per_hour:12.1}");
+        println!("seconds                   {seconds:12.1}");
+        println!("calls                     {:12}", summary.calls);
+        println!("prompt tokens asked for   {:12}", stats.prompt_tokens);
+        println!("prompt tokens computed    {:12}", stats.computed_prompt_tokens);
+        println!("from the prefix cache     {:11.1}%", 100.0 * cached);
+        println!("tokens generated          {:12}", stats.generated_tokens);
+        println!("preemptions               {:12}", stats.preemptions);
+    }
+    Ok(if summary.is_complete() { Ending::Done } else { Ending::Incomplete })
+}

@@ -1,0 +1,61 @@
+//! The embedder that finds evidence.
+
+use crate::retrieval::{Embed, EmbedError, Retriever};
+use crate::tokenizer::Tokenizer;
+use anyhow::{Context, Result, bail};
+use models::encoder::Encoder;
+use models::source::{Resolved, Source, resolve};
+
+/// Finding evidence by words, without a model.
+const BM25: &str = "bm25";
+
+/// A BERT-style encoder with its tokenizer.
+struct Bert {
+    encoder: Encoder,
+    tokenizer: Tokenizer,
+}
+
+impl Embed for Bert {
+    fn embed(&mut self, texts: &[&str]) -> Result<Vec<Vec<f32>>, EmbedError> {
+        let max = self.encoder.max_tokens();
+        let ids: Vec<Vec<u32>> =
+            texts.iter().map(|text| self.tokenizer.encode_for_embedder(text, max)).collect();
+        self.encoder.embed(&ids).map_err(|e| EmbedError(e.to_string()))
+    }
+}
+
+/// What to record for `--embedder`: `bm25`, or the embedder's name and revision.
+///
+/// # Errors
+/// The embedder can't be found.
+pub fn name(embedder: &str) -> Result<String> {
+    if embedder == BM25 {
+        return Ok(embedder.to_owned());
+    }
+    let found = find(embedder)?;
+    Ok(match found.revision {
+        Some(revision) => format!("{}@{revision}", found.name),
+        None => found.name,
+    })
+}
+
+/// `bm25`, or an embedder by folder, repo id or alias.
+///
+/// # Errors
+/// The embedder can't be found or read.
+pub fn retriever(embedder: &str) -> Result<Retriever> {
+    if embedder == BM25 {
+        return Ok(Retriever::Bm25);
+    }
+    let found = find(embedder)?;
+    let Source::Folder(folder) = &found.source else {
+        bail!("{embedder}: an embedder is a folder with config.json, not a GGUF file");
+    };
+    let encoder = Encoder::load(folder)?;
+    let tokenizer = Tokenizer::load(&found.source)?;
+    Ok(Retriever::Embeddings(Box::new(Bert { encoder, tokenizer })))
+}
+
+fn find(embedder: &str) -> Result<Resolved> {
+    resolve(embedder).context("no embedder (`--embedder bm25` needs none)")
+}

@@ -1,0 +1,325 @@
+//! The stages of the pipeline as commands.
+//!
+//! A stage's files are opened and checked before its model is loaded: wrong input is told at once,
+//! and where nothing is left to do no model is loaded at all.
+
+use super::args::{
+    ChunkInfo, Common, JudgeArgs, Language, PairArgs, PairFormat, Pairs, PromptArgs, Run, Sample,
+    SamplingArgs, Score, WorkArgs,
+};
+use super::model::{self, Text};
+use super::progress::Reporter;
+use super::{Ending, embedder};
+use crate::chat::local::Local;
+use crate::chat::Sampling;
+use crate::engine::runner::DecoderRunner;
+use crate::judge::{Judge, LangChoice, Prompts, Settings as JudgeSettings};
+use crate::pipeline::chunk_info::{self, ChunkInfoPlan};
+use crate::pipeline::pairs;
+use crate::pipeline::run::Files;
+use crate::pipeline::sample::{self, SamplePlan};
+use crate::pipeline::score::{self, PASSAGE_TOKENS, ScorePlan, Tools};
+use crate::pipeline::{self, CHUNK_TOKENS, Judging, OnMismatch, Session, Settings, Summary};
+use crate::retrieval::TOP_CHUNKS;
+use anyhow::Result;
+use models::source::Resolved;
+use std::cell::RefCell;
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+/// A model whose tokenizer is read, and whose weights are loaded when they are first needed.
+pub struct Lazy<'a> {
+    common: &'a Common,
+    pub text: Text,
+    found: Resolved,
+    chat: Option<Local<DecoderRunner>>,
+}
+
+impl<'a> Lazy<'a> {
+    /// # Errors
+    /// The model can't be found, or its tokenizer not be read.
+    pub fn open(spec: &str, common: &'a Common) -> Result<Self> {
+        let (found, text) = model::open_text(spec)?;
+        Ok(Self { common, text, found, chat: None })
+    }
+
+    /// What results depend on, by name.
+    pub fn settings(&self) -> Settings {
+        let setting = |name: &str, value: String| (name.to_owned(), value);
+        Settings::from([
+            setting("model", self.text.name.clone()),
+            setting("tokenizer", self.text.tokenizer.hash().to_owned()),
+            setting("template", self.text.template.hash()),
+            setting("dtype", format!("{:?}", self.common.dtype).to_lowercase()),
+        ])
+    }
+
+    /// The model, loaded if it is not yet.
+    ///
+    /// # Errors
+    /// The checkpoint can't be read, or there is not enough memory.
+    pub fn chat(&mut self) -> Result<&mut Local<DecoderRunner>> {
+        let chat = match self.chat.take() {
+            Some(chat) => chat,
+            None => {
+                let decoder = model::load(&self.found, self.common)?;
+                let engine = model::engine(decoder, self.common)?;
+                let Text { tokenizer, template, .. } = &self.text;
+                let sequences = self.common.max_sequences.max(1);
+                Local::new(engine, tokenizer.clone(), template.clone(), sequences)
+            }
+        };
+        Ok(self.chat.insert(chat))
+    }
+
+    /// Runs a stage that asks the model.
+    fn session(
+        &mut self,
+        cancel: &AtomicBool,
+        stage: impl FnOnce(&mut Session) -> Result<Summary, pipeline::Error>,
+    ) -> Result<Summary> {
+        let chat = self.chat()?;
+        let mut reporter = Reporter::new();
+        let mut session = Session { chat, progress: &mut reporter, cancel };
+        Ok(stage(&mut session)?)
+    }
+}
+
+/// `longreward sample`.
+///
+/// # Errors
+/// Unreadable input, output that was made otherwise, or a model that fails.
+pub fn sample(args: &Sample, common: &Common, cancel: &AtomicBool) -> Result<Ending> {
+    let mut policy = Lazy::open(&args.model, common)?;
+    let options = sample_options(&args.data, &args.out, &args.sampling, &args.work, &policy);
+    let plan = SamplePlan::open(options)?;
+    report(if plan.todo() == 0 { plan.close()? } else { run_sample(plan, &mut policy, cancel)? })
+}
+
+/// `longreward chunk-info`.
+///
+/// # Errors
+/// As [`sample`].
+pub fn chunk_info(args: &ChunkInfo, common: &Common, cancel: &AtomicBool) -> Result<Ending> {
+    let mut judge = Lazy::open(&args.model, common)?;
+    let plan = ChunkInfoPlan::open(chunk_info::Options {
+        data: args.data.clone(),
+        out: args.out.clone(),
+        judging: judging(&args.prompts, &args.work, &judge)?,
+        on_mismatch: on_mismatch(&args.work),
+    })?;
+    if plan.todo() == 0 {
+        return report(plan.close()?);
+    }
+    let tokenizer = judge.text.tokenizer.clone();
+    let tokens = |text: &str| tokenizer.encode_offsets(text);
+    report(judge.session(cancel, |session| plan.run(&tokens, session))?)
+}
+
+/// `longreward score`.
+///
+/// # Errors
+/// As [`sample`], or an embedder that can't be read.
+pub fn score(args: &Score, common: &Common, cancel: &AtomicBool) -> Result<Ending> {
+    let mut judge = Lazy::open(&args.model, common)?;
+    let files = ScoreFiles {
+        data: &args.data,
+        responses: &args.responses,
+        out: &args.out,
+        chunk_info: args.chunk_info.as_deref(),
+    };
+    let plan = ScorePlan::open(score_options(files, &args.judging, &args.work, &judge)?)?;
+    if plan.todo() == 0 {
+        return report(plan.close()?);
+    }
+    report(run_score(plan, &args.judging, &mut judge, cancel)?)
+}
+
+/// `longreward pairs`.
+///
+/// # Errors
+/// Unreadable input or an output that can't be written.
+pub fn pairs(args: &Pairs) -> Result<Ending> {
+    let options = pair_options(&args.data, &args.scored, &args.out, &args.pairing);
+    let summary = pairs::run(&options, None)?;
+    println!("{summary}");
+    Ok(if summary.is_complete() { Ending::Done } else { Ending::Incomplete })
+}
+
+/// `longreward run`.
+///
+/// # Errors
+/// As the stages.
+pub fn run(args: &Run, common: &Common, cancel: &AtomicBool) -> Result<Ending> {
+    let files = Files::in_folder(&args.out_dir);
+    let mut judge = Lazy::open(&args.judge, common)?;
+    let mut policy = match &args.policy {
+        Some(policy) if *policy != args.judge => Some(Lazy::open(policy, common)?),
+        _ => None,
+    };
+    let options = pipeline::run::Options {
+        sample: sample_options(
+            &args.data,
+            &files.responses,
+            &args.sampling,
+            &args.work,
+            policy.as_ref().unwrap_or(&judge),
+        ),
+        score: score_options(
+            ScoreFiles {
+                data: &args.data,
+                responses: &files.responses,
+                out: &files.scored,
+                chunk_info: None,
+            },
+            &args.judging,
+            &args.work,
+            &judge,
+        )?,
+        pairs: pair_options(&args.data, &files.scored, &files.pairs, &args.pairing),
+    };
+    let tokenizer = policy.as_ref().unwrap_or(&judge).text.tokenizer.clone();
+    let count = |text: &str| tokenizer.encode(text).len();
+    // Both closures may need the judge, but never at once.
+    let judge = RefCell::new(&mut judge);
+    let summary = pipeline::run::run(
+        options,
+        |plan| match policy.take() {
+            // The policy's memory is free again before the judge is loaded.
+            Some(mut policy) => run_sample(plan, &mut policy, cancel),
+            None => run_sample(plan, &mut judge.borrow_mut(), cancel),
+        },
+        |plan| run_score(plan, &args.judging, &mut judge.borrow_mut(), cancel),
+        Some(&count),
+    )?;
+    println!("{summary}");
+    Ok(match &summary {
+        s if s.is_complete() => Ending::Done,
+        s if s.pairs.is_none() => Ending::Interrupted,
+        _ => Ending::Incomplete,
+    })
+}
+
+fn run_sample(plan: SamplePlan, policy: &mut Lazy, cancel: &AtomicBool) -> Result<Summary> {
+    policy.session(cancel, |session| plan.run(session))
+}
+
+/// Runs a scoring stage with the judge's tokenizer and the embedder asked for.
+///
+/// # Errors
+/// As [`score`].
+pub fn run_score(
+    plan: ScorePlan,
+    judging: &JudgeArgs,
+    judge: &mut Lazy,
+    cancel: &AtomicBool,
+) -> Result<Summary> {
+    let mut retriever = embedder::retriever(&judging.embedder)?;
+    let tokenizer = judge.text.tokenizer.clone();
+    let tokens = |text: &str| tokenizer.encode_offsets(text);
+    judge.session(cancel, |session| {
+        plan.run(Tools { tokens: &tokens, retriever: &mut retriever }, session)
+    })
+}
+
+fn report(summary: Summary) -> Result<Ending> {
+    println!("{summary}");
+    Ok(match summary {
+        s if s.cancelled => Ending::Interrupted,
+        s if s.is_complete() => Ending::Done,
+        _ => Ending::Incomplete,
+    })
+}
+
+fn on_mismatch(work: &WorkArgs) -> OnMismatch {
+    if work.force { OnMismatch::StartOver } else { OnMismatch::Refuse }
+}
+
+fn sample_options(
+    data: &Path,
+    out: &Path,
+    args: &SamplingArgs,
+    work: &WorkArgs,
+    policy: &Lazy,
+) -> sample::Options {
+    sample::Options {
+        data: data.to_owned(),
+        out: out.to_owned(),
+        model: policy.settings(),
+        n: args.n as u64,
+        sampling: Sampling {
+            max_new_tokens: args.max_new_tokens,
+            temperature: args.temperature,
+            top_p: args.top_p,
+            top_k: args.top_k,
+            min_p: args.min_p,
+            repetition_penalty: args.repetition_penalty,
+            seed: work.seed,
+            stop: Vec::new(),
+        },
+        on_mismatch: on_mismatch(work),
+    }
+}
+
+fn judging(args: &PromptArgs, work: &WorkArgs, judge: &Lazy) -> Result<Judging> {
+    let prompts = match &args.prompts {
+        Some(folder) => Prompts::from_dir(folder)?,
+        None => Prompts::built_in()?,
+    };
+    let lang = match args.lang {
+        Language::Auto => LangChoice::Auto,
+        Language::En => LangChoice::En,
+        Language::Zh => LangChoice::Zh,
+    };
+    let settings = JudgeSettings { lang, max_reply_tokens: args.max_reply_tokens };
+    Ok(Judging {
+        judge: Judge::new(prompts, settings),
+        model: judge.settings(),
+        seed: work.seed,
+        chunk_tokens: CHUNK_TOKENS,
+    })
+}
+
+/// What a scoring stage reads and writes.
+pub struct ScoreFiles<'a> {
+    pub data: &'a Path,
+    pub responses: &'a Path,
+    pub out: &'a Path,
+    pub chunk_info: Option<&'a Path>,
+}
+
+/// # Errors
+/// Prompts or an embedder that can't be found.
+pub fn score_options(
+    files: ScoreFiles,
+    args: &JudgeArgs,
+    work: &WorkArgs,
+    judge: &Lazy,
+) -> Result<score::Options> {
+    Ok(score::Options {
+        data: files.data.to_owned(),
+        responses: files.responses.to_owned(),
+        out: files.out.to_owned(),
+        chunk_info: files.chunk_info.map(Path::to_owned),
+        judging: judging(&args.prompts, work, judge)?,
+        retriever: embedder::name(&args.embedder)?,
+        passage_tokens: PASSAGE_TOKENS,
+        passages: TOP_CHUNKS,
+        on_mismatch: on_mismatch(work),
+    })
+}
+
+fn pair_options(data: &Path, scored: &Path, out: &Path, args: &PairArgs) -> pairs::Options {
+    pairs::Options {
+        data: data.to_owned(),
+        scored: scored.to_owned(),
+        out: out.to_owned(),
+        format: match args.format {
+            PairFormat::Longreward => pairs::Format::LongReward,
+            PairFormat::Trl => pairs::Format::Trl,
+        },
+        min_scored: args.min_scored,
+        min_margin: args.min_margin,
+        max_length_ratio: args.max_length_ratio,
+    }
+}

@@ -1,0 +1,61 @@
+//! Running batches on a decoder.
+
+use super::Runner;
+use models::batch::Batch;
+use models::{Decoder, KvPool, ModelError};
+use std::ops::Range;
+
+/// Rows whose logits exist at the same time.
+const ROWS: usize = 128;
+
+/// A decoder with its KV pool.
+pub struct DecoderRunner {
+    decoder: Decoder,
+    pool: KvPool,
+}
+
+impl DecoderRunner {
+    /// A pool of `blocks` blocks on the decoder's device.
+    ///
+    /// # Errors
+    /// The device has not enough memory.
+    pub fn new(decoder: Decoder, blocks: usize) -> Result<Self, ModelError> {
+        let pool = KvPool::new(decoder.config(), blocks, decoder.device())?;
+        Ok(Self { decoder, pool })
+    }
+}
+
+impl Runner for DecoderRunner {
+    type Error = ModelError;
+
+    fn vocab(&self) -> usize {
+        self.decoder.config().vocab
+    }
+
+    fn context(&self) -> usize {
+        self.decoder.config().max_positions
+    }
+
+    fn blocks(&self) -> usize {
+        self.pool.blocks()
+    }
+
+    fn run(
+        &mut self,
+        batch: &Batch,
+        sink: &mut dyn FnMut(Range<usize>, &[f32]),
+    ) -> Result<(), ModelError> {
+        let hidden = self.decoder.hidden(batch, &mut self.pool)?;
+        let rows = batch.logit_rows.len();
+        for first in (0..rows).step_by(ROWS) {
+            let last = (first + ROWS).min(rows);
+            let logits = self.decoder.head(&hidden.narrow(0, first, last - first)?)?;
+            sink(first..last, &logits.flatten_all()?.to_vec1()?);
+        }
+        Ok(())
+    }
+
+    fn copy_block(&mut self, from: u32, to: u32) -> Result<(), ModelError> {
+        self.pool.copy_block(from, to)
+    }
+}

@@ -1,0 +1,154 @@
+//! Stage `chunk-info`: what each document says on its question, once for all answers.
+
+use super::data::Prompts;
+use super::drive::{Finished, Session, Stage, Unit, Work};
+use super::extracts::Extracts;
+use super::journal::Finding;
+use super::output::Settings;
+use super::plan::{Judging, Plan, Target, with};
+use super::progress::Summary;
+use super::records::Prompt;
+use super::{Error, OnMismatch, Tokens};
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+
+/// What is to be extracted, and where it goes.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// `sft.jsonl`.
+    pub data: PathBuf,
+    /// `chunk_info.jsonl`.
+    pub out: PathBuf,
+    pub judging: Judging,
+    pub on_mismatch: OnMismatch,
+}
+
+/// The stage with its files open and checked.
+#[derive(Debug)]
+pub struct ChunkInfoPlan {
+    plan: Plan,
+    prompts: Prompts,
+    jobs: VecDeque<usize>,
+    judging: Judging,
+}
+
+impl ChunkInfoPlan {
+    /// Checks the input and opens the output.
+    ///
+    /// # Errors
+    /// Any [`Error`] but [`Error::Broken`].
+    pub fn open(options: Options) -> Result<Self, Error> {
+        let Options { data, out, judging, on_mismatch } = options;
+        let (prompts, problems) = Prompts::open(&data)?;
+        let target = target(&out, &judging, &prompts, on_mismatch)?;
+        let rows = prompts.rows().iter().enumerate();
+        let missing = rows.filter(|(_, row)| !target.output.contains(&row.idx.to_string()));
+        let jobs = missing.map(|(position, _)| position).collect();
+        let (settings, targets) = (settings(&judging), vec![target]);
+        let plan = Plan { stage: "chunk-info", settings, seed: judging.seed, targets, problems };
+        Ok(Self { plan, prompts, jobs, judging })
+    }
+
+    /// Documents that are not done yet. If there are none, [`close`](Self::close) does without a
+    /// model.
+    pub fn todo(&self) -> usize {
+        self.plan.todo()
+    }
+
+    /// Ends a stage that has nothing to do.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn close(self) -> Result<Summary, Error> {
+        self.plan.close()
+    }
+
+    /// Extracts what is missing; `tokens` are the judge's own.
+    ///
+    /// # Errors
+    /// [`Error::Broken`], [`Error::Io`], [`Error::Moved`], [`Error::Damaged`].
+    pub fn run(self, tokens: &Tokens, session: &mut Session) -> Result<Summary, Error> {
+        let Self { plan, prompts, jobs, judging } = self;
+        plan.run(Extractor { prompts, jobs, judging, tokens }, session)
+    }
+}
+
+/// `chunk_info.jsonl`, which the stage `score` also writes: for the same judge, the same file.
+pub(super) fn target(
+    out: &Path,
+    judging: &Judging,
+    prompts: &Prompts,
+    on_mismatch: OnMismatch,
+) -> Result<Target, Error> {
+    let inputs = prompts.rows().iter().map(|row| (row.idx.to_string(), row.hash.clone()));
+    Target::open(out, &settings(judging), inputs, on_mismatch)
+}
+
+fn settings(judging: &Judging) -> Settings {
+    with(&judging.settings(), [("stage", "chunk-info".to_owned())])
+}
+
+struct Extractor<'a> {
+    prompts: Prompts,
+    /// Positions of prompts.
+    jobs: VecDeque<usize>,
+    judging: Judging,
+    tokens: &'a Tokens<'a>,
+}
+
+struct Job {
+    prompt: Prompt,
+    hash: String,
+    extracts: Extracts,
+    /// Chunks that were not asked about yet.
+    ready: VecDeque<usize>,
+    failed: bool,
+}
+
+impl Stage for Extractor<'_> {
+    type Job = Job;
+    type Part = usize;
+
+    fn open(&mut self) -> Option<Result<Job, Error>> {
+        let position = self.jobs.pop_front()?;
+        Some(self.prompts.load(position).map(|prompt| {
+            let tokens = (self.tokens)(&prompt.context);
+            let extracts = Extracts::cut(&prompt.context, &tokens, self.judging.chunk_tokens);
+            let ready = extracts.missing().collect();
+            let hash = self.prompts.rows()[position].hash.clone();
+            Job { prompt, hash, extracts, ready, failed: false }
+        }))
+    }
+
+    fn next(&mut self, job: &mut Job) -> Option<Unit<usize>> {
+        let part = job.ready.pop_front()?;
+        let Prompt { idx, query, context, .. } = &job.prompt;
+        let ask = job.extracts.ask(&self.judging, context, query, part);
+        Some(Unit { part, key: Extracts::key(*idx, part), work: Work::Judge(ask) })
+    }
+
+    fn take(
+        &mut self,
+        job: &mut Job,
+        part: usize,
+        found: Result<Finding, String>,
+    ) -> Result<Vec<Finished>, Error> {
+        let Prompt { idx, query, .. } = &job.prompt;
+        let put = found.and_then(|finding| job.extracts.put(part, &finding.verdict()?));
+        let finished = match put {
+            Err(_) if job.failed => None,
+            Err(why) => {
+                job.failed = true;
+                job.ready.clear();
+                let reason = format!("extract at {}: {why}", job.extracts.place(part));
+                Some(Finished::failed(idx, reason))
+            }
+            Ok(()) if !job.failed && job.extracts.is_complete() => {
+                let row = job.extracts.row(*idx, query, &job.hash);
+                Some(Finished::record(0, idx, &row)?)
+            }
+            Ok(()) => None,
+        };
+        Ok(finished.into_iter().collect())
+    }
+}

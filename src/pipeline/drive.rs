@@ -1,0 +1,348 @@
+//! Keeps the model busy: takes units of work from many records at once, and brings what comes
+//! back to disk.
+//!
+//! ```text
+//! Stage::open ─► jobs ─ Stage::next ─► units ─► calls ⇄ Chat
+//!                  ▲                                  │
+//!                  └─ Stage::take ◄─ findings ◄───────┘──► journal
+//!                         └─► records ──► outputs
+//! ```
+//!
+//! Units of the earliest open job go first, and a new job is opened only when no open one has a
+//! unit that could start. So calls on one document stay together, its records are finished early,
+//! and batches stay full across the border between documents.
+
+use super::Error;
+use super::journal::{Finding, Journal, json};
+use super::plan::Target;
+use super::progress::{Failure, Progress, Status};
+use super::records::input_hash;
+use crate::chat::{Call, CallId, Chat, ChatError, Message, Reply, Sampling, Task};
+use crate::judge::{Ask, Ladder, Step, unit_seed};
+use serde::Serialize;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// What a stage runs with.
+pub struct Session<'a> {
+    pub chat: &'a mut dyn Chat,
+    pub progress: &'a mut dyn Progress,
+    /// Set from elsewhere (Ctrl-C) to stop cleanly after the replies that come next; calls that
+    /// are in flight then stay queued in `chat`.
+    pub cancel: &'a AtomicBool,
+}
+
+/// One question to the model.
+pub(super) struct Unit<P> {
+    /// What the stage knows it by.
+    pub part: P,
+    /// Unique within the stage's output; with the global seed it gives the unit's seed.
+    pub key: String,
+    pub work: Work,
+}
+
+pub(super) enum Work {
+    Judge(Ask),
+    /// The seed in `sampling` is replaced by the unit's.
+    Sample {
+        message: String,
+        sampling: Sampling,
+    },
+}
+
+/// What becomes of a record.
+pub(super) enum Finished {
+    /// To be added to the target of this number.
+    Record {
+        target: usize,
+        id: String,
+        line: String,
+    },
+    Failed(Failure),
+}
+
+impl Finished {
+    pub(super) fn record(
+        target: usize,
+        id: impl ToString,
+        row: &impl Serialize,
+    ) -> Result<Self, Error> {
+        Ok(Self::Record { target, id: id.to_string(), line: json(row)? })
+    }
+
+    pub(super) fn failed(id: impl ToString, reason: impl Into<String>) -> Self {
+        Self::Failed(Failure { id: id.to_string(), reason: reason.into() })
+    }
+}
+
+/// Turns input into units, and findings into records.
+pub(super) trait Stage {
+    /// The work on one row of the input, or a few that belong together.
+    type Job;
+    /// Names a unit within its job.
+    type Part: Copy;
+
+    /// Opens the next job, in the order of the input; `None` when there are no more.
+    fn open(&mut self) -> Option<Result<Self::Job, Error>>;
+
+    /// A unit that can start now and was not given before. A job is over when it has none and all
+    /// that it gave are taken back.
+    fn next(&mut self, job: &mut Self::Job) -> Option<Unit<Self::Part>>;
+
+    /// Takes what a unit found, or why it failed.
+    fn take(
+        &mut self,
+        job: &mut Self::Job,
+        part: Self::Part,
+        found: Result<Finding, String>,
+    ) -> Result<Vec<Finished>, Error>;
+}
+
+/// Where a stage's results go. Target 0 is the one whose records are counted.
+pub(super) struct Store {
+    pub targets: Vec<Target>,
+    pub journal: Journal,
+}
+
+impl Store {
+    fn sync(&mut self) -> Result<(), Error> {
+        self.journal.sync()?;
+        // Backwards: records of the first output may rest on those of the others.
+        self.targets.iter_mut().rev().try_for_each(|target| target.output.sync())
+    }
+}
+
+/// How a run went.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    pub added: usize,
+    pub failures: Vec<Failure>,
+    pub calls: u64,
+    pub reused_units: u64,
+    pub cancelled: bool,
+}
+
+/// Works through all jobs of a stage. `status` says where it stands before.
+///
+/// # Errors
+/// [`Error::Broken`] if the model stops working, and what the stage and the files return. All that
+/// was finished before is on disk.
+pub(super) fn drive<S: Stage>(
+    stage: S,
+    seed: u64,
+    status: Status,
+    session: &mut Session,
+    store: &mut Store,
+) -> Result<Tally, Error> {
+    let (open, flights, tally) = (BTreeMap::new(), HashMap::new(), Tally::default());
+    let mut driver =
+        Driver { stage, seed, status, session, store, open, flights, ids: 0, jobs: 0, tally };
+    let worked = driver.work();
+    driver.store.sync()?;
+    worked.map(|()| driver.tally)
+}
+
+struct Driver<'a, 's, S: Stage> {
+    stage: S,
+    seed: u64,
+    status: Status,
+    session: &'a mut Session<'s>,
+    store: &'a mut Store,
+    /// By number, so in the order of the input.
+    open: BTreeMap<usize, Open<S::Job>>,
+    flights: HashMap<CallId, Flight<S::Part>>,
+    /// Calls submitted so far.
+    ids: CallId,
+    /// Jobs opened so far.
+    jobs: usize,
+    tally: Tally,
+}
+
+struct Open<J> {
+    job: J,
+    /// Units that were given and not taken back.
+    out: usize,
+}
+
+/// A unit whose call is in flight.
+struct Flight<P> {
+    job: usize,
+    part: P,
+    key: String,
+    /// Hash of the unit's first call.
+    call: String,
+    /// `None` for a sample, which takes a single call.
+    ladder: Option<Ladder>,
+}
+
+impl<S: Stage> Driver<'_, '_, S> {
+    fn work(&mut self) -> Result<(), Error> {
+        loop {
+            self.fill()?;
+            self.store.sync()?;
+            self.report();
+            if self.cancelled() || self.flights.is_empty() {
+                return Ok(());
+            }
+            for (id, reply) in self.session.chat.wait() {
+                self.reply(id, reply)?;
+            }
+        }
+    }
+
+    fn cancelled(&mut self) -> bool {
+        self.tally.cancelled |= self.session.cancel.load(Ordering::Relaxed);
+        self.tally.cancelled
+    }
+
+    fn report(&mut self) {
+        let Tally { added, failures, calls, .. } = &self.tally;
+        let status = Status {
+            done: self.status.done + added,
+            failed: failures.len(),
+            calls: *calls,
+            in_flight: self.flights.len(),
+            ..self.status
+        };
+        self.session.progress.update(&status);
+    }
+
+    /// Submits calls until the model has enough.
+    fn fill(&mut self) -> Result<(), Error> {
+        while self.flights.len() < self.session.chat.appetite().max(1) && !self.cancelled() {
+            let Some((job, unit)) = self.ready()? else { break };
+            self.start(job, unit)?;
+        }
+        Ok(())
+    }
+
+    /// The next unit, and the number of its job.
+    fn ready(&mut self) -> Result<Option<(usize, Unit<S::Part>)>, Error> {
+        loop {
+            for (&number, open) in &mut self.open {
+                if let Some(unit) = self.stage.next(&mut open.job) {
+                    open.out += 1;
+                    return Ok(Some((number, unit)));
+                }
+            }
+            self.open.retain(|_, open| open.out > 0);
+            let Some(job) = self.stage.open() else { return Ok(None) };
+            self.open.insert(self.jobs, Open { job: job?, out: 0 });
+            self.jobs += 1;
+        }
+    }
+
+    /// Starts a unit, unless an earlier run has done it.
+    fn start(&mut self, job: usize, unit: Unit<S::Part>) -> Result<(), Error> {
+        let Unit { part, key, work } = unit;
+        let (ladder, first) = begin(work, unit_seed(self.seed, &key));
+        let call = call_hash(&first)?;
+        if let Some(finding) = self.store.journal.take(&key, &call)? {
+            self.tally.reused_units += 1;
+            return self.deliver(job, part, Ok(finding));
+        }
+        self.submit(first, Flight { job, part, key, call, ladder });
+        Ok(())
+    }
+
+    fn submit(&mut self, call: Call, flight: Flight<S::Part>) {
+        self.session.chat.submit(self.ids, call);
+        self.flights.insert(self.ids, flight);
+        self.ids += 1;
+    }
+
+    fn reply(&mut self, id: CallId, reply: Result<Reply, ChatError>) -> Result<(), Error> {
+        let flight = self.flights.remove(&id);
+        let mut flight = flight.ok_or_else(|| {
+            Error::Broken(format!("it answered call {id}, which nobody waits for"))
+        })?;
+        self.tally.calls += 1;
+        let finding = match &mut flight.ladder {
+            None => reply.and_then(sampled),
+            Some(ladder) => match ladder.next(reply) {
+                Step::Call(call) => {
+                    self.submit(call, flight);
+                    return Ok(());
+                }
+                Step::Done(verdict) => Ok(Finding::Verdict(verdict)),
+                Step::Failed(error) => Err(error),
+            },
+        };
+        self.land(flight, finding)
+    }
+
+    /// Notes what a unit found.
+    fn land(
+        &mut self,
+        flight: Flight<S::Part>,
+        finding: Result<Finding, ChatError>,
+    ) -> Result<(), Error> {
+        let found = match finding {
+            Err(ChatError::Broken(why)) => return Err(Error::Broken(why)),
+            Err(error) => Err(error.to_string()),
+            Ok(finding) => {
+                self.store.journal.add(&flight.key, &flight.call, &finding)?;
+                Ok(finding)
+            }
+        };
+        self.deliver(flight.job, flight.part, found)
+    }
+
+    /// Gives a finding to its job, and writes the records that are finished by it.
+    fn deliver(
+        &mut self,
+        job: usize,
+        part: S::Part,
+        found: Result<Finding, String>,
+    ) -> Result<(), Error> {
+        // A job stays open as long as units of it are out.
+        let Some(open) = self.open.get_mut(&job) else { return Ok(()) };
+        open.out -= 1;
+        for finished in self.stage.take(&mut open.job, part, found)? {
+            match finished {
+                Finished::Record { target, id, line } => {
+                    self.store.targets[target].output.append(id, &line)?;
+                    self.tally.added += usize::from(target == 0);
+                }
+                Finished::Failed(failure) => {
+                    self.session.progress.warn(&failure.to_string());
+                    self.tally.failures.push(failure);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The first call of a unit, and what its reply goes to.
+fn begin(work: Work, seed: u64) -> (Option<Ladder>, Call) {
+    match work {
+        Work::Judge(ask) => {
+            let mut ladder = Ladder::new(ask, seed);
+            let first = ladder.first();
+            (Some(ladder), first)
+        }
+        Work::Sample { message, sampling } => {
+            let task = Task::Generate(Sampling { seed, ..sampling });
+            (None, Call { messages: vec![Message::user(message)], prefix: String::new(), task })
+        }
+    }
+}
+
+fn sampled(reply: Reply) -> Result<Finding, ChatError> {
+    match reply {
+        Reply::Text { text, finish, .. } => Ok(Finding::Sample { text, finish }),
+        Reply::Scores { .. } => {
+            Err(ChatError::Refused("the model answered with scores where a text was asked".into()))
+        }
+    }
+}
+
+/// Tells calls apart: what was found for one is of no use for another.
+fn call_hash(call: &Call) -> Result<String, Error> {
+    let task = match &call.task {
+        Task::Generate(sampling) => json(sampling)?,
+        Task::Score { continuations, closing } => json(&(continuations, closing))?,
+    };
+    Ok(input_hash(&[&json(&call.messages)?, &call.prefix, &task]))
+}

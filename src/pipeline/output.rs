@@ -1,0 +1,350 @@
+//! A stage's output file: which records it holds already, adding records, and its final form.
+//!
+//! Beside `OUT` lies `OUT.meta.json` with the settings that its records were made with. It is also
+//! what a writer locks, since it is never replaced.
+
+use super::Error;
+use super::data::Seen;
+use super::jsonl::{Appender, Span, lock, make_folder, read_rows, read_span, replace};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+/// What a result depends on, by name: model, prompts, seed, temperature. Names are shown to users.
+pub type Settings = BTreeMap<String, String>;
+
+/// What stands in `OUT.meta.json`.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+struct Meta {
+    settings: Settings,
+}
+
+/// An output file that is open for work. It stays locked until it is dropped.
+#[derive(Debug)]
+pub struct Output {
+    path: PathBuf,
+    _lock: File,
+    appender: Appender,
+    records: HashMap<String, Span>,
+}
+
+/// What is done about an output that was made with other settings or from other input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnMismatch {
+    Refuse,
+    /// The old records are deleted.
+    StartOver,
+}
+
+impl Output {
+    /// Opens or makes the file. A torn last line is cut off. `inputs` are the ids that may stand
+    /// in it, each with the hash of what its record must have been made from.
+    ///
+    /// # Errors
+    /// [`Error::Settings`], [`Error::NotOurs`], [`Error::OtherInput`] and [`Error::Damaged`], all
+    /// of them only with [`OnMismatch::Refuse`]; [`Error::Locked`]; [`Error::Io`].
+    pub fn open(
+        path: &Path,
+        settings: &Settings,
+        inputs: &HashMap<String, String>,
+        on_mismatch: OnMismatch,
+    ) -> Result<Self, Error> {
+        make_folder(path)?;
+        let meta_path = meta_path(path);
+        let mut meta = lock(&meta_path, path)?;
+        let checked = check_meta(&mut meta, &meta_path, path, settings)
+            .and_then(|()| Ok((Appender::open(path)?, read_records(path, inputs)?)));
+        let (appender, records) = match checked {
+            Ok(opened) => opened,
+            Err(Error::Io { path, source }) => return Err(Error::Io { path, source }),
+            Err(error) if on_mismatch == OnMismatch::Refuse => return Err(error),
+            Err(_) => {
+                remove(path)?;
+                remove(&journal_path(path))?;
+                (Appender::open(path)?, HashMap::new())
+            }
+        };
+        write_meta(&mut meta, settings).map_err(Error::io(&meta_path))?;
+        Ok(Self { path: path.to_owned(), _lock: meta, appender, records })
+    }
+
+    /// Whether there is a record of this id.
+    pub fn contains(&self, id: &str) -> bool {
+        self.records.contains_key(id)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Adds a record, `line` being its JSON.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn append(&mut self, id: String, line: &str) -> Result<(), Error> {
+        let span = Span { offset: self.appender.len(), len: line.len() };
+        self.appender.append(line)?;
+        self.records.insert(id, span);
+        Ok(())
+    }
+
+    /// Waits until all records are on disk.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn sync(&mut self) -> Result<(), Error> {
+        self.appender.sync()
+    }
+
+    /// Brings the records into the order of `ids`, in one step, and lets go of the file. If there
+    /// is a record of each id, the journal is no longer needed and is removed.
+    ///
+    /// # Errors
+    /// [`Error::Io`]; then the file is as it was.
+    pub fn finish(self, ids: &[String]) -> Result<(), Error> {
+        let Self { path, _lock, appender, records } = self;
+        // Some systems replace no file that is open.
+        drop(appender);
+        let spans: Vec<Span> = ids.iter().filter_map(|id| records.get(id).copied()).collect();
+        if !spans.is_sorted_by_key(|span| span.offset) {
+            rewrite(&path, &spans)?;
+        }
+        match spans.len() == ids.len() {
+            true => remove(&journal_path(&path)),
+            false => Ok(()),
+        }
+    }
+}
+
+/// `OUT.journal`, where a stage keeps what it has of unfinished records.
+pub(super) fn journal_path(out: &Path) -> PathBuf {
+    with_suffix(out, ".journal")
+}
+
+fn meta_path(out: &Path) -> PathBuf {
+    with_suffix(out, ".meta.json")
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(suffix);
+    name.into()
+}
+
+fn remove(path: &Path) -> Result<(), Error> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path)(e)),
+        _ => Ok(()),
+    }
+}
+
+/// Writes the records at `spans`, in this order, in the place of the file.
+fn rewrite(path: &Path, spans: &[Span]) -> Result<(), Error> {
+    let mut old = File::open(path).map_err(Error::io(path))?;
+    replace(path, |new| {
+        for &span in spans {
+            let mut bytes = read_span(&mut old, span).map_err(Error::io(path))?;
+            bytes.push(b'\n');
+            new.write_all(&bytes).map_err(Error::io(path))?;
+        }
+        Ok(())
+    })
+}
+
+/// An output that holds something must have been made with these settings.
+fn check_meta(
+    meta: &mut File,
+    meta_path: &Path,
+    path: &Path,
+    settings: &Settings,
+) -> Result<(), Error> {
+    if !holds_something(path) && !holds_something(&journal_path(path)) {
+        return Ok(());
+    }
+    let mut text = String::new();
+    meta.read_to_string(&mut text).map_err(Error::io(meta_path))?;
+    match serde_json::from_str::<Meta>(&text) {
+        Ok(stored) => check_settings(path, &stored.settings, settings),
+        Err(_) => Err(Error::NotOurs { path: path.to_owned(), meta: meta_path.to_owned() }),
+    }
+}
+
+fn holds_something(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|metadata| metadata.len() > 0)
+}
+
+/// Refuses other settings than those that a file was begun with, and says which differ.
+pub(super) fn check_settings(path: &Path, stored: &Settings, now: &Settings) -> Result<(), Error> {
+    let names: BTreeSet<&String> = stored.keys().chain(now.keys()).collect();
+    let show = |value: Option<&String>| value.map_or("not set".to_owned(), |v| format!("{v:?}"));
+    let changes: String = names
+        .into_iter()
+        .filter(|name| stored.get(*name) != now.get(*name))
+        .map(|name| {
+            let (then, now) = (show(stored.get(name)), show(now.get(name)));
+            format!("\n  {name}: was {then}, is now {now}")
+        })
+        .collect();
+    match changes.is_empty() {
+        true => Ok(()),
+        false => Err(Error::Settings { path: path.to_owned(), changes }),
+    }
+}
+
+/// Written in place, since the file is locked; it is read only when there are records, which are
+/// written later.
+fn write_meta(meta: &mut File, settings: &Settings) -> std::io::Result<()> {
+    let text = serde_json::to_string_pretty(&Meta { settings: settings.clone() })?;
+    meta.rewind()?;
+    let mut old = String::new();
+    meta.read_to_string(&mut old)?;
+    if old.trim_end() == text {
+        return Ok(());
+    }
+    meta.rewind()?;
+    meta.set_len(0)?;
+    meta.write_all(format!("{text}\n").as_bytes())?;
+    meta.sync_data()
+}
+
+/// The records of an output, by id.
+fn read_records(
+    path: &Path,
+    inputs: &HashMap<String, String>,
+) -> Result<HashMap<String, Span>, Error> {
+    let mut records = HashMap::new();
+    let mut seen = Seen::default();
+    let mut strange = None;
+    let problems = read_rows(path, |mut row| {
+        let id = match row.take("idx")? {
+            Value::String(id) => id,
+            other => other.to_string(),
+        };
+        let hash = row.take_optional_string("input_hash")?;
+        let why = match inputs.get(&id) {
+            None => Some("is not in the input"),
+            Some(input) if hash.as_ref() != Some(input) => Some("was made from another input"),
+            Some(_) => None,
+        };
+        if let Some(why) = why {
+            strange.get_or_insert(Error::OtherInput { path: path.to_owned(), id: id.clone(), why });
+        }
+        seen.insert(id.clone(), &row.place)?;
+        records.insert(id, row.span);
+        Ok(())
+    })?;
+    match problems.into_iter().next().map(Error::Damaged).or(strange) {
+        None => Ok(records),
+        Some(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(seed: &str) -> Settings {
+        [("model", "m"), ("seed", seed)].map(|(k, v)| (k.to_owned(), v.to_owned())).into()
+    }
+
+    fn inputs() -> HashMap<String, String> {
+        (1..=3).map(|idx| (idx.to_string(), format!("h{idx}"))).collect()
+    }
+
+    fn open(path: &Path, on_mismatch: OnMismatch) -> Result<Output, Error> {
+        Output::open(path, &settings("1"), &inputs(), on_mismatch)
+    }
+
+    fn row(idx: u32) -> String {
+        format!(r#"{{"idx":{idx},"input_hash":"h{idx}"}}"#)
+    }
+
+    fn filled(path: &Path, order: &[u32]) -> Output {
+        let mut output = open(path, OnMismatch::Refuse).unwrap();
+        for &idx in order {
+            output.append(idx.to_string(), &row(idx)).unwrap();
+        }
+        output
+    }
+
+    #[test]
+    fn records_end_in_the_order_of_the_input() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("new/out.jsonl");
+        let output = filled(&path, &[3, 1, 2]);
+        std::fs::write(journal_path(&path), "x").unwrap();
+        output.finish(&["1", "2", "3"].map(str::to_owned)).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text, [row(1), row(2), row(3), String::new()].join("\n"));
+        assert!(!journal_path(&path).exists());
+        let output = open(&path, OnMismatch::Refuse).unwrap();
+        assert!(output.contains("3") && !output.contains("4"));
+    }
+
+    #[test]
+    fn other_settings_are_refused_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("out.jsonl");
+        drop(filled(&path, &[1]));
+        let mut other = settings("2");
+        other.insert("lang".to_owned(), "en".to_owned());
+        let open = |on| Output::open(&path, &other, &inputs(), on);
+        let message = open(OnMismatch::Refuse).unwrap_err().to_string();
+        assert!(message.contains("lang: was not set, is now \"en\""), "{message}");
+        assert!(message.contains("seed: was \"1\", is now \"2\""), "{message}");
+        assert!(!message.contains("model") && message.contains("--force"), "{message}");
+        assert!(!open(OnMismatch::StartOver).unwrap().contains("1"));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "");
+    }
+
+    #[test]
+    fn an_empty_output_takes_any_settings() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("out.jsonl");
+        drop(open(&path, OnMismatch::Refuse).unwrap());
+        std::fs::write(meta_path(&path), "{\"settings\":{\"se").unwrap();
+        assert!(Output::open(&path, &settings("2"), &inputs(), OnMismatch::Refuse).is_ok());
+    }
+
+    #[test]
+    fn files_of_others_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("out.jsonl");
+        std::fs::write(&path, row(1) + "\n").unwrap();
+        let refused = open(&path, OnMismatch::Refuse).unwrap_err();
+        assert!(matches!(refused, Error::NotOurs { .. }));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), row(1) + "\n");
+    }
+
+    #[test]
+    fn records_of_other_inputs_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        for (line, why) in [
+            (r#"{"idx":9,"input_hash":"h9"}"#, "\"9\" is not in the input"),
+            (r#"{"idx":1,"input_hash":"h2"}"#, "\"1\" was made from another input"),
+            (r#"{"idx":3,"input_hash":"h3"}"#, "same as on line 1"),
+            ("{", "not JSON"),
+        ] {
+            let path = dir.path().join("out.jsonl");
+            drop(filled(&path, &[3]));
+            let mut file = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
+            file.write_all(format!("{line}\n").as_bytes()).unwrap();
+            let message = open(&path, OnMismatch::Refuse).unwrap_err().to_string();
+            assert!(message.contains(why), "{message}");
+            drop(open(&path, OnMismatch::StartOver).unwrap());
+        }
+    }
+
+    #[test]
+    fn one_writer_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("out.jsonl");
+        let first = filled(&path, &[1]);
+        assert!(matches!(open(&path, OnMismatch::StartOver), Err(Error::Locked { .. })));
+        drop(first);
+        assert!(open(&path, OnMismatch::Refuse).unwrap().contains("1"));
+    }
+}

@@ -1,0 +1,318 @@
+//! Stage `pairs`: preference pairs from scored answers. No model is needed.
+//!
+//! Of all pairs of answers to a prompt whose totals differ by at least the margin, the one that
+//! differs most is taken: the highest against the lowest. Equal totals never make a pair. Of equal
+//! candidates the answers that come first in the order of ids win.
+//!
+//! **Length control** (`max_length_ratio`): a judge tends to favour long answers, and training on
+//! pairs whose winner is the longer one teaches length. With a ratio R, a winner may have at most
+//! R times as many characters as the loser, and the widest pair among those allowed is taken. A
+//! bound on the pair, rather than a penalty per token, leaves the scores what the judge gave, has
+//! one number with a plain meaning, and costs a pair only where no allowed one is left.
+
+use super::Error;
+use super::data::{Prompts, Seen, prompt_of};
+use super::journal::json;
+use super::jsonl::{RowError, make_folder, read_rows, replace};
+use super::progress::list;
+use super::records::{Pair, Prompt, Scored, TrlPair};
+use std::collections::HashMap;
+use std::fmt;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// LongReward pairs only where so many answers were scored.
+pub const MIN_SCORED: usize = 5;
+
+/// How pairs are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// `idx, context, query, win_response, lose_response`, and which answers they are.
+    LongReward,
+    /// `prompt, chosen, rejected` as conversations.
+    Trl,
+}
+
+/// What is to be paired, and where it goes.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// `sft.jsonl`.
+    pub data: PathBuf,
+    /// `scored_responses.jsonl`.
+    pub scored: PathBuf,
+    /// `preference_pairs.jsonl`; an older one is replaced.
+    pub out: PathBuf,
+    pub format: Format,
+    /// Prompts with fewer scored answers are skipped.
+    pub min_scored: usize,
+    /// How far apart the totals (0 to 40) must be at least.
+    pub min_margin: f64,
+    /// Length control; `None` allows every pair.
+    pub max_length_ratio: Option<f64>,
+}
+
+/// Why a prompt has no pair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Skipped {
+    /// Fewer scored answers than wanted.
+    TooFew,
+    /// All totals are equal.
+    Tie,
+    /// The widest difference is below the margin.
+    Margin,
+    /// No pair that is far enough apart is allowed by the length control.
+    Length,
+}
+
+impl Skipped {
+    const ALL: [Skipped; 4] = [Skipped::TooFew, Skipped::Tie, Skipped::Margin, Skipped::Length];
+
+    fn describe(self) -> &'static str {
+        match self {
+            Skipped::TooFew => "too few scored answers",
+            Skipped::Tie => "all totals equal",
+            Skipped::Margin => "totals too close",
+            Skipped::Length => "winner too much longer than loser",
+        }
+    }
+}
+
+/// What was paired and what was not. [`fmt::Display`] writes it for people.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PairsSummary {
+    pub out: PathBuf,
+    pub prompts: usize,
+    pub scored: usize,
+    pub pairs: usize,
+    /// Prompts without a pair, in the order of the data.
+    pub skipped: Vec<(u64, Skipped)>,
+    /// Bad rows of the input.
+    pub problems: Vec<RowError>,
+    /// Mean difference of the totals; 0 without pairs, like the means below.
+    pub mean_margin: f64,
+    /// Mean characters of a winner and of a loser.
+    pub mean_length: [f64; 2],
+    /// Pairs whose winner is the longer one.
+    pub longer_wins: usize,
+    pub max_length: MaxLength,
+}
+
+/// The `max_length` that a trainer needs so that no row is cut. TRL's default of 1024 keeps the
+/// start, so that a long prompt loses the whole answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MaxLength {
+    /// Tokens of the longest prompt with its longer answer, without the chat template's own.
+    Tokens(usize),
+    /// No tokenizer was given. A text has at most as many tokens as bytes.
+    AtMost(usize),
+}
+
+/// Pairs scored answers and writes the pairs in the order of the data. `tokens` counts the tokens
+/// of a text by the tokenizer of the model to be trained.
+///
+/// # Errors
+/// [`Error::Io`], [`Error::Moved`].
+pub fn run(
+    options: &Options,
+    tokens: Option<&dyn Fn(&str) -> usize>,
+) -> Result<PairsSummary, Error> {
+    let (mut prompts, mut problems) = Prompts::open(&options.data)?;
+    let (mut answers, more) = read_scored(&options.scored, &prompts)?;
+    problems.extend(more);
+    let mut summary = PairsSummary::new(options, &prompts, problems, tokens.is_some());
+    make_folder(&options.out)?;
+    replace(&options.out, |file| {
+        for position in 0..prompts.rows().len() {
+            let idx = prompts.rows()[position].idx;
+            let scored = answers.remove(&idx).unwrap_or_default();
+            summary.scored += scored.len();
+            match choose(&scored, options) {
+                Err(why) => summary.skipped.push((idx, why)),
+                Ok(pair) => {
+                    let prompt = prompts.load(position)?;
+                    let line = pair.line(options.format, &prompt)?;
+                    writeln!(file, "{line}").map_err(Error::io(&options.out))?;
+                    summary.count(&prompt, &pair, tokens);
+                }
+            }
+        }
+        Ok(())
+    })?;
+    summary.average();
+    Ok(summary)
+}
+
+type Answers = HashMap<u64, Vec<Scored>>;
+
+/// The scored answers by prompt, in the order of ids.
+fn read_scored(path: &Path, prompts: &Prompts) -> Result<(Answers, Vec<RowError>), Error> {
+    let mut answers = Answers::new();
+    let mut seen = Seen::default();
+    let problems = read_rows(path, |row| {
+        let place = row.place.clone();
+        let scored = Scored::from_row(row)?;
+        prompt_of(prompts, scored.idx.prompt, &scored.query, &place)?;
+        seen.insert(scored.idx, &place)?;
+        answers.entry(scored.idx.prompt).or_default().push(scored);
+        Ok(())
+    })?;
+    for scored in answers.values_mut() {
+        scored.sort_by_key(|scored| scored.idx);
+    }
+    Ok((answers, problems))
+}
+
+/// The pair to be made of answers in the order of ids.
+fn choose<'a>(scored: &'a [Scored], options: &Options) -> Result<Ranked<'a>, Skipped> {
+    if scored.len() < options.min_scored {
+        return Err(Skipped::TooFew);
+    }
+    let all = scored.iter().flat_map(|win| scored.iter().map(move |lose| Ranked { win, lose }));
+    let pairs = some(all.filter(|pair| pair.win.total > pair.lose.total), Skipped::Tie)?;
+    let wide = |pair: &Ranked| pair.margin() >= options.min_margin;
+    let pairs = some(pairs.into_iter().filter(wide), Skipped::Margin)?;
+    let allowed = |pair: &Ranked| pair.length_allowed(options.max_length_ratio);
+    let pairs = some(pairs.into_iter().filter(allowed), Skipped::Length)?;
+    let wider = |best: Ranked<'a>, pair: Ranked<'a>| {
+        if pair.margin() > best.margin() { pair } else { best }
+    };
+    pairs.into_iter().reduce(wider).ok_or(Skipped::Tie)
+}
+
+fn some<'a>(
+    pairs: impl Iterator<Item = Ranked<'a>>,
+    otherwise: Skipped,
+) -> Result<Vec<Ranked<'a>>, Skipped> {
+    let pairs: Vec<Ranked> = pairs.collect();
+    if pairs.is_empty() { Err(otherwise) } else { Ok(pairs) }
+}
+
+/// Two answers to one prompt, the better one first.
+#[derive(Debug, Clone, Copy)]
+struct Ranked<'a> {
+    win: &'a Scored,
+    lose: &'a Scored,
+}
+
+impl Ranked<'_> {
+    /// Rounded as totals are, so that 3.3 - 2.3 is 1.
+    fn margin(&self) -> f64 {
+        ((self.win.total - self.lose.total) * 1e6).round() / 1e6
+    }
+
+    /// Characters of both answers.
+    fn lengths(&self) -> [usize; 2] {
+        [self.win, self.lose].map(|scored| scored.answer.chars().count())
+    }
+
+    fn length_allowed(&self, max_ratio: Option<f64>) -> bool {
+        let [win, lose] = self.lengths();
+        max_ratio.is_none_or(|ratio| win as f64 <= ratio * lose.max(1) as f64)
+    }
+
+    fn line(&self, format: Format, prompt: &Prompt) -> Result<String, Error> {
+        let Self { win, lose } = self;
+        match format {
+            Format::Trl => json(&TrlPair::new(prompt, &win.answer, &lose.answer)),
+            Format::LongReward => json(&Pair {
+                idx: prompt.idx,
+                context: &prompt.context,
+                query: &prompt.query,
+                win_response: &win.answer,
+                lose_response: &lose.answer,
+                win_idx: win.idx,
+                lose_idx: lose.idx,
+                win_total: win.total,
+                lose_total: lose.total,
+            }),
+        }
+    }
+}
+
+impl PairsSummary {
+    fn new(
+        options: &Options,
+        prompts: &Prompts,
+        problems: Vec<RowError>,
+        counts_tokens: bool,
+    ) -> Self {
+        Self {
+            out: options.out.clone(),
+            prompts: prompts.rows().len(),
+            scored: 0,
+            pairs: 0,
+            skipped: Vec::new(),
+            problems,
+            mean_margin: 0.0,
+            mean_length: [0.0; 2],
+            longer_wins: 0,
+            max_length: if counts_tokens { MaxLength::Tokens(0) } else { MaxLength::AtMost(0) },
+        }
+    }
+
+    /// Adds a pair; the means are sums until [`average`](Self::average).
+    fn count(&mut self, prompt: &Prompt, pair: &Ranked, tokens: Option<&dyn Fn(&str) -> usize>) {
+        let [win, lose] = pair.lengths();
+        self.pairs += 1;
+        self.mean_margin += pair.margin();
+        self.mean_length[0] += win as f64;
+        self.mean_length[1] += lose as f64;
+        self.longer_wins += usize::from(win > lose);
+        let size = |text: &str| tokens.map_or(text.len(), |tokens| tokens(text));
+        let answer = size(&pair.win.answer).max(size(&pair.lose.answer));
+        let row = size(&prompt.message()) + answer;
+        let (MaxLength::Tokens(longest) | MaxLength::AtMost(longest)) = &mut self.max_length;
+        *longest = row.max(*longest);
+    }
+
+    fn average(&mut self) {
+        let pairs = self.pairs.max(1) as f64;
+        self.mean_margin /= pairs;
+        self.mean_length = self.mean_length.map(|length| length / pairs);
+    }
+
+    /// Whether all rows of the input were good. Skipped prompts are no fault.
+    pub fn is_complete(&self) -> bool {
+        self.problems.is_empty()
+    }
+}
+
+impl fmt::Display for PairsSummary {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let Self { prompts, scored, pairs, .. } = self;
+        let out = self.out.display();
+        write!(f, "pairs: {pairs} from {prompts} prompts with {scored} scored answers, in {out}")?;
+        if *pairs > 0 {
+            let [win, lose] = self.mean_length;
+            let longer = self.longer_wins;
+            write!(f, "\n  mean difference of totals: {:.2} of 40", self.mean_margin)?;
+            write!(f, "\n  mean length: winner {win:.0}, loser {lose:.0} characters")?;
+            write!(f, "; the winner is longer in {longer} of {pairs}")?;
+            write!(f, "\n  {}", self.max_length)?;
+        }
+        for why in Skipped::ALL {
+            let skipped = self.skipped.iter().filter(|(_, reason)| *reason == why);
+            let names = skipped.map(|(idx, _)| format!("prompt {idx}")).collect();
+            list(f, &format!("no pair, {}", why.describe()), names)?;
+        }
+        let problems = self.problems.iter().map(|problem| problem.to_string());
+        list(f, "bad input rows", problems.collect())
+    }
+}
+
+impl fmt::Display for MaxLength {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            MaxLength::Tokens(tokens) => {
+                write!(f, "train with max_length of at least {tokens} tokens")?;
+            }
+            MaxLength::AtMost(bytes) => {
+                write!(
+                    f,
+                    "train with max_length of up to {bytes} tokens (the longest row's bytes)"
+                )?;
+            }
+        }
+        write!(f, " and room for the chat template: what is cut off is the answer")
+    }
+}

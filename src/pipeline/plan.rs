@@ -1,0 +1,153 @@
+//! What the stages that ask a model have in common: what is wanted, what is there, how it ends.
+
+use super::drive::{Session, Stage, Store, Tally, drive};
+use super::journal::Journal;
+use super::jsonl::RowError;
+use super::output::{Output, Settings};
+use super::progress::{Status, Summary};
+use super::records::input_hash;
+use super::{Error, OnMismatch};
+use crate::judge::Judge;
+use std::collections::HashMap;
+use std::path::Path;
+
+/// What judging depends on.
+#[derive(Debug, Clone)]
+pub struct Judging {
+    pub judge: Judge,
+    /// Names the model: checkpoint, revision, type, chat template and the like.
+    pub model: Settings,
+    /// Every call has a seed of its own that is derived from this one.
+    pub seed: u64,
+    /// Tokens of a chunk that extracts are taken from.
+    pub chunk_tokens: usize,
+}
+
+/// LongReward's size of a chunk that extracts are taken from, in tokens.
+pub const CHUNK_TOKENS: usize = 4096;
+
+impl Judging {
+    /// All of this by name.
+    pub(super) fn settings(&self) -> Settings {
+        let judge = self.judge.settings();
+        let hashes = self.judge.prompts().hashes();
+        let hashes: Vec<&str> = hashes.iter().map(|(_, hash)| hash.as_str()).collect();
+        let budget = judge.max_reply_tokens.map_or("by prompt".to_owned(), |n| n.to_string());
+        let own = [
+            ("prompts", input_hash(&hashes)),
+            ("lang", format!("{:?}", judge.lang).to_lowercase()),
+            ("max_reply_tokens", budget),
+            ("seed", self.seed.to_string()),
+            ("chunk_tokens", self.chunk_tokens.to_string()),
+        ];
+        with(&self.model, own)
+    }
+}
+
+/// Settings with more of them.
+pub(super) fn with<const N: usize>(settings: &Settings, more: [(&str, String); N]) -> Settings {
+    let mut settings = settings.clone();
+    settings.extend(more.map(|(name, value)| (name.to_owned(), value)));
+    settings
+}
+
+/// An output with all ids that it should come to hold, in the order of the input.
+#[derive(Debug)]
+pub(super) struct Target {
+    pub output: Output,
+    pub ids: Vec<String>,
+}
+
+impl Target {
+    /// Opens the output; `inputs` are the ids and the hashes of what they are made from.
+    pub fn open(
+        path: &Path,
+        settings: &Settings,
+        inputs: impl Iterator<Item = (String, String)>,
+        on_mismatch: OnMismatch,
+    ) -> Result<Self, Error> {
+        let inputs: Vec<(String, String)> = inputs.collect();
+        let ids = inputs.iter().map(|(id, _)| id.clone()).collect();
+        let inputs: HashMap<String, String> = inputs.into_iter().collect();
+        let output = Output::open(path, settings, &inputs, on_mismatch)?;
+        Ok(Self { output, ids })
+    }
+
+    fn finish(self) -> Result<(), Error> {
+        self.output.finish(&self.ids)
+    }
+}
+
+/// A stage that is ready to run.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub stage: &'static str,
+    pub settings: Settings,
+    pub seed: u64,
+    /// The stage's own output, then those of by-products; never empty.
+    pub targets: Vec<Target>,
+    pub problems: Vec<RowError>,
+}
+
+impl Plan {
+    fn own(&self) -> &Target {
+        &self.targets[0]
+    }
+
+    /// Records that are not there yet.
+    pub fn todo(&self) -> usize {
+        self.own().ids.iter().filter(|id| !self.own().output.contains(id)).count()
+    }
+
+    /// Brings the outputs into their final form without a model, for when there is nothing to do.
+    pub fn close(self) -> Result<Summary, Error> {
+        let summary = self.summary();
+        self.targets.into_iter().try_for_each(Target::finish)?;
+        Ok(summary)
+    }
+
+    /// Works through the stage and brings the outputs into their final form, unless it was
+    /// cancelled.
+    pub fn run(mut self, stage: impl Stage, session: &mut Session) -> Result<Summary, Error> {
+        for problem in &self.problems {
+            session.progress.warn(&problem.to_string());
+        }
+        let journal = Journal::open(self.own().output.path(), &self.settings)?;
+        let before = self.summary();
+        let status = self.status(&before);
+        let mut store = Store { targets: std::mem::take(&mut self.targets), journal };
+        let tally = drive(stage, self.seed, status, session, &mut store)?;
+        if !tally.cancelled {
+            store.targets.into_iter().try_for_each(Target::finish)?;
+        }
+        Ok(before.with(tally))
+    }
+
+    fn status(&self, before: &Summary) -> Status {
+        let Summary { reused, total, .. } = *before;
+        Status { stage: self.stage, done: reused, failed: 0, total, calls: 0, in_flight: 0 }
+    }
+
+    fn summary(&self) -> Summary {
+        let total = self.own().ids.len();
+        Summary {
+            stage: self.stage,
+            out: self.own().output.path().to_owned(),
+            total,
+            reused: total - self.todo(),
+            added: 0,
+            failures: Vec::new(),
+            problems: self.problems.clone(),
+            calls: 0,
+            reused_units: 0,
+            cancelled: false,
+        }
+    }
+}
+
+impl Summary {
+    fn with(self, tally: Tally) -> Self {
+        let Tally { added, failures, calls, reused_units, cancelled } = tally;
+        Self { added, failures, calls, reused_units, cancelled, ..self }
+    }
+}

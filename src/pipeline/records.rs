@@ -1,0 +1,382 @@
+//! The rows on disk: names and types as in LongReward's own files. Extra fields are welcome in all
+//! of them.
+
+use super::jsonl::{Row, RowError};
+use crate::chat::{Finish, Message, Role};
+use crate::judge::{Completeness, Faithfulness, Rated};
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+use std::fmt;
+use std::str::FromStr;
+
+/// Fields that a row has besides the ones that we know, in their order.
+pub type Extra = Map<String, Value>;
+
+/// Names a response: `"<prompt idx>-<k>"`, k from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SampleId {
+    pub prompt: u64,
+    pub k: u64,
+}
+
+impl fmt::Display for SampleId {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}-{}", self.prompt, self.k)
+    }
+}
+
+impl FromStr for SampleId {
+    type Err = String;
+
+    /// Each id has one spelling, so `"07-1"` and `"7-+1"` are refused.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let id = text.split_once('-').and_then(|(prompt, k)| {
+            Some(Self { prompt: prompt.parse().ok()?, k: k.parse().ok()? })
+        });
+        id.filter(|id| id.to_string() == text)
+            .ok_or_else(|| format!("should be \"<prompt idx>-<number>\", but is {text:?}"))
+    }
+}
+
+impl Serialize for SampleId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// A row of `sft.jsonl`. The reference `answer`, if there is one, is not used.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Prompt {
+    pub idx: u64,
+    pub query: String,
+    pub context: String,
+    pub extra: Extra,
+}
+
+impl Prompt {
+    /// # Errors
+    /// If a field is missing or has another type, or the context is empty.
+    pub fn from_row(mut row: Row) -> Result<Self, RowError> {
+        let idx = row.take_index("idx")?;
+        let query = row.take_string("query")?;
+        let context = row.take_string("context")?;
+        if context.trim().is_empty() {
+            return Err(row.error(Some("context"), "is empty"));
+        }
+        Ok(Self { idx, query, context, extra: row.fields })
+    }
+
+    /// The user's message that a policy answers: document, blank line, question.
+    pub fn message(&self) -> String {
+        format!("{}\n\n{}", self.context, self.query)
+    }
+
+    /// Tells apart what was worked on under the same idx.
+    pub fn hash(&self) -> String {
+        input_hash(&[&self.context, &self.query])
+    }
+}
+
+/// The first 16 hexadecimal digits of a SHA-256 over texts and their lengths.
+pub fn input_hash(texts: &[&str]) -> String {
+    let mut hasher = Sha256::new();
+    for text in texts {
+        hasher.update((text.len() as u64).to_le_bytes());
+        hasher.update(text.as_bytes());
+    }
+    hasher.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A row of `sampled_responses.jsonl`, as it is read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Response {
+    pub idx: SampleId,
+    pub query: String,
+    pub answer: String,
+    /// [`Prompt::hash`]; absent in files of other programs.
+    pub input_hash: Option<String>,
+    pub extra: Extra,
+}
+
+impl Response {
+    /// # Errors
+    /// If a field is missing or has another type.
+    pub fn from_row(mut row: Row) -> Result<Self, RowError> {
+        let idx = take_sample_id(&mut row)?;
+        let query = row.take_string("query")?;
+        let answer = row.take_string("answer")?;
+        let input_hash = row.take_optional_string("input_hash")?;
+        Ok(Self { idx, query, answer, input_hash, extra: row.fields })
+    }
+}
+
+fn take_sample_id(row: &mut Row) -> Result<SampleId, RowError> {
+    let text = row.take_string("idx")?;
+    text.parse().map_err(|why: String| row.error(Some("idx"), why))
+}
+
+/// A row of `sampled_responses.jsonl`, as it is written.
+#[derive(Debug, Clone, Serialize)]
+pub struct Sampled<'a> {
+    pub idx: SampleId,
+    pub query: &'a str,
+    pub answer: &'a str,
+    /// Whether the model came to an end or was cut off.
+    pub finish: Finish,
+    /// [`Prompt::hash`].
+    pub input_hash: &'a str,
+}
+
+/// A row of `chunk_info.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ChunkInfo {
+    pub idx: u64,
+    pub query: String,
+    /// `"0% - 12%"` to text, in document order.
+    pub info_list: Map<String, Value>,
+    /// Places whose extract was forced.
+    pub forced: Vec<String>,
+    /// [`Prompt::hash`]; absent in files of other programs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input_hash: Option<String>,
+}
+
+impl ChunkInfo {
+    /// # Errors
+    /// If a field is missing or has another type.
+    pub fn from_row(mut row: Row) -> Result<Self, RowError> {
+        let idx = row.take_index("idx")?;
+        let query = row.take_string("query")?;
+        let info_list = row.take_object("info_list")?;
+        if let Some((place, other)) = info_list.iter().find(|(_, text)| !text.is_string()) {
+            return Err(row.wrong_type(&format!("info_list.{place}"), "a string", other));
+        }
+        let forced = match row.fields.shift_remove("forced") {
+            None => Vec::new(),
+            Some(value) => serde_json::from_value(value)
+                .map_err(|_| row.error(Some("forced"), "should be an array of strings"))?,
+        };
+        let input_hash = row.take_optional_string("input_hash")?;
+        Ok(Self { idx, query, info_list, forced, input_hash })
+    }
+}
+
+/// The four scores of a response, 0 to 10 each.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Scores {
+    pub helpfulness: f64,
+    pub logicality: f64,
+    pub faithfulness: f64,
+    pub completeness: f64,
+    /// Their sum, 0 to 40.
+    pub total: f64,
+    /// Their mean, 0 to 10.
+    pub reward: f64,
+}
+
+impl Scores {
+    /// In the order of the fields. All are rounded to six decimals, so that they are read back
+    /// from JSON exactly, and equal totals are equal.
+    pub fn new([helpfulness, logicality, faithfulness, completeness]: [f64; 4]) -> Self {
+        let sum = helpfulness + logicality + faithfulness + completeness;
+        Self {
+            helpfulness: rounded(helpfulness),
+            logicality: rounded(logicality),
+            faithfulness: rounded(faithfulness),
+            completeness: rounded(completeness),
+            total: rounded(sum),
+            reward: rounded(sum / 4.0),
+        }
+    }
+}
+
+fn rounded(value: f64) -> f64 {
+    (value * 1e6).round() / 1e6
+}
+
+/// A row of `scored_responses.jsonl`, as it is written.
+#[derive(Debug, Clone, Serialize)]
+pub struct ScoredRow<'a> {
+    pub idx: SampleId,
+    pub query: &'a str,
+    pub answer: &'a str,
+    #[serde(flatten)]
+    pub extra: Extra,
+    pub scores: Scores,
+    pub details: Details,
+    /// Whether any of its verdicts was forced, extracts included.
+    pub forced: bool,
+    /// Over the document, the question and the answer.
+    pub input_hash: &'a str,
+}
+
+/// What the scores rest on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Details {
+    pub helpfulness: Rated,
+    pub logicality: Rated,
+    pub faithfulness: Faithfulness,
+    pub completeness: CompletenessDetails,
+}
+
+/// Completeness, with the places whose extract was forced.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CompletenessDetails {
+    #[serde(flatten)]
+    pub completeness: Completeness,
+    pub forced_extracts: Vec<String>,
+}
+
+impl Details {
+    /// In the order of the fields.
+    pub fn scores(&self) -> [f64; 4] {
+        let completeness = &self.completeness.completeness.rated;
+        let Self { helpfulness, logicality, faithfulness, .. } = self;
+        [helpfulness.score, logicality.score, faithfulness.score, completeness.score]
+    }
+
+    /// Whether any verdict was forced.
+    pub fn forced(&self) -> bool {
+        let CompletenessDetails { completeness, forced_extracts } = &self.completeness;
+        let forced = [self.helpfulness.forced, self.logicality.forced, self.faithfulness.forced];
+        forced.contains(&true) || completeness.rated.forced || !forced_extracts.is_empty()
+    }
+}
+
+/// What pairing needs of a row of `scored_responses.jsonl`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Scored {
+    pub idx: SampleId,
+    pub query: String,
+    pub answer: String,
+    /// `scores.total`.
+    pub total: f64,
+}
+
+impl Scored {
+    /// # Errors
+    /// If a field is missing or has another type, or the total is outside 0 to 40.
+    pub fn from_row(mut row: Row) -> Result<Self, RowError> {
+        let idx = take_sample_id(&mut row)?;
+        let query = row.take_string("query")?;
+        let answer = row.take_string("answer")?;
+        let scores = row.take_object("scores")?;
+        const TOTAL: &str = "scores.total";
+        let total = scores.get("total").ok_or_else(|| row.error(Some(TOTAL), "is missing"))?;
+        let number = total.as_f64().ok_or_else(|| row.wrong_type(TOTAL, "a number", total))?;
+        if !(0.0..=40.0).contains(&number) {
+            return Err(row.error(Some(TOTAL), format!("should be 0 to 40, but is {number}")));
+        }
+        Ok(Self { idx, query, answer, total: number })
+    }
+}
+
+/// A row of `preference_pairs.jsonl` in LongReward's format.
+#[derive(Debug, Clone, Serialize)]
+pub struct Pair<'a> {
+    pub idx: u64,
+    pub context: &'a str,
+    pub query: &'a str,
+    pub win_response: &'a str,
+    pub lose_response: &'a str,
+    pub win_idx: SampleId,
+    pub lose_idx: SampleId,
+    pub win_total: f64,
+    pub lose_total: f64,
+}
+
+/// A row for TRL's `DPOTrainer`: the conversational form.
+#[derive(Debug, Clone, Serialize)]
+pub struct TrlPair {
+    pub prompt: [Message; 1],
+    pub chosen: [Message; 1],
+    pub rejected: [Message; 1],
+}
+
+impl TrlPair {
+    pub fn new(prompt: &Prompt, chosen: &str, rejected: &str) -> Self {
+        let answer = |text: &str| Message { role: Role::Assistant, content: text.to_owned() };
+        Self {
+            prompt: [Message::user(prompt.message())],
+            chosen: [answer(chosen)],
+            rejected: [answer(rejected)],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::jsonl::{Place, Span};
+    use std::path::Path;
+
+    fn row(json: &str) -> Row {
+        let fields = serde_json::from_str(json).unwrap();
+        let place = Place { path: Path::new("F").into(), line: 3 };
+        Row { place, span: Span { offset: 0, len: 0 }, fields }
+    }
+
+    #[test]
+    fn sample_ids_have_one_spelling() {
+        let id: SampleId = "11-7".parse().unwrap();
+        assert_eq!(id, SampleId { prompt: 11, k: 7 });
+        assert_eq!(id.to_string(), "11-7");
+        for bad in ["11", "11-", "-7", "011-7", "11-07", "11-+7", "11-7-1", "11 - 7", "a-b", ""] {
+            assert!(bad.parse::<SampleId>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn prompts_need_a_context() {
+        let bad = Prompt::from_row(row(r#"{"idx":1,"query":"q","context":" \n"}"#)).unwrap_err();
+        assert_eq!(bad.to_string(), "F:3: field \"context\" is empty");
+        let prompt = row(r#"{"idx":1,"answer":"a","query":"q","context":"c","b":2}"#);
+        let prompt = Prompt::from_row(prompt).unwrap();
+        assert_eq!(prompt.extra.keys().collect::<Vec<_>>(), ["answer", "b"]);
+        assert_eq!(prompt.message(), "c\n\nq");
+    }
+
+    #[test]
+    fn hashes_tell_texts_and_their_borders_apart() {
+        assert_ne!(input_hash(&["ab", "c"]), input_hash(&["a", "bc"]));
+        assert_eq!(input_hash(&["ab", "c"]).len(), 16);
+    }
+
+    #[test]
+    fn chunk_info_of_other_programs_is_read() {
+        let json = r#"{"idx":1,"query":"q","info_list":{"50% - 100%":"b","0% - 50%":"a"}}"#;
+        let info = ChunkInfo::from_row(row(json)).unwrap();
+        assert_eq!(info.info_list.keys().collect::<Vec<_>>(), ["50% - 100%", "0% - 50%"]);
+        assert_eq!(info.forced, Vec::<String>::new());
+        let json = r#"{"idx":1,"query":"q","info_list":{"0% - 50%":7}}"#;
+        let bad = ChunkInfo::from_row(row(json)).unwrap_err();
+        assert_eq!(bad.field.unwrap(), "info_list.0% - 50%");
+    }
+
+    #[test]
+    fn scores_are_summed_and_averaged() {
+        let scores = Scores::new([1.0, 2.0, 10.0 / 3.0, 4.0]);
+        assert_eq!((scores.faithfulness, scores.total), (3.333333, 10.333333));
+        assert_eq!(scores.reward, 2.583333);
+    }
+
+    #[test]
+    fn totals_outside_the_scale_are_refused() {
+        let json = |total| format!(r#"{{"idx":"1-0","query":"","answer":"","scores":{total}}}"#);
+        let field = |total| Scored::from_row(row(&json(total))).unwrap_err().to_string();
+        assert!(field(r#"{"total":85}"#).contains("should be 0 to 40"));
+        assert!(field(r#"{"total":"8"}"#).contains("should be a number, but is a string"));
+        assert!(field("{}").contains("\"scores.total\" is missing"));
+        assert_eq!(Scored::from_row(row(&json(r#"{"total":8}"#))).unwrap().total, 8.0);
+    }
+
+    #[test]
+    fn trl_rows_are_conversations() {
+        let prompt = Prompt { idx: 1, query: "q".into(), context: "c".into(), extra: Extra::new() };
+        assert_eq!(
+            serde_json::to_string(&TrlPair::new(&prompt, "w", "l")).unwrap(),
+            r#"{"prompt":[{"role":"user","content":"c\n\nq"}],"chosen":[{"role":"assistant","content":"w"}],"rejected":[{"role":"assistant","content":"l"}]}"#
+        );
+    }
+}

@@ -1,0 +1,228 @@
+//! Stage `score`: four scores for each answer.
+//!
+//! The answers to one prompt are worked on together, since they share the document: it is cut into
+//! chunks once, its passages are indexed once, and its extracts are asked for once.
+
+mod answer;
+mod document;
+
+use super::data::{Prompts, ResponseRow, read_chunk_info, read_responses};
+use super::drive::{Finished, Session, Stage, Unit};
+use super::journal::Finding;
+use super::output::Settings;
+use super::plan::{Judging, Plan, Target, with};
+use super::progress::Summary;
+use super::records::ChunkInfo;
+use super::{Error, OnMismatch, Tokens, chunk_info};
+use crate::retrieval::Retriever;
+use document::{Document, Part};
+use std::collections::{HashMap, VecDeque};
+use std::path::{Path, PathBuf};
+
+/// LongReward's size of a passage that statements are checked against, in tokens.
+pub const PASSAGE_TOKENS: usize = 128;
+
+/// What is to be scored, how, and where it goes.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// `sft.jsonl`.
+    pub data: PathBuf,
+    /// `sampled_responses.jsonl`.
+    pub responses: PathBuf,
+    /// `scored_responses.jsonl`.
+    pub out: PathBuf,
+    /// Extracts that were made before; only read. Extracts that it lacks are computed, and stand
+    /// in the scored responses alone. Without such a file, extracts are kept in
+    /// `chunk_info.jsonl` beside `out`, where [`chunk_info`] would put the same ones.
+    pub chunk_info: Option<PathBuf>,
+    pub judging: Judging,
+    /// Names the way of finding passages: `bm25`, or the embedder and its revision.
+    pub retriever: String,
+    /// Tokens of a passage.
+    pub passage_tokens: usize,
+    /// Passages shown for a statement.
+    pub passages: usize,
+    pub on_mismatch: OnMismatch,
+}
+
+/// What scoring needs besides a model.
+pub struct Tools<'a> {
+    /// The judge's own tokens.
+    pub tokens: &'a Tokens<'a>,
+    pub retriever: &'a mut Retriever,
+}
+
+/// How documents are cut and statements looked up.
+#[derive(Debug, Clone)]
+struct Method {
+    judging: Judging,
+    passage_tokens: usize,
+    passages: usize,
+}
+
+/// The stage with its files open and checked.
+#[derive(Debug)]
+pub struct ScorePlan {
+    plan: Plan,
+    prompts: Prompts,
+    responses: Vec<ResponseRow>,
+    extracts: HashMap<u64, ChunkInfo>,
+    groups: VecDeque<Group>,
+    method: Method,
+}
+
+/// The answers to one prompt that are not scored yet.
+#[derive(Debug)]
+struct Group {
+    /// Position of the prompt.
+    prompt: usize,
+    /// Positions of the answers, in the order of their file.
+    responses: Vec<usize>,
+}
+
+impl ScorePlan {
+    /// Checks the input and opens the outputs.
+    ///
+    /// # Errors
+    /// Any [`Error`] but [`Error::Broken`].
+    pub fn open(options: Options) -> Result<Self, Error> {
+        let settings = settings(&options);
+        let Options { data, responses, out, judging, on_mismatch, .. } = options;
+        let (prompts, mut problems) = Prompts::open(&data)?;
+        let (responses, more) = read_responses(&responses, &prompts)?;
+        problems.extend(more);
+        let inputs = responses.iter().map(|row| (row.response.idx.to_string(), row.hash.clone()));
+        let target = Target::open(&out, &settings, inputs, on_mismatch)?;
+        let groups = group(&responses, &prompts, &target);
+        let mut targets = vec![target];
+        let by_product = beside(&out);
+        if options.chunk_info.is_none() {
+            targets.push(chunk_info::target(&by_product, &judging, &prompts, on_mismatch)?);
+        }
+        let source = options.chunk_info.unwrap_or(by_product);
+        let (extracts, more) = read_chunk_info(&source, &prompts)?;
+        problems.extend(more);
+        let plan = Plan { stage: "score", settings, seed: judging.seed, targets, problems };
+        let Options { passage_tokens, passages, .. } = options;
+        let method = Method { judging, passage_tokens, passages };
+        Ok(Self { plan, prompts, responses, extracts, groups, method })
+    }
+
+    /// Answers that are not scored yet. If there are none, [`close`](Self::close) does without a
+    /// model.
+    pub fn todo(&self) -> usize {
+        self.plan.todo()
+    }
+
+    /// Ends a stage that has nothing to do.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn close(self) -> Result<Summary, Error> {
+        self.plan.close()
+    }
+
+    /// Scores what is missing.
+    ///
+    /// # Errors
+    /// [`Error::Broken`], [`Error::Io`], [`Error::Moved`], [`Error::Damaged`].
+    pub fn run(self, tools: Tools, session: &mut Session) -> Result<Summary, Error> {
+        let keeps_extracts = self.plan.targets.len() > 1;
+        let Self { plan, prompts, responses, extracts, groups, method } = self;
+        let scorer = Scorer { prompts, responses, extracts, groups, method, tools, keeps_extracts };
+        plan.run(scorer, session)
+    }
+}
+
+/// `chunk_info.jsonl` in the folder of the output.
+fn beside(out: &Path) -> PathBuf {
+    out.with_file_name("chunk_info.jsonl")
+}
+
+fn settings(options: &Options) -> Settings {
+    with(
+        &options.judging.settings(),
+        [
+            ("stage", "score".to_owned()),
+            ("retriever", options.retriever.clone()),
+            ("passage_tokens", options.passage_tokens.to_string()),
+            ("passages", options.passages.to_string()),
+        ],
+    )
+}
+
+/// Groups the answers without a record by prompt, in the order in which prompts first come up.
+fn group(responses: &[ResponseRow], prompts: &Prompts, done: &Target) -> VecDeque<Group> {
+    let mut groups: VecDeque<Group> = VecDeque::new();
+    let mut places = HashMap::new();
+    for (position, row) in responses.iter().enumerate() {
+        let idx = row.response.idx;
+        let Some(prompt) = prompts.position(idx.prompt) else { continue };
+        if done.output.contains(&idx.to_string()) {
+            continue;
+        }
+        let place = *places.entry(prompt).or_insert(groups.len());
+        if place == groups.len() {
+            groups.push_back(Group { prompt, responses: Vec::new() });
+        }
+        groups[place].responses.push(position);
+    }
+    groups
+}
+
+struct Scorer<'a> {
+    prompts: Prompts,
+    responses: Vec<ResponseRow>,
+    /// Extracts that are there, by prompt.
+    extracts: HashMap<u64, ChunkInfo>,
+    groups: VecDeque<Group>,
+    method: Method,
+    tools: Tools<'a>,
+    /// Whether extracts go to a file of their own, target 1.
+    keeps_extracts: bool,
+}
+
+impl Scorer<'_> {
+    fn load(&mut self, group: &Group) -> Result<Document, Error> {
+        let prompt = self.prompts.load(group.prompt)?;
+        let tokens = (self.tools.tokens)(&prompt.context);
+        let extracts = self.extracts.remove(&prompt.idx);
+        let rows = group.responses.iter().map(|&position| &self.responses[position]);
+        let hash = &self.prompts.rows()[group.prompt].hash;
+        Ok(Document::new(prompt, hash, &tokens, extracts.as_ref(), rows, &self.method))
+    }
+}
+
+impl Stage for Scorer<'_> {
+    type Job = Document;
+    type Part = Part;
+
+    fn open(&mut self) -> Option<Result<Document, Error>> {
+        let group = self.groups.pop_front()?;
+        Some(self.load(&group))
+    }
+
+    fn next(&mut self, job: &mut Document) -> Option<Unit<Part>> {
+        job.next(&self.method)
+    }
+
+    fn take(
+        &mut self,
+        job: &mut Document,
+        part: Part,
+        found: Result<Finding, String>,
+    ) -> Result<Vec<Finished>, Error> {
+        let taken = found.and_then(|finding| {
+            job.take(part, finding.verdict()?, self.tools.retriever, self.method.passages)
+        });
+        let mut finished = match taken {
+            Ok(()) => Vec::new(),
+            Err(why) => job.fail(part, &why),
+        };
+        if self.keeps_extracts {
+            finished.extend(job.extracts_row()?);
+        }
+        finished.extend(job.scored_rows()?);
+        Ok(finished)
+    }
+}
