@@ -61,13 +61,13 @@ mod tests {
 
     #[test]
     fn a_chunk_in_the_middle_and_a_decode_get_the_ranges_of_the_diagram() {
-        let limits = Limits { step_tokens: 30, max_sequences: 4, reserve_tokens: 0 };
-        let mut scheduler = Scheduler::new(limits, 8);
-        let a = scheduler.add((100..133).collect(), 32);
+        let limits = Limits { tokens_per_step: 30, sequences: 4 };
+        let mut scheduler = Scheduler::new(limits, 16);
+        let a = scheduler.add((100..133).collect(), 32, 1);
         let first = scheduler.plan();
         assert_eq!(first, [Chunk { seq: a, rows: 0..30 }]);
         scheduler.commit(&first);
-        let b = scheduler.add((0..19).collect(), 18);
+        let b = scheduler.add((0..19).collect(), 18, 1);
         let plan = scheduler.plan();
         let (batch, wanted) = build(&plan, &scheduler);
 
@@ -83,6 +83,6 @@ mod tests {
         assert_eq!(batch.logit_rows, [2, 21]);
         let rows = [LogitRow { seq: a, position: 32 }, LogitRow { seq: b, position: 18 }];
         assert_eq!(wanted, rows);
-        batch.layout.validate(8).unwrap();
+        batch.layout.validate(16).unwrap();
     }
 }

@@ -76,6 +76,14 @@ impl Job {
         }
     }
 
+    /// Sequences that will decode at the same time.
+    pub fn width(&self) -> usize {
+        match &self.task {
+            Task::Generate(generate) if self.limit > 1 => generate.n,
+            _ => 1,
+        }
+    }
+
     pub fn all_ended(&self) -> bool {
         self.branches.iter().all(|branch| branch.ended)
     }

@@ -11,6 +11,7 @@
 
 mod batch;
 mod blocks;
+mod decoder_runner;
 mod jobs;
 mod prefix;
 pub mod request;
@@ -21,11 +22,13 @@ mod scheduler;
 mod tests;
 #[cfg(test)]
 mod toy;
+#[cfg(test)]
+mod workload;
 
 pub use request::{
     Event, Finish, Generate, Refused, Request, RequestId, Sampled, SamplingParams, Task,
 };
-pub use runner::Runner;
+pub use runner::{DecoderRunner, Runner};
 pub use scheduler::Limits;
 
 use batch::LogitRow;
@@ -130,11 +133,11 @@ impl<R: Runner> Engine<R> {
         let id = RequestId(self.next);
         self.next += 1;
         let job = Job::new(request.task, request.prompt.len(), limit);
-        let logits_from = job.logits_from();
+        let (logits_from, width) = (job.logits_from(), job.width());
         self.jobs.insert(id, job);
         match logits_from {
             Some(position) => {
-                let seq = self.scheduler.add(request.prompt, position);
+                let seq = self.scheduler.add(request.prompt, position, width);
                 self.owners.insert(seq, (id, Role::Prompt));
             }
             None => self.end_without_branches(id),

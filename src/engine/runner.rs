@@ -1,5 +1,7 @@
 //! What computes a batch.
 
+pub use super::decoder_runner::DecoderRunner;
+
 use models::batch::Batch;
 use std::ops::Range;
 

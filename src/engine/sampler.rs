@@ -563,4 +563,34 @@ mod tests {
         }
         assert_eq!(log_probabilities(&[f32::NEG_INFINITY; 3], &[0], None), Err(NotFinite));
     }
+
+    /// `cargo test --release -- --ignored --nocapture rows_per_second`
+    #[test]
+    #[ignore = "a measurement"]
+    fn rows_per_second() {
+        let row = logits(128_256, 1);
+        let time = |what: &str, read: &dyn Fn()| {
+            let start = std::time::Instant::now();
+            (0..50).for_each(|_| read());
+            println!("{what:20} {:8.1} us", start.elapsed().as_secs_f64() / 50.0 * 1e6);
+        };
+        let full = params(1.0);
+        let cases = [
+            ("greedy", params(0.0)),
+            ("temperature", full.clone()),
+            ("top-k 50", SamplingParams { top_k: 50, ..full.clone() }),
+            ("top-p 0.95", SamplingParams { top_p: 0.95, ..full.clone() }),
+            ("min-p 0.05", SamplingParams { min_p: 0.05, ..full.clone() }),
+            ("penalty", SamplingParams { repetition_penalty: 1.1, ..full }),
+        ];
+        for (what, params) in &cases {
+            time(what, &|| drop(tokens(&row, params, 7..8)));
+        }
+        time("log-probabilities", &|| drop(log_probabilities(&row, &[3], Some(&[1, 2]))));
+        let draw_with = |logprobs| {
+            let params = &cases[1].1;
+            draw(&row, &Draw { params, seeds: vec![1], index: 0, seen: &[], logprobs }).unwrap()
+        };
+        time("with 20 logprobs", &|| drop(draw_with(Some(20))));
+    }
 }

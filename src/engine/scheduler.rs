@@ -44,15 +44,17 @@ const OVERTAKEN_AT_MOST: u32 = 256;
 /// Waiting sequences, oldest first, that are looked at in one step.
 const LOOK_AHEAD: usize = 2048;
 
+/// Blocks that each running sequence should still find when another is admitted.
+const RESERVE: usize = 4;
+
 /// What a step may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Rows of one step.
-    pub step_tokens: usize,
-    /// Sequences that run at the same time; at most `step_tokens` of them are used.
-    pub max_sequences: usize,
-    /// Tokens for which each running sequence should still find room when another is admitted.
-    pub reserve_tokens: usize,
+    pub tokens_per_step: usize,
+    /// Sequences that run at the same time, samples to come of a prompt included. (The few rows of
+    /// continuations to be scored come on top.)
+    pub sequences: usize,
 }
 
 /// Names a sequence inside one scheduler.
@@ -71,6 +73,8 @@ pub struct Sequence {
     arrival: u64,
     /// Has run before: preempted or forked.
     resumed: bool,
+    /// Sequences that it will be.
+    width: usize,
     overtaken: u32,
     /// What was cached of it when last looked at, while it waits.
     prefix: Prefix,
@@ -149,9 +153,9 @@ pub struct Scheduler {
 impl Scheduler {
     /// A scheduler of `blocks` blocks.
     pub fn new(limits: Limits, blocks: usize) -> Self {
-        let max_sequences = limits.max_sequences.min(limits.step_tokens);
+        let sequences = limits.sequences.clamp(1, limits.tokens_per_step.max(1));
         Self {
-            limits: Limits { max_sequences, ..limits },
+            limits: Limits { sequences, tokens_per_step: limits.tokens_per_step.max(1) },
             cache: PrefixCache::new(blocks),
             sequences: BTreeMap::new(),
             running: Vec::new(),
@@ -193,9 +197,12 @@ impl Scheduler {
     }
 
     /// Queues a sequence of `tokens`; the rows of positions `logits_from..` shall yield logits,
-    /// and there is at least one such row.
-    pub fn add(&mut self, tokens: Vec<u32>, logits_from: usize) -> SeqId {
+    /// and there is at least one such row. It will become `width` sequences.
+    pub fn add(&mut self, tokens: Vec<u32>, logits_from: usize, width: usize) -> SeqId {
         let id = self.insert(tokens, logits_from, self.next_id);
+        if let Some(sequence) = self.sequences.get_mut(&id) {
+            sequence.width = width.clamp(1, self.limits.sequences);
+        }
         self.enqueue(id);
         id
     }
@@ -211,6 +218,7 @@ impl Scheduler {
             table: Vec::new(),
             arrival,
             resumed: arrival != id.0,
+            width: 1,
             overtaken: 0,
             prefix: Prefix::default(),
             reused: None,
@@ -226,16 +234,17 @@ impl Scheduler {
         self.waiting.insert(at, id);
     }
 
-    /// Adds tokens to a sequence whose tokens are all computed.
+    /// Adds tokens to a sequence whose tokens are all computed; it has no forks any more.
     pub fn extend(&mut self, id: SeqId, tokens: &[u32]) {
         if let Some(sequence) = self.sequences.get_mut(&id) {
+            sequence.width = 1;
             sequence.tokens.extend_from_slice(tokens);
         }
     }
 
     /// A new sequence: the tokens of `parent`, all computed, and then `tokens`. It shares the
-    /// parent's full blocks and gets a copy of the last, partial one. If there is no room for it
-    /// to run, it waits.
+    /// parent's full blocks and gets a copy of the last, partial one. If there is no memory for
+    /// it, it waits.
     pub fn fork(&mut self, parent: SeqId, tokens: &[u32]) -> Option<(SeqId, Option<Copy>)> {
         let from = self.sequences.get(&parent)?;
         debug_assert_eq!(from.remaining(), 0);
@@ -245,7 +254,7 @@ impl Scheduler {
         let known = [&from.tokens, tokens].concat();
         let need = known.len().div_ceil(BLOCK) - table.len();
         let id = self.insert(known, computed, arrival);
-        if self.running.len() >= self.limits.max_sequences || self.cache.available() < need {
+        if self.cache.available() < need {
             self.enqueue(id);
             return Some((id, None));
         }
@@ -271,7 +280,7 @@ impl Scheduler {
         self.look_up_waiting();
         self.grow_running();
         let mut chunks = Vec::new();
-        let mut budget = self.limits.step_tokens;
+        let mut budget = self.limits.tokens_per_step;
         self.plan_running(&mut chunks, &mut budget);
         self.admit(&mut chunks, &mut budget);
         self.peak_blocks = self.peak_blocks.max(self.cache.referenced());
@@ -365,11 +374,14 @@ impl Scheduler {
     fn admit(&mut self, chunks: &mut Vec<Chunk>, budget: &mut usize) {
         let mut computing: HashSet<Edge> =
             self.running.iter().filter_map(|id| self.sequences[id].next_edge()).collect();
-        while *budget > 0 && self.running.len() < self.limits.max_sequences {
+        let mut width: usize = self.running.iter().map(|id| self.sequences[id].width).sum();
+        while *budget > 0 && width < self.limits.sequences {
             let Some(id) = self.choose(&computing) else { break };
-            if !self.fits(id) {
+            let wider = width + self.sequences[&id].width;
+            if (width > 0 && wider > self.limits.sequences) || !self.fits(id, width) {
                 break;
             }
+            width = wider;
             self.start_waiting(id);
             computing.extend(self.sequences[&id].next_edge());
             self.plan_chunk(id, chunks, budget);
@@ -409,12 +421,11 @@ impl Scheduler {
                 .is_some_and(|edge| computing.contains(&edge))
     }
 
-    /// Whether all tokens of a waiting sequence fit beside those that run and their reserve.
-    fn fits(&self, id: SeqId) -> bool {
+    /// Whether all tokens of a waiting sequence fit beside `running` others and their reserve.
+    fn fits(&self, id: SeqId, running: usize) -> bool {
         let sequence = &self.sequences[&id];
         let available = self.cache.available() - self.cache.unreferenced_in(&sequence.prefix);
-        let reserve = self.running.len() * self.limits.reserve_tokens.div_ceil(BLOCK);
-        sequence.blocks() - sequence.prefix.blocks() + reserve <= available
+        sequence.blocks() - sequence.prefix.blocks() + running * RESERVE <= available
     }
 
     /// Takes a waiting sequence that fits into the running ones.

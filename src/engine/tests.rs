@@ -4,7 +4,7 @@ use super::toy::{Broken, Toy};
 use super::*;
 use std::sync::Arc;
 
-const WIDE: Limits = Limits { step_tokens: 4096, max_sequences: 64, reserve_tokens: 16 };
+const WIDE: Limits = Limits { tokens_per_step: 4096, sequences: 64 };
 
 fn prompt(len: usize, seed: u32) -> Vec<u32> {
     (0..len as u32).map(|i| (i * i + 7 * i * seed + seed) % 40).collect()
@@ -83,7 +83,7 @@ impl Results {
     }
 }
 
-fn finish(engine: &mut Engine<Toy>) -> Results {
+fn finish<R: Runner>(engine: &mut Engine<R>) -> Results {
     let mut results = Results::default();
     while !engine.is_idle() {
         let events = engine.step().unwrap();
@@ -94,7 +94,7 @@ fn finish(engine: &mut Engine<Toy>) -> Results {
 }
 
 /// Runs requests together and gives their results in order.
-fn run_in(engine: &mut Engine<Toy>, requests: &[Request]) -> Vec<Brought> {
+fn run_in<R: Runner>(engine: &mut Engine<R>, requests: &[Request]) -> Vec<Brought> {
     let ids: Vec<_> = requests.iter().map(|r| engine.submit(r.clone()).unwrap()).collect();
     let mut results = finish(engine);
     assert_eq!(results.done.len(), requests.len());
@@ -165,30 +165,32 @@ fn a_warm_cache_changes_nothing() {
 #[test]
 fn prompts_cut_into_chunks_of_any_size_change_nothing() {
     let whole = alone(&mixed());
-    for step_tokens in [1, 2, 7, 16, 33, 100] {
-        let limits = Limits { step_tokens, ..WIDE };
+    for tokens_per_step in [1, 2, 7, 16, 33, 100] {
+        let limits = Limits { tokens_per_step, ..WIDE };
         let mut engine = Engine::new(Toy::new(512), limits);
-        assert_eq!(run_in(&mut engine, &mixed()), whole, "chunks of {step_tokens}");
-        assert!(engine.runner().largest <= step_tokens);
+        assert_eq!(run_in(&mut engine, &mixed()), whole, "chunks of {tokens_per_step}");
+        assert!(engine.runner().largest <= tokens_per_step);
     }
 }
 
 #[test]
 fn preemption_changes_nothing_and_a_tiny_pool_finishes() {
-    let wanted = alone(&mixed());
+    let mut requests = mixed();
+    let endless = |seed| Generate { stop_tokens: Vec::new(), ..generate(120, seed) };
+    requests.extend((0..6).map(|k| request(prompt(20, k), endless(u64::from(k)))));
+    let wanted = alone(&requests);
     for blocks in [11, 12, 16, 40] {
-        let limits = Limits { reserve_tokens: 0, ..WIDE };
-        let mut engine = Engine::new(Toy::new(blocks), limits);
-        assert_eq!(run_in(&mut engine, &mixed()), wanted, "{blocks} blocks");
-        assert!(blocks > 16 || engine.stats().preemptions > 0, "{blocks} blocks");
+        let mut engine = Engine::new(Toy::new(blocks), WIDE);
+        assert_eq!(run_in(&mut engine, &requests), wanted, "{blocks} blocks");
+        assert!(blocks > 20 || engine.stats().preemptions > 0, "{blocks} blocks");
         assert!(engine.stats().peak_blocks <= blocks);
     }
 }
 
 #[test]
 fn few_sequences_at_a_time_change_nothing() {
-    for max_sequences in [1, 2, 5] {
-        let limits = Limits { max_sequences, ..WIDE };
+    for sequences in [1, 2, 5] {
+        let limits = Limits { sequences, ..WIDE };
         assert_eq!(run(512, limits, &mixed()), alone(&mixed()));
     }
 }
@@ -267,16 +269,16 @@ fn a_verdict_scores_on_the_blocks_of_its_finished_reply() {
 
 #[test]
 fn requests_that_come_together_compute_their_shared_prefix_once() {
-    for step_tokens in [20, 64, 4096] {
+    for tokens_per_step in [20, 64, 4096] {
         let shared = prompt(160, 3);
-        let mut engine = Engine::new(Toy::new(256), Limits { step_tokens, ..WIDE });
+        let mut engine = Engine::new(Toy::new(256), Limits { tokens_per_step, ..WIDE });
         for k in 0..30 {
             let own = [&shared[..], &prompt(10, 10 + k)[..]].concat();
             engine.submit(request(own, generate(5, 0))).unwrap();
         }
         finish(&mut engine);
         let stats = engine.stats();
-        assert_eq!(stats.computed_prompt_tokens, 160 + 30 * 10, "{step_tokens}");
+        assert_eq!(stats.computed_prompt_tokens, 160 + 30 * 10, "{tokens_per_step}");
         assert_eq!(stats.cached_prompt_tokens, 29 * 160);
     }
 }
@@ -331,7 +333,7 @@ fn what_can_never_fit_is_refused_by_name_and_the_others_go_on() {
 #[test]
 fn cancelling_at_any_moment_frees_everything_and_tells_nothing_more() {
     for steps in 0..12 {
-        let limits = Limits { step_tokens: 60, ..WIDE };
+        let limits = Limits { tokens_per_step: 60, ..WIDE };
         let mut engine = Engine::new(Toy::new(24), limits);
         let requests = mixed();
         let ids: Vec<_> = requests.iter().map(|r| engine.submit(r.clone()).unwrap()).collect();
@@ -392,7 +394,7 @@ fn a_broken_runner_and_logits_that_are_no_numbers_are_errors() {
 #[test]
 fn events_come_in_the_same_order_every_time() {
     let trace = || {
-        let mut engine = Engine::new(Toy::new(24), Limits { step_tokens: 50, ..WIDE });
+        let mut engine = Engine::new(Toy::new(24), Limits { tokens_per_step: 50, ..WIDE });
         for request in mixed() {
             engine.submit(request).unwrap();
         }
@@ -403,4 +405,31 @@ fn events_come_in_the_same_order_every_time() {
         trace
     };
     assert_eq!(trace(), trace());
+}
+
+/// A small decoder with random weights.
+fn decoder(blocks: usize) -> DecoderRunner {
+    let config = models::dummy::config("smollm2-135m", 0.1).unwrap();
+    let device = candle_core::Device::Cpu;
+    let options = models::LoadOptions { dtype: models::DtypeChoice::F32, device };
+    let decoder = models::dummy::decoder(config, 1, &options, &mut |_, _| {}).unwrap();
+    DecoderRunner::new(decoder, blocks).unwrap()
+}
+
+#[test]
+fn a_real_decoder_gives_the_same_bits_however_its_work_is_cut() {
+    let mut requests = mixed();
+    let endless = |seed| Generate { stop_tokens: Vec::new(), ..generate(120, seed) };
+    requests.extend((0..3).map(|k| request(prompt(20, k), endless(u64::from(k)))));
+    let run = |blocks, limits| run_in(&mut Engine::new(decoder(blocks), limits), &requests);
+    let mut alone = Vec::new();
+    for one in &requests {
+        alone.extend(run_in(&mut Engine::new(decoder(64), WIDE), std::slice::from_ref(one)));
+    }
+    assert_eq!(run(512, WIDE), alone, "together");
+    assert_eq!(run(512, Limits { tokens_per_step: 23, ..WIDE }), alone, "in chunks");
+    assert_eq!(run(12, WIDE), alone, "preempted");
+    let mut engine = Engine::new(decoder(512), WIDE);
+    assert_eq!(run_in(&mut engine, &requests), alone, "cold");
+    assert_eq!(run_in(&mut engine, &requests), alone, "warm");
 }
