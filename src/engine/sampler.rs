@@ -49,39 +49,33 @@ fn exp(x: f32) -> f32 {
     if x < -87.0 { 0.0 } else { value }
 }
 
-/// The maximum of each stripe.
-fn stripe_maxima(row: &[f32]) -> Result<Vec<f32>, NotFinite> {
-    let mut nan = false;
-    let maximum = |stripe: &[f32]| {
-        let mut lanes = [f32::NEG_INFINITY; LANES];
-        let mut nans = [false; LANES];
-        for group in stripe.chunks(LANES) {
-            for ((lane, nan), &x) in lanes.iter_mut().zip(&mut nans).zip(group) {
-                *lane = if x > *lane { x } else { *lane };
-                *nan |= x.is_nan();
-            }
+/// The maximum of a stripe, and whether it holds a NaN.
+fn maximum(stripe: &[f32]) -> (f32, bool) {
+    let mut lanes = [f32::NEG_INFINITY; LANES];
+    let mut nans = [0u32; LANES];
+    let (groups, rest) = stripe.as_chunks::<LANES>();
+    for group in groups {
+        for lane in 0..LANES {
+            lanes[lane] = if group[lane] > lanes[lane] { group[lane] } else { lanes[lane] };
+            nans[lane] |= u32::from(group[lane].is_nan());
         }
-        nan |= nans.contains(&true);
-        lanes.into_iter().fold(f32::NEG_INFINITY, f32::max)
-    };
-    let maxima: Vec<f32> = row.chunks(STRIPE).map(maximum).collect();
-    if nan { Err(NotFinite) } else { Ok(maxima) }
+    }
+    let max = lanes.iter().chain(rest).copied().fold(f32::NEG_INFINITY, f32::max);
+    (max, nans != [0; LANES] || rest.iter().any(|x| x.is_nan()))
 }
 
 /// `sum(exp((x - max) * scale))`, in lanes.
 fn sum_of_weights(stripe: &[f32], max: f32, scale: f32) -> f64 {
     let mut lanes = [0f64; LANES];
-    let groups = stripe.chunks_exact(LANES);
-    let rest = groups.remainder();
+    let (groups, rest) = stripe.as_chunks::<LANES>();
     for group in groups {
-        for (lane, &x) in lanes.iter_mut().zip(group) {
-            *lane += f64::from(exp((x - max) * scale));
+        let weights = group.map(|x| exp((x - max) * scale));
+        for lane in 0..LANES {
+            lanes[lane] += f64::from(weights[lane]);
         }
     }
-    for (lane, &x) in lanes.iter_mut().zip(rest) {
-        *lane += f64::from(exp((x - max) * scale));
-    }
-    lanes.iter().sum()
+    let rest = rest.iter().map(|x| f64::from(exp((x - max) * scale)));
+    lanes.into_iter().chain(rest).sum()
 }
 
 /// A row with the maxima of its stripes.
@@ -93,14 +87,22 @@ struct Row<'a> {
 
 impl<'a> Row<'a> {
     fn new(logits: Cow<'a, [f32]>) -> Result<Self, NotFinite> {
-        let maxima = stripe_maxima(&logits)?;
+        let mut nan = false;
+        let mut maxima = Vec::with_capacity(logits.len().div_ceil(STRIPE));
+        for stripe in logits.chunks(STRIPE) {
+            let (max, has_nan) = maximum(stripe);
+            maxima.push(max);
+            nan |= has_nan;
+        }
         let max = maxima.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-        if max.is_finite() { Ok(Self { logits, maxima, max }) } else { Err(NotFinite) }
+        if nan || !max.is_finite() { Err(NotFinite) } else { Ok(Self { logits, maxima, max }) }
     }
 
     /// The lowest id among the likeliest.
     fn argmax(&self) -> u32 {
-        self.logits.iter().position(|&x| x == self.max).unwrap_or(0) as u32
+        let stripe = self.maxima.iter().position(|&x| x == self.max).unwrap_or(0);
+        let rest = &self.logits[stripe * STRIPE..];
+        (stripe * STRIPE + rest.iter().position(|&x| x == self.max).unwrap_or(0)) as u32
     }
 
     /// The logarithm of the sum of all exponentials.
