@@ -110,7 +110,7 @@ impl PrefixCache {
 
     /// Blocks that [`PrefixCache::allocate`] can give, one after the other.
     pub fn available(&self) -> usize {
-        self.free() + self.cached
+        self.free() + self.cached()
     }
 
     /// Blocks that sequences reference.

@@ -487,7 +487,8 @@ mod tests {
                 })
                 .sum();
             // Of n draws over k tokens the mean distance is about sqrt(2k / (pi n)).
-            let bound = 1.5 * (expected.len() as f64 * 2.0 / 3.14 / count as f64).sqrt();
+            let bound =
+                1.5 * (expected.len() as f64 * 2.0 / std::f64::consts::PI / count as f64).sqrt();
             assert!(distance < bound, "case {case}: {distance} against {bound}");
         }
     }

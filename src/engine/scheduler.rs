@@ -390,26 +390,19 @@ impl Scheduler {
 
     /// The waiting sequence to admit next; see "Who is admitted" above.
     fn choose(&mut self, computing: &HashSet<Edge>) -> Option<SeqId> {
+        self.look_up_waiting();
         let oldest = *self.waiting.first()?;
-        self.look_up(oldest);
         if self.sequences[&oldest].overtaken >= OVERTAKEN_AT_MOST {
             return Some(oldest);
         }
-        let mut best: Option<((bool, Reverse<usize>, u64, SeqId), SeqId)> = None;
-        for at in 0..self.waiting.len().min(LOOK_AHEAD) {
-            let id = self.waiting[at];
-            self.look_up(id);
-            let sequence = &self.sequences[&id];
-            if self.is_deferred(sequence, computing) {
-                continue;
-            }
+        let ready = |id: &&SeqId| !self.is_deferred(&self.sequences[*id], computing);
+        let rank = |id: &&SeqId| {
+            let sequence = &self.sequences[*id];
             let blocks = if sequence.resumed { 0 } else { sequence.prefix.blocks() };
-            let rank = (!sequence.resumed, Reverse(blocks), sequence.arrival, id);
-            if best.as_ref().is_none_or(|(least, _)| rank < *least) {
-                best = Some((rank, id));
-            }
-        }
-        best.map(|(_, id)| id)
+            (!sequence.resumed, Reverse(blocks))
+        };
+        // The queue is in order of arrival, and the first of equals is taken.
+        self.waiting.iter().take(LOOK_AHEAD).filter(ready).min_by_key(rank).copied()
     }
 
     /// Whether a running sequence is computing the first block that this one lacks.
@@ -456,5 +449,166 @@ impl Scheduler {
         self.running.push(id);
         let grown = self.grow(id);
         debug_assert!(grown, "admitted without enough blocks");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { tokens_per_step: 1000, sequences: 64 };
+
+    /// Blocks that repeat one token each.
+    fn blocks_of(tokens: &[u32]) -> Vec<u32> {
+        tokens.iter().flat_map(|&token| [token; BLOCK]).collect()
+    }
+
+    /// A sequence whose last token yields logits.
+    fn add(scheduler: &mut Scheduler, tokens: Vec<u32>) -> SeqId {
+        let last = tokens.len() - 1;
+        scheduler.add(tokens, last, 1)
+    }
+
+    fn step(scheduler: &mut Scheduler) -> Vec<Chunk> {
+        let plan = scheduler.plan();
+        scheduler.commit(&plan);
+        scheduler.cache().check().unwrap();
+        plan
+    }
+
+    fn chunk(seq: SeqId, rows: Range<usize>) -> Chunk {
+        Chunk { seq, rows }
+    }
+
+    #[test]
+    fn a_sequence_waits_for_a_block_that_another_one_computes() {
+        let mut scheduler = Scheduler::new(LIMITS, 64);
+        let first = add(&mut scheduler, blocks_of(&[1, 2, 3]));
+        let same_head = add(&mut scheduler, blocks_of(&[1, 2, 4]));
+        let other = add(&mut scheduler, blocks_of(&[5, 2, 3]));
+        assert_eq!(step(&mut scheduler), [chunk(first, 0..48), chunk(other, 0..48)]);
+        scheduler.remove(first);
+        scheduler.remove(other);
+        assert_eq!(step(&mut scheduler), [chunk(same_head, 32..48)]);
+    }
+
+    #[test]
+    fn nobody_waits_for_one_that_has_gone() {
+        let mut scheduler = Scheduler::new(Limits { tokens_per_step: 20, ..LIMITS }, 64);
+        let first = add(&mut scheduler, blocks_of(&[1, 2, 3]));
+        let second = add(&mut scheduler, blocks_of(&[1, 2, 3]));
+        assert_eq!(step(&mut scheduler), [chunk(first, 0..20)]);
+        scheduler.remove(first);
+        assert_eq!(step(&mut scheduler), [chunk(second, 16..36)]);
+    }
+
+    #[test]
+    fn rows_that_yield_logits_are_computed_though_they_are_cached() {
+        let mut scheduler = Scheduler::new(LIMITS, 64);
+        let first = add(&mut scheduler, blocks_of(&[1, 2, 3]));
+        step(&mut scheduler);
+        scheduler.remove(first);
+        let whole = scheduler.add(blocks_of(&[1, 2, 3]), 0, 1);
+        let tail = scheduler.add(blocks_of(&[1, 2, 3]), 20, 1);
+        assert_eq!(step(&mut scheduler), [chunk(tail, 16..48), chunk(whole, 0..48)]);
+    }
+
+    #[test]
+    fn the_longest_cached_prefix_goes_first_and_age_decides_among_equals() {
+        let mut scheduler = Scheduler::new(Limits { sequences: 1, ..LIMITS }, 64);
+        let warm = add(&mut scheduler, blocks_of(&[1, 2, 3]));
+        step(&mut scheduler);
+        scheduler.remove(warm);
+        let prompts = [&[7, 7][..], &[1, 9], &[1, 2, 9], &[8, 8], &[1, 2, 8]];
+        let ids: Vec<_> = prompts.map(|p| add(&mut scheduler, blocks_of(p))).into();
+        let order = (0..5).map(|_| {
+            let seq = step(&mut scheduler)[0].seq;
+            scheduler.remove(seq);
+            ids.iter().position(|&id| id == seq).unwrap()
+        });
+        assert_eq!(order.collect::<Vec<_>>(), [2, 4, 1, 0, 3]);
+    }
+
+    #[test]
+    fn nobody_is_overtaken_for_ever() {
+        let mut scheduler = Scheduler::new(Limits { sequences: 1, ..LIMITS }, 64);
+        let mut running = add(&mut scheduler, blocks_of(&[1, 2]));
+        step(&mut scheduler);
+        let poor = add(&mut scheduler, blocks_of(&[9, 9]));
+        let mut overtaken = 0;
+        while running != poor {
+            scheduler.remove(running);
+            add(&mut scheduler, blocks_of(&[1, 2, 3]));
+            running = step(&mut scheduler)[0].seq;
+            overtaken += 1;
+        }
+        assert_eq!(overtaken, OVERTAKEN_AT_MOST + 1);
+    }
+
+    #[test]
+    fn small_ones_do_not_starve_a_large_one() {
+        let mut scheduler = Scheduler::new(LIMITS, 12);
+        let first = add(&mut scheduler, blocks_of(&[1, 1, 1, 1]));
+        let large = add(&mut scheduler, blocks_of(&[2, 2, 2, 2, 2, 2, 2, 2, 2]));
+        let small = add(&mut scheduler, blocks_of(&[3]));
+        assert_eq!(step(&mut scheduler), [chunk(first, 0..64)]);
+        scheduler.remove(first);
+        assert_eq!(step(&mut scheduler)[0].seq, large);
+        scheduler.remove(large);
+        assert_eq!(step(&mut scheduler)[0].seq, small);
+    }
+
+    #[test]
+    fn the_one_admitted_last_loses_its_blocks_and_computes_only_what_was_taken() {
+        let mut scheduler = Scheduler::new(LIMITS, 10);
+        let old = add(&mut scheduler, blocks_of(&[1, 1]));
+        let young = add(&mut scheduler, blocks_of(&[2, 2, 2, 2]));
+        assert_eq!(step(&mut scheduler), [chunk(old, 0..32), chunk(young, 0..64)]);
+        scheduler.extend(old, &[5; 5 * BLOCK]);
+        scheduler.extend(young, &[6]);
+        assert_eq!(step(&mut scheduler), [chunk(old, 32..112)]);
+        assert_eq!((scheduler.preemptions(), scheduler.running(), scheduler.waiting()), (1, 1, 1));
+        scheduler.remove(old);
+        assert_eq!(step(&mut scheduler), [chunk(young, 48..65)], "one block of four was taken");
+    }
+
+    #[test]
+    fn decodes_come_before_prompts_and_samples_to_come_count() {
+        let limits = Limits { tokens_per_step: 40, sequences: 5 };
+        let mut scheduler = Scheduler::new(limits, 64);
+        let first = add(&mut scheduler, vec![1; 8]);
+        step(&mut scheduler);
+        scheduler.extend(first, &[2]);
+        let wide = scheduler.add(vec![3; 60], 59, 4);
+        let one_more = add(&mut scheduler, vec![4; 10]);
+        assert_eq!(step(&mut scheduler), [chunk(first, 8..9), chunk(wide, 0..39)]);
+        scheduler.extend(first, &[2]);
+        assert_eq!(step(&mut scheduler), [chunk(first, 9..10), chunk(wide, 39..60)]);
+        scheduler.extend(first, &[2]);
+        scheduler.extend(wide, &[2]);
+        let plan = step(&mut scheduler);
+        assert_eq!(plan[2..], [chunk(one_more, 0..10)], "only one sample went on");
+    }
+
+    #[test]
+    fn a_fork_shares_full_blocks_and_copies_the_last() {
+        let mut scheduler = Scheduler::new(LIMITS, 5);
+        let parent = add(&mut scheduler, vec![1; 2 * BLOCK + 3]);
+        step(&mut scheduler);
+        let table = scheduler.get(parent).unwrap().table().to_vec();
+        let (fork, copy) = scheduler.fork(parent, &[7]).unwrap();
+        let forked = scheduler.get(fork).unwrap().table().to_vec();
+        assert_eq!(
+            (&forked[..2], copy),
+            (&table[..2], Some(Copy { from: table[2], to: forked[2] }))
+        );
+        scheduler.fork(parent, &[8]).unwrap();
+        let (late, copy) = scheduler.fork(parent, &[9]).unwrap();
+        assert_eq!((copy, scheduler.waiting()), (None, 1), "no block is left");
+        scheduler.extend(parent, &[6]);
+        let plan = step(&mut scheduler);
+        assert_eq!(plan.len(), 3);
+        plan.iter().for_each(|chunk| scheduler.remove(chunk.seq));
+        assert_eq!(step(&mut scheduler), [chunk(late, 2 * BLOCK..2 * BLOCK + 4)]);
     }
 }

@@ -45,6 +45,20 @@ struct Brought {
     scores: Vec<f64>,
 }
 
+impl Brought {
+    /// Adds what came later.
+    fn join(&mut self, more: Self) {
+        self.prompt.extend(more.prompt);
+        self.scores.extend(more.scores);
+        let samples = self.samples.len().max(more.samples.len());
+        self.samples.resize(samples, Default::default());
+        for (sample, (tokens, finish)) in self.samples.iter_mut().zip(more.samples) {
+            sample.0.extend(tokens);
+            sample.1 = sample.1.or(finish);
+        }
+    }
+}
+
 #[derive(Default)]
 struct Results {
     by_request: BTreeMap<RequestId, Brought>,
@@ -432,4 +446,53 @@ fn a_real_decoder_gives_the_same_bits_however_its_work_is_cut() {
     let mut engine = Engine::new(decoder(512), WIDE);
     assert_eq!(run_in(&mut engine, &requests), alone, "cold");
     assert_eq!(run_in(&mut engine, &requests), alone, "warm");
+}
+
+#[test]
+fn random_work_in_random_limits_gives_what_each_request_gives_alone() {
+    let mut state = 3u64;
+    let mut below = |n: u64| {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        ((state >> 33) % n) as usize
+    };
+    for round in 0..60 {
+        let base = prompt(90, 1);
+        let requests: Vec<Request> = (0..1 + below(20))
+            .map(|k| {
+                let own = [&base[..below(90)], &prompt(1 + below(20), k as u32)[..]].concat();
+                match below(4) {
+                    0 => score(own, &[&[1], &[2, 3], &[1, 0, 4]], Some(&[below(40) as u32])),
+                    1 => score(own, &[&[below(40) as u32, 1], &[]], None),
+                    _ => {
+                        let generate = generate(below(30), k as u64);
+                        let prompt_logprobs = below(5) == 0;
+                        request(own, Generate { n: below(5), prompt_logprobs, ..generate })
+                    }
+                }
+            })
+            .collect();
+        let limits = Limits { tokens_per_step: 1 + below(60), sequences: 1 + below(20) };
+        let mut engine = Engine::new(Toy::new(10 + below(30)), limits);
+        let mut ids = Vec::new();
+        let mut results = Results::default();
+        for request in &requests {
+            ids.push(engine.submit(request.clone()).unwrap());
+            for _ in 0..below(3) {
+                results.take(engine.step().unwrap());
+                engine.check().unwrap();
+            }
+        }
+        let cancelled = ids[below(ids.len() as u64)];
+        let was_there = engine.cancel(cancelled);
+        let rest = finish(&mut engine);
+        for (id, wanted) in ids.iter().zip(alone(&requests)) {
+            if was_there && *id == cancelled {
+                continue;
+            }
+            let mut all = results.by_request.remove(id).unwrap_or_default();
+            let more = rest.by_request.get(id).cloned().unwrap_or_default();
+            all.join(more);
+            assert_eq!(all, wanted, "round {round}, {id:?}");
+        }
+    }
 }
