@@ -10,6 +10,10 @@ use models::source::{Resolved, resolve};
 use models::{Decoder, DtypeChoice, KvPool, LoadOptions, ModelConfig};
 use std::sync::Arc;
 
+/// Tokens for which each running sequence should still find room before another one is admitted:
+/// about half of a usual reply. Less preempts more often, more leaves memory unused.
+const RESERVE_TOKENS: usize = 256;
+
 /// A checkpoint in memory.
 pub struct Opened {
     pub decoder: Decoder,
@@ -118,7 +122,7 @@ pub fn engine(decoder: Decoder, common: &Common) -> Result<Engine<DecoderRunner>
     let limits = Limits {
         step_tokens: common.batch_tokens.max(1),
         max_sequences: common.max_sequences.max(1),
-        ..Limits::default()
+        reserve_tokens: RESERVE_TOKENS,
     };
     Ok(Engine::new(runner, limits))
 }
