@@ -39,8 +39,9 @@ impl DeviceChoice {
         use anyhow::Context;
         match self {
             Self::Cpu => Ok(Device::Cpu),
-            Self::Auto if cfg!(feature = "cuda") => Device::cuda_if_available(0)
-                .context("CUDA did not start; try --device cpu"),
+            Self::Auto if cfg!(feature = "cuda") => {
+                Device::cuda_if_available(0).context("CUDA did not start; try --device cpu")
+            }
             Self::Auto if cfg!(feature = "metal") => {
                 Device::new_metal(0).context("Metal did not start; try --device cpu")
             }

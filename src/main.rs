@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 //! The program `longreward`. Everything is in the library; see `cli`.
 
 use std::process::ExitCode;
@@ -23,6 +22,3 @@ fn keep_freed_memory() {
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 fn keep_freed_memory() {}
-=======
-fn main() {}
->>>>>>> pipeline

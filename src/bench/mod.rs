@@ -1,8 +1,8 @@
 //! Measuring the engine: prefill and decode on given sizes.
 
-use crate::engine::Engine;
 use crate::engine::request::{Event, Generate, Refused, Request, SamplingParams, Task};
-use crate::engine::runner::Runner;
+use crate::engine::{Engine, Runner};
+
 use std::time::Instant;
 
 /// One measured size.

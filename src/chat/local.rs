@@ -1,10 +1,10 @@
 //! Conversations on the engine of this program.
 
 use super::{Call, CallId, Chat, ChatError, Finish, Reply, Sampling, Task, Usage};
-use crate::engine::Engine;
 use crate::engine::request::{self, Event, Generate, Refused, Request, RequestId, SamplingParams};
-use crate::engine::runner::Runner;
-use crate::tokenizer::{ChatTemplate, StreamDecoder, Tokenizer};
+use crate::engine::{Engine, Runner};
+
+use crate::tokenizer::{ChatTemplate, StreamDecoder, Tokenizer, Turn};
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use std::sync::Arc;
 pub struct Local<R: Runner> {
     engine: Engine<R>,
     tokenizer: Arc<Tokenizer>,
-    template: ChatTemplate,
+    template: Arc<ChatTemplate>,
     appetite: usize,
     open: HashMap<RequestId, Open>,
     finished: Vec<(CallId, Result<Reply, ChatError>)>,
@@ -36,12 +36,31 @@ struct Text {
     finish: Finish,
 }
 
+impl Text {
+    fn new(tokenizer: &Tokenizer, goes_on: bool, stops: &[String]) -> Self {
+        let decoder = if goes_on {
+            StreamDecoder::continuing(tokenizer)
+        } else {
+            StreamDecoder::new(tokenizer)
+        };
+        Self { decoder, text: String::new(), stops: stops.to_vec(), finish: Finish::Length }
+    }
+
+    /// The whole text; characters that were cut off in the middle are marked as such.
+    fn end(mut self) -> String {
+        if self.finish == Finish::Length {
+            self.text.push_str(self.decoder.finish());
+        }
+        self.text
+    }
+}
+
 impl<R: Runner> Local<R> {
     /// `sequences` is how many sequences the engine runs at once.
     pub fn new(
         engine: Engine<R>,
         tokenizer: Arc<Tokenizer>,
-        template: ChatTemplate,
+        template: Arc<ChatTemplate>,
         sequences: usize,
     ) -> Self {
         Self {
@@ -61,18 +80,18 @@ impl<R: Runner> Local<R> {
     }
 
     fn try_submit(&mut self, id: CallId, call: Call) -> Result<(), ChatError> {
+        let turns: Vec<Turn> = call
+            .messages
+            .iter()
+            .map(|m| Turn { role: m.role.name(), content: &m.content })
+            .collect();
         let prompt = self
             .template
-            .encode(&self.tokenizer, &call.messages, &call.prefix)
+            .encode(&self.tokenizer, &turns, &call.prefix)
             .map_err(|e| ChatError::Refused(e.to_string()))?;
         let (task, text) = match call.task {
             Task::Generate(sampling) => {
-                let text = Text {
-                    decoder: StreamDecoder::new(self.tokenizer.clone()),
-                    text: String::new(),
-                    stops: sampling.stop.clone(),
-                    finish: Finish::Length,
-                };
+                let text = Text::new(&self.tokenizer, !call.prefix.is_empty(), &sampling.stop);
                 (request::Task::Generate(self.generate(sampling)), Some(text))
             }
             Task::Score { continuations, closing } => (self.score(&continuations, &closing), None),
@@ -101,7 +120,8 @@ impl<R: Runner> Local<R> {
     }
 
     fn score(&mut self, continuations: &[String], closing: &str) -> request::Task {
-        let continuations = continuations.iter().map(|c| self.tokenizer.encode(c)).collect();
+        let continuations =
+            continuations.iter().map(|c| self.tokenizer.encode_continuation(c)).collect();
         let closing = (!closing.is_empty()).then(|| {
             let tokenizer = &self.tokenizer;
             let set = self.closings.entry(closing.to_owned());
@@ -154,7 +174,7 @@ impl<R: Runner> Local<R> {
         let Some(open) = self.open.remove(&id) else { return };
         self.usage += usage;
         let reply = match open.text {
-            Some(text) => Reply::Text { text: text.text, finish: text.finish, usage },
+            Some(text) => Reply::Text { finish: text.finish, text: text.end(), usage },
             None => Reply::Scores { logprobs: open.scores, usage },
         };
         self.finished.push((open.id, Ok(reply)));

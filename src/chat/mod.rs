@@ -20,6 +20,17 @@ pub enum Role {
     Assistant,
 }
 
+impl Role {
+    /// As chat templates and wire formats spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::User => "user",
+            Self::Assistant => "assistant",
+        }
+    }
+}
+
 /// One turn of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {

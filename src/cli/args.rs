@@ -11,9 +11,11 @@ const MODEL_HELP: &str = "A folder, a .gguf file, a Hugging Face repo id (org/na
 /// export preference pairs.
 #[derive(Debug, Parser)]
 #[command(name = "longreward", version, args_override_self = true, max_term_width = 100)]
-#[command(after_help = "Exit codes: 0 all done; 1 failed; 2 wrong usage; 3 finished, but some rows \
+#[command(
+    after_help = "Exit codes: 0 all done; 1 failed; 2 wrong usage; 3 finished, but some rows \
                         or records could not be used (they are listed); 130 interrupted, with all \
-                        finished work on disk.")]
+                        finished work on disk."
+)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,

@@ -131,7 +131,8 @@ mod tests {
 
     #[test]
     fn unknown_options_are_refused() {
-        for (toml, word) in [("thread = 3", "thread"), ("[score]\nn = 1", "[score] n"), ("[x]", "[x]")]
+        for (toml, word) in
+            [("thread = 3", "thread"), ("[score]\nn = 1", "[score] n"), ("[x]", "[x]")]
         {
             let error = format!("{:#}", expanded(toml, "longreward score").unwrap_err());
             assert!(error.contains(word), "{error}");

@@ -2,9 +2,8 @@
 
 use super::args::{Common, Generate, Tokenize};
 use super::model;
-use crate::chat::Message;
-use crate::engine::request::{self, Event, Finish, Request, RequestId, Sampled, SamplingParams};
-use crate::tokenizer::Tokenizer;
+use crate::engine::request::{self, Event, Finish, Request, Sampled, SamplingParams};
+use crate::tokenizer::{Tokenizer, Turn};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -50,9 +49,9 @@ pub fn generate(args: &Generate, common: &Common) -> Result<()> {
     let opened = model::open(&args.model, common)?;
     let tokenizer = opened.text.tokenizer.clone();
     let prompt = if args.raw {
-        tokenizer.encode_raw(&text)
+        [tokenizer.raw_prefix().to_vec(), tokenizer.encode(&text)].concat()
     } else {
-        opened.text.template.encode(&tokenizer, &[Message::user(text)], "")?
+        opened.text.template.encode(&tokenizer, &[Turn::user(&text)], "")?
     };
     let mut engine = model::engine(opened.decoder, common)?;
     let request = Request { prompt: prompt.clone(), task: task(args, &tokenizer) };
@@ -83,7 +82,8 @@ pub fn generate(args: &Generate, common: &Common) -> Result<()> {
 }
 
 fn read(file: &Path) -> Result<String> {
-    let bytes = std::fs::read(file).with_context(|| format!("{}: can't be read", file.display()))?;
+    let bytes =
+        std::fs::read(file).with_context(|| format!("{}: can't be read", file.display()))?;
     String::from_utf8(bytes).with_context(|| format!("{}: is not UTF-8", file.display()))
 }
 

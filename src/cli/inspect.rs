@@ -2,7 +2,7 @@
 
 use super::args::{Common, Inspect, Pull};
 use super::model;
-use crate::chat::Message;
+use crate::tokenizer::Turn;
 use anyhow::Result;
 use kernels::kv::BLOCK;
 use models::source::Source;
@@ -37,7 +37,7 @@ pub fn inspect(args: &Inspect, common: &Common) -> Result<()> {
     println!("stop tokens     {:?}", opened.text.tokenizer.stop_tokens());
     println!("template        {}", opened.text.template.name());
     print_memory(opened.decoder.bytes() as u64, config, common)?;
-    let example = [Message::user("Hello!")];
+    let example = [Turn::user("Hello!")];
     println!("\na conversation as the model sees it:\n{}", opened.text.template.render(&example)?);
     Ok(())
 }

@@ -70,17 +70,17 @@ fn run(cli: &Cli) -> Result<Ending> {
     start_threads(common)?;
     let done = |()| Ending::Done;
     match &cli.command {
-        Command::Demo(args) => demo::demo(args, common, &interrupts()?),
-        Command::Run(args) => stages::run(args, common, &interrupts()?),
-        Command::Sample(args) => stages::sample(args, common, &interrupts()?),
-        Command::ChunkInfo(args) => stages::chunk_info(args, common, &interrupts()?),
-        Command::Score(args) => stages::score(args, common, &interrupts()?),
+        Command::Demo(args) => demo::demo(args, common, interrupts()?.as_ref()),
+        Command::Run(args) => stages::run(args, common, interrupts()?.as_ref()),
+        Command::Sample(args) => stages::sample(args, common, interrupts()?.as_ref()),
+        Command::ChunkInfo(args) => stages::chunk_info(args, common, interrupts()?.as_ref()),
+        Command::Score(args) => stages::score(args, common, interrupts()?.as_ref()),
         Command::Pairs(args) => stages::pairs(args),
         Command::Generate(args) => generate::generate(args, common).map(done),
         Command::Tokenize(args) => generate::tokenize(args).map(done),
         Command::Pull(args) => inspect::pull(args).map(done),
         Command::Inspect(args) => inspect::inspect(args, common).map(done),
-        Command::Bench(args) => bench::bench(args, common, &interrupts()?),
+        Command::Bench(args) => bench::bench(args, common, interrupts()?.as_ref()),
     }
 }
 

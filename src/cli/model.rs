@@ -2,8 +2,7 @@
 
 use super::args::{Common, Dtype};
 use crate::device;
-use crate::engine::runner::DecoderRunner;
-use crate::engine::{Engine, Limits};
+use crate::engine::{DecoderRunner, Engine, Limits};
 use crate::tokenizer::{ChatTemplate, Tokenizer};
 use anyhow::{Context, Result, bail};
 use kernels::kv::BLOCK;
@@ -20,7 +19,7 @@ pub struct Opened {
 /// What turns text into a checkpoint's tokens and back.
 pub struct Text {
     pub tokenizer: Arc<Tokenizer>,
-    pub template: ChatTemplate,
+    pub template: Arc<ChatTemplate>,
     /// As typed, with the revision that was found.
     pub name: String,
 }
@@ -37,7 +36,8 @@ pub fn open_text(model: &str) -> Result<(Resolved, Text)> {
         Some(revision) => format!("{}@{revision}", found.name),
         None => found.name.clone(),
     };
-    Ok((found, Text { tokenizer: Arc::new(tokenizer), template, name }))
+    let (tokenizer, template) = (Arc::new(tokenizer), Arc::new(template));
+    Ok((found, Text { tokenizer, template, name }))
 }
 
 /// Finds and loads a model.

@@ -46,7 +46,8 @@ impl Reporter {
         self.before = (status.done, status.calls);
         self.last_line = None;
         if let Some(bar) = &self.bar {
-            if let Ok(style) = ProgressStyle::with_template("{prefix} [{bar:30}] {pos}/{len} {msg}") {
+            if let Ok(style) = ProgressStyle::with_template("{prefix} [{bar:30}] {pos}/{len} {msg}")
+            {
                 bar.set_style(style);
             }
             bar.set_prefix(status.stage);

@@ -10,9 +10,9 @@ use super::args::{
 use super::model::{self, Text};
 use super::progress::Reporter;
 use super::{Ending, embedder};
-use crate::chat::local::Local;
 use crate::chat::Sampling;
-use crate::engine::runner::DecoderRunner;
+use crate::chat::local::Local;
+use crate::engine::DecoderRunner;
 use crate::judge::{Judge, LangChoice, Prompts, Settings as JudgeSettings};
 use crate::pipeline::chunk_info::{self, ChunkInfoPlan};
 use crate::pipeline::pairs;

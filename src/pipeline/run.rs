@@ -52,12 +52,12 @@ pub struct RunSummary {
 ///
 /// # Errors
 /// Those of the stages and of the two functions.
-pub fn run(
+pub fn run<E: From<Error>>(
     options: Options,
-    sample: impl FnOnce(SamplePlan) -> Result<Summary, Error>,
-    score: impl FnOnce(ScorePlan) -> Result<Summary, Error>,
+    sample: impl FnOnce(SamplePlan) -> Result<Summary, E>,
+    score: impl FnOnce(ScorePlan) -> Result<Summary, E>,
     tokens: Option<&dyn Fn(&str) -> usize>,
-) -> Result<RunSummary, Error> {
+) -> Result<RunSummary, E> {
     let plan = SamplePlan::open(options.sample)?;
     let sampled = if plan.todo() == 0 { plan.close()? } else { sample(plan)? };
     if sampled.cancelled {
