@@ -1,12 +1,12 @@
-//! Where a model lies.
+//! Where a checkpoint lies.
 
 use std::path::PathBuf;
 
-/// A model on this machine.
+/// A checkpoint on disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
     /// A folder with `config.json` and safetensors.
     Folder(PathBuf),
-    /// A GGUF file.
+    /// One GGUF file.
     Gguf(PathBuf),
 }

@@ -9,6 +9,7 @@ mod scripted;
 
 pub use scripted::Scripted;
 
+use crate::tokenizer::Turn;
 use serde::{Deserialize, Serialize};
 
 /// Who speaks in a [`Message`].
@@ -42,6 +43,17 @@ impl Message {
     /// A user's turn.
     pub fn user(content: impl Into<String>) -> Self {
         Self { role: Role::User, content: content.into() }
+    }
+}
+
+impl<'a> From<&'a Message> for Turn<'a> {
+    fn from(message: &'a Message) -> Self {
+        let role = match message.role {
+            Role::System => "system",
+            Role::User => "user",
+            Role::Assistant => "assistant",
+        };
+        Self { role, content: &message.content }
     }
 }
 
