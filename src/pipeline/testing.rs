@@ -78,9 +78,11 @@ pub enum End {
     Broken,
 }
 
+type Answer = dyn FnMut(&Call) -> Result<Reply, ChatError>;
+
 /// Answers by a function, out of order.
 pub struct Model {
-    pub reply: Box<dyn FnMut(&Call) -> Result<Reply, ChatError>>,
+    reply: Box<Answer>,
     pub appetite: usize,
     /// Changes the order in which calls are finished, and how many at once.
     pub shuffle: u64,
