@@ -116,9 +116,8 @@ pub fn engine(decoder: Decoder, common: &Common) -> Result<Engine<DecoderRunner>
     tracing::info!("KV pool: {blocks} blocks, {} tokens", blocks * BLOCK);
     let runner = DecoderRunner::new(decoder, blocks).context("no room for keys and values")?;
     let limits = Limits {
-        step_tokens: common.batch_tokens.max(1),
-        max_sequences: common.max_sequences.max(1),
-        ..Limits::default()
+        tokens_per_step: common.batch_tokens.max(1),
+        sequences: common.max_sequences.max(1),
     };
     Ok(Engine::new(runner, limits))
 }

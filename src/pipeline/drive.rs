@@ -142,6 +142,9 @@ pub(super) fn drive<S: Stage>(
     worked.map(|()| driver.tally)
 }
 
+/// A unit and the number of its job.
+type Numbered<S> = (usize, Unit<<S as Stage>::Part>);
+
 struct Driver<'a, 's, S: Stage> {
     stage: S,
     seed: u64,
@@ -217,7 +220,7 @@ impl<S: Stage> Driver<'_, '_, S> {
     }
 
     /// The next unit, and the number of its job.
-    fn ready(&mut self) -> Result<Option<(usize, Unit<S::Part>)>, Error> {
+    fn ready(&mut self) -> Result<Option<Numbered<S>>, Error> {
         loop {
             for (&number, open) in &mut self.open {
                 if let Some(unit) = self.stage.next(&mut open.job) {

@@ -27,6 +27,11 @@ pub mod run;
 pub mod sample;
 pub mod score;
 
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
 pub use drive::Session;
 pub use error::Error;
 pub use output::{OnMismatch, Settings};
