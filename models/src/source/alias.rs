@@ -103,7 +103,13 @@ impl Alias {
     }
 
     fn home(&self, places: &Places) -> PathBuf {
-        places.own.join("models").join(format!("{}-{}", self.package, self.version))
+        self.beside(places, "")
+    }
+
+    /// The folder's name with an ending: what belongs to it but isn't in it.
+    fn beside(&self, places: &Places, ending: &str) -> PathBuf {
+        let name = format!("{}-{}{ending}", self.package, self.version);
+        places.own.join("models").join(name)
     }
 
     /// The model if it is there. Files were checked when they came; here their sizes are.
@@ -129,13 +135,13 @@ impl Alias {
         let home = self.home(places);
         let models = places.own.join("models");
         std::fs::create_dir_all(&models).map_err(SourceError::io(&models))?;
-        let lock_path = home.with_added_extension("lock");
+        let lock_path = self.beside(places, ".lock");
         let lock = File::create(&lock_path).map_err(SourceError::io(&lock_path))?;
         lock.lock().map_err(SourceError::io(&lock_path))?;
         if let Some(source) = self.cached(places) {
             return Ok(source);
         }
-        let scratch = home.with_added_extension("part");
+        let scratch = self.beside(places, ".part");
         remove(&scratch)?;
         self.fetch(&scratch, &PIPS)?;
         self.verify(&scratch.join(self.folder))?;
