@@ -5,6 +5,7 @@
 use crate::LoadOptions;
 use crate::config::{ModelConfig, from_text};
 use crate::decoder::Decoder;
+use crate::encoder;
 use crate::error::{ModelError, Result};
 use crate::spec::TensorSpec;
 use crate::weights::{Weight, Weights};
@@ -12,6 +13,8 @@ use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 use std::collections::BTreeSet;
 use std::path::Path;
+
+const CONFIG: &str = "config.json";
 
 /// Elements that one task fills.
 const CHUNK: usize = 1 << 16;
@@ -90,12 +93,26 @@ pub fn decoder(
 /// # Errors
 /// The text is no supported configuration, or the folder can't be written.
 pub fn write_checkpoint(folder: &Path, config_json: &str, seed: u64) -> Result<()> {
-    let file = folder.join("config.json");
+    let file = folder.join(CONFIG);
     let config = from_text(config_json, &file)?;
+    write(folder, config_json, config.architecture.spec().tensors(&config), seed)
+}
+
+/// The same for a [`crate::encoder::Encoder`].
+///
+/// # Errors
+/// As [`write_checkpoint`].
+pub fn write_encoder_checkpoint(folder: &Path, config_json: &str, seed: u64) -> Result<()> {
+    let tensors = encoder::tensors_of(config_json, &folder.join(CONFIG))?;
+    write(folder, config_json, tensors, seed)
+}
+
+fn write(folder: &Path, config_json: &str, specs: Vec<TensorSpec>, seed: u64) -> Result<()> {
+    let file = folder.join(CONFIG);
     std::fs::create_dir_all(folder).map_err(|e| ModelError::io(folder, "can't be created", e))?;
     std::fs::write(&file, config_json).map_err(|e| ModelError::io(&file, "can't be written", e))?;
     let mut tensors = std::collections::HashMap::new();
-    for tensor in config.architecture.spec().tensors(&config) {
+    for tensor in specs {
         let values = values(&tensor, seed);
         let made = Tensor::from_vec(values, tensor.shape.as_slice(), &Device::Cpu)?;
         tensors.insert(tensor.name, made);

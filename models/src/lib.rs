@@ -1,4 +1,4 @@
-//! Checkpoints and the one decoder that runs them.
+//! Checkpoints and what runs them: the one decoder, and an encoder that finds texts by meaning.
 //!
 //! ```text
 //! config.json / GGUF metadata ─ config ─┐
@@ -6,6 +6,8 @@
 //! name tables (llama, glm4) ─── spec ───┘     │
 //!                              batch, kv ─────┘
 //! ```
+//! The encoder stands beside it and shares configuration fields, checkpoints and weights.
+//!
 //! The crate knows no request and no text: a [`batch::Batch`] comes in, hidden states or logits go
 //! out.
 
@@ -14,6 +16,7 @@ pub mod checkpoint;
 pub mod config;
 pub mod decoder;
 pub mod dummy;
+pub mod encoder;
 pub mod error;
 mod glm4;
 pub mod kv;

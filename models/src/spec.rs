@@ -83,7 +83,7 @@ pub struct TensorSpec {
 }
 
 impl TensorSpec {
-    fn new(name: String, shape: &[usize]) -> Self {
+    pub(crate) fn new(name: String, shape: &[usize]) -> Self {
         Self { name, shape: shape.to_vec() }
     }
 

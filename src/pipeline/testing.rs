@@ -84,10 +84,10 @@ type Answer = dyn FnMut(&Call) -> Result<Reply, ChatError>;
 pub struct Model {
     reply: Box<Answer>,
     pub appetite: usize,
-    /// Changes the order in which calls are finished, and how many at once.
-    pub shuffle: u64,
+    /// Changes the order in which calls are finished; 0 finishes all that are queued at once.
+    shuffle: u64,
     /// Replies left before the end.
-    pub left: Option<(usize, End)>,
+    left: Option<(usize, End)>,
     queue: BTreeMap<CallId, Call>,
     /// Calls that were answered, in order.
     pub seen: Vec<Call>,
@@ -146,7 +146,7 @@ impl Chat for Model {
     }
 
     fn wait(&mut self) -> Vec<(CallId, Result<Reply, ChatError>)> {
-        let at_once = self.seen.len() % 3 + 1;
+        let at_once = if self.shuffle == 0 { usize::MAX } else { self.seen.len() % 3 + 1 };
         (0..at_once).map_while(|_| self.finish()).collect()
     }
 

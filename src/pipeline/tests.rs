@@ -98,14 +98,14 @@ fn the_same_command_again_does_nothing() {
 #[test]
 fn a_killed_run_is_resumed_to_the_same_bytes() {
     let (expected, calls) = whole();
-    for after in (0..calls as usize).step_by(3) {
+    for after in (0..calls as usize).step_by(5) {
         let lab = Lab::new();
         lab.score_killed(after);
         let summary = lab.score(&mut Model::with(8, after as u64)).unwrap();
         assert!(outputs(&lab) == expected, "killed after {after} replies");
         assert_eq!(lab.leftovers(), Vec::<String>::new());
-        // What is lost: units in flight, each with up to seven replies.
-        assert!(summary.calls + after as u64 <= calls + 8 * 7, "killed after {after} replies");
+        // What is lost: replies of the last batch, which was not noted yet.
+        assert!(summary.calls + after as u64 <= calls + 2, "killed after {after} replies");
     }
 }
 
@@ -113,10 +113,8 @@ fn a_killed_run_is_resumed_to_the_same_bytes() {
 fn a_run_killed_again_and_again_ends_with_the_same_bytes() {
     let (expected, calls) = whole();
     let lab = Lab::new();
-    for _ in 0..calls {
-        // Enough for a unit that takes all its attempts, so that each run gets somewhere.
-        let mut model = Model::ending(12, End::Broken);
-        model.appetite = 2;
+    for _ in 0..calls / 2 {
+        let mut model = Model::ending(3, End::Broken);
         match lab.score(&mut model) {
             Err(Error::Broken(_)) => {}
             ended => {
@@ -141,7 +139,7 @@ fn cut_everywhere(name: &str, after: impl Fn(u64) -> u64) {
         let lab = Lab::new();
         copy(&killed.dir, &lab.dir);
         std::fs::write(lab.file(name), &bytes[..cut]).unwrap();
-        let summary = lab.score(&mut Model::with(64, 1)).unwrap();
+        let summary = lab.score(&mut Model::with(1000, 0)).unwrap();
         assert!(summary.is_complete() && outputs(&lab) == expected, "{name} cut at {cut}");
         assert_eq!(lab.leftovers(), Vec::<String>::new());
     }
@@ -176,10 +174,10 @@ fn stopping_leaves_all_finished_work_on_disk() {
     let mut session = Session { chat: &mut model, progress: &mut Quiet, cancel: &cancel };
     let plan = ScorePlan::open(lab.score_options()).unwrap();
     let summary = plan.run(tools, &mut session).unwrap();
-    assert!(summary.cancelled && !summary.is_complete() && summary.calls < 45);
+    assert!(summary.cancelled && !summary.is_complete() && summary.calls < 50);
     assert!(summary.to_string().contains("the same command goes on"), "{summary}");
     let summary = lab.score(&mut Model::new()).unwrap();
-    assert!(summary.reused_units > 0 && summary.calls < calls - 20);
+    assert!(summary.reused_calls > 0 && summary.calls < calls - 20);
     assert!(outputs(&lab) == expected);
 }
 
@@ -243,7 +241,7 @@ fn a_broken_model_stops_the_stage() {
     let lab = Lab::new();
     let broken = lab.score(&mut Model::ending(30, End::Broken)).unwrap_err();
     assert_eq!(broken.to_string(), "the model stopped working: gone");
-    assert!(lab.score(&mut Model::new()).unwrap().reused_units > 0);
+    assert!(lab.score(&mut Model::new()).unwrap().reused_calls > 0);
     assert!(outputs(&lab) == whole().0);
 }
 
@@ -255,7 +253,7 @@ fn other_settings_are_refused_unless_forced() {
     let refused = lab.score(&mut Model::new()).unwrap_err().to_string();
     assert!(refused.contains("seed: was \"1\", is now \"2\""), "{refused}");
     lab.on_mismatch = OnMismatch::StartOver;
-    assert_eq!(lab.score(&mut Model::new()).unwrap().reused_units, 0);
+    assert_eq!(lab.score(&mut Model::new()).unwrap().reused_calls, 0);
     let mut fresh = Lab::new();
     fresh.seed = 2;
     fresh.score(&mut Model::new()).unwrap();

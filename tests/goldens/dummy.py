@@ -30,7 +30,7 @@ def uniform(name: str, seed: int, count: int) -> np.ndarray:
 def tensor(name: str, shape: tuple, seed: int) -> np.ndarray:
     """One tensor, f32, row-major."""
     r = uniform(name, seed, int(np.prod(shape)))
-    if "norm" in name and len(shape) == 1 and name.endswith(".weight"):
+    if "norm" in name.lower() and len(shape) == 1 and name.endswith(".weight"):
         values = 1.0 + 0.1 * r
     elif len(shape) == 1:
         values = 0.1 * r

@@ -92,9 +92,20 @@ impl Checkpoint {
         let spec = config.architecture.spec();
         let mut needed = spec.tensors(config);
         needed.extend(spec.rope_factors(config).filter(|t| self.tensors.contains_key(&t.name)));
+        self.check_list(spec.name, &needed, |name| spec.may_ignore(config, name))
+    }
+
+    /// The same for any list of needed tensors; `may_ignore` knows by name what holds nothing, and
+    /// `model` is what an error calls the network.
+    pub(crate) fn check_list(
+        &mut self,
+        model: &str,
+        needed: &[TensorSpec],
+        may_ignore: impl Fn(&str) -> bool,
+    ) -> Result<()> {
         let mut missing = vec![];
         let mut misshapen = vec![];
-        for tensor in &needed {
+        for tensor in needed {
             match self.tensors.get(&tensor.name) {
                 None => missing.push(tensor.name.clone()),
                 Some(stored) if stored.shape != tensor.shape => misshapen.push(format!(
@@ -105,9 +116,9 @@ impl Checkpoint {
             }
         }
         let known: std::collections::HashSet<_> = needed.iter().map(|t| &t.name).collect();
-        self.tensors.retain(|name, _| known.contains(name) || !spec.may_ignore(config, name));
+        self.tensors.retain(|name, _| known.contains(name) || !may_ignore(name));
         let extra = self.tensors.keys().filter(|name| !known.contains(name)).cloned().collect();
-        self.report(spec.name, [missing, misshapen, extra])
+        self.report(model, [missing, misshapen, extra])
     }
 
     fn report(&self, model: &str, [missing, misshapen, extra]: [Vec<String>; 3]) -> Result<()> {

@@ -8,7 +8,7 @@ use std::path::Path;
 const LARGEST_SIZE: u64 = 1 << 27;
 
 /// A JSON object and where it stands.
-pub(super) struct Fields<'a> {
+pub(crate) struct Fields<'a> {
     file: &'a Path,
     /// Keys that lead to the object, each followed by a dot.
     path: String,

@@ -39,7 +39,8 @@ pub fn from_text(text: &str, file: &Path) -> Result<ModelConfig> {
     Ok(config)
 }
 
-fn read_text(file: &Path) -> Result<String> {
+/// The text of a file of settings.
+pub(crate) fn read_text(file: &Path) -> Result<String> {
     let bytes = std::fs::read(file).map_err(|e| ModelError::io(file, "can't be read", e))?;
     String::from_utf8(bytes).map_err(|e| {
         let at = e.utf8_error().valid_up_to();
@@ -47,7 +48,7 @@ fn read_text(file: &Path) -> Result<String> {
     })
 }
 
-fn parse(text: &str, file: &Path) -> Result<Value> {
+pub(crate) fn parse(text: &str, file: &Path) -> Result<Value> {
     serde_json::from_str(text).map_err(|e| ModelError::file(file, format!("not JSON: {e}")))
 }
 

@@ -1,4 +1,4 @@
-//! The one place that understands `config.json` and the metadata of a GGUF file.
+//! The one place that understands a decoder's `config.json` and the metadata of a GGUF file.
 
 mod fields;
 mod gguf;
@@ -6,7 +6,9 @@ mod json;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use fields::Fields;
 pub use json::from_text;
+pub(crate) use json::{parse, read_text};
 
 use crate::error::{ModelError, Result};
 use crate::source::Source;
@@ -16,7 +18,7 @@ use kernels::rope::RopeStyle;
 use std::path::Path;
 
 /// A damaged file must not make the loader list tensors or tabulate angles without end.
-const MOST_LAYERS: usize = 10_000;
+pub(crate) const MOST_LAYERS: usize = 10_000;
 const MOST_POSITIONS: usize = 1 << 22;
 
 /// The shape of a model, with every default filled in.
