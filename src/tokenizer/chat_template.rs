@@ -81,7 +81,11 @@ impl ChatTemplate {
         Self::new(name, text, tokenizer)
     }
 
-    fn new(name: String, source: String, tokenizer: &Tokenizer) -> Result<Self, TokenizerError> {
+    pub(super) fn new(
+        name: String,
+        source: String,
+        tokenizer: &Tokenizer,
+    ) -> Result<Self, TokenizerError> {
         let mut environment = environment();
         environment.add_template_owned(ENTRY, without_generation_tags(&source)).map_err(
             |error| TokenizerError::Template { name: name.clone(), reason: text(&error) },
@@ -102,7 +106,11 @@ impl ChatTemplate {
     }
 
     /// With or without the beginning of a reply.
-    fn render_as(&self, turns: &[Turn], with_reply: bool) -> Result<String, TokenizerError> {
+    pub(super) fn render_as(
+        &self,
+        turns: &[Turn],
+        with_reply: bool,
+    ) -> Result<String, TokenizerError> {
         let variables = context! {
             messages => turns.iter().map(message).collect::<Vec<Value>>(),
             add_generation_prompt => with_reply,

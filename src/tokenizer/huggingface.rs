@@ -9,8 +9,11 @@ use tokenizers::{NormalizerWrapper, PreTokenizerWrapper};
 pub(super) fn load(folder: &Path) -> Result<Definition, TokenizerError> {
     let path = folder.join("tokenizer.json");
     let bytes = files::read(&path)?;
-    let pipeline =
+    let mut pipeline =
         Pipeline::from_bytes(&bytes).map_err(|error| TokenizerError::invalid(&path, error))?;
+    // Settings of some training or other that files carry along.
+    pipeline.with_padding(None);
+    pipeline.with_truncation(None).map_err(|error| TokenizerError::invalid(&path, error))?;
     let config = Config::read(folder)?;
     let raw_prefix = pipeline
         .encode_fast("", true)

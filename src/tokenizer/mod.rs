@@ -121,9 +121,6 @@ impl Tokenizer {
         let Definition { path, mut pipeline, bos, eos, mut stop_tokens, raw_prefix, hash } =
             definition;
         let invalid = |reason: String| TokenizerError::invalid(&path, reason);
-        // Padding and truncation are training settings that some files carry along.
-        pipeline.with_padding(None);
-        pipeline.with_truncation(None).map_err(|e| invalid(e.to_string()))?;
         pipeline.set_encode_special_tokens(true);
         let post_processor = pipeline.get_post_processor().cloned();
         pipeline.with_post_processor(None::<PostProcessorWrapper>);

@@ -243,6 +243,40 @@ fn gguf_names_of_end_tokens_count_beside_its_keys() {
     assert_eq!((tokenizer.bos(), tokenizer.raw_prefix()), (Some(first), &[first][..]));
 }
 
+/// A WordPiece vocabulary as sentence embedders bring it, with padding and truncation turned on.
+const WORD_PIECE: &str = r###"{
+    "version": "1.0",
+    "truncation": {"max_length": 2, "strategy": "LongestFirst", "stride": 0, "direction": "Right"},
+    "padding": {"strategy": {"Fixed": 9}, "direction": "Right", "pad_to_multiple_of": null,
+                "pad_id": 0, "pad_type_id": 0, "pad_token": "[PAD]"},
+    "added_tokens": [
+        {"id": 0, "content": "[PAD]", "single_word": false, "lstrip": false, "rstrip": false,
+         "normalized": false, "special": true},
+        {"id": 2, "content": "[CLS]", "single_word": false, "lstrip": false, "rstrip": false,
+         "normalized": false, "special": true},
+        {"id": 3, "content": "[SEP]", "single_word": false, "lstrip": false, "rstrip": false,
+         "normalized": false, "special": true}
+    ],
+    "normalizer": {"type": "BertNormalizer", "clean_text": true, "handle_chinese_chars": true,
+                   "strip_accents": null, "lowercase": true},
+    "pre_tokenizer": {"type": "BertPreTokenizer"},
+    "post_processor": {"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2]},
+    "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": true},
+    "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+              "max_input_chars_per_word": 100,
+              "vocab": {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "bridge": 4, "##s": 5}}
+}"###;
+
+#[test]
+fn embedders_get_their_tokens_and_a_cut_end_but_no_padding() {
+    let (tokenizer, _) = load_folder(&[("tokenizer.json", WORD_PIECE)]).unwrap();
+    assert_eq!(tokenizer.encode("Bridges bridge xyz"), [4, 5, 4, 1]);
+    assert_eq!(tokenizer.encode_for_embedder("Bridges bridge", 16), [2, 4, 5, 4, 3]);
+    assert_eq!(tokenizer.encode_for_embedder("Bridges bridge", 4), [2, 4, 5, 3]);
+    assert_eq!(tokenizer.encode_for_embedder("", 16), [2, 3]);
+    assert_eq!(tokenizer.raw_prefix(), [2, 3]);
+}
+
 #[test]
 fn listed_control_tokens_replace_those_of_glm_4() {
     let tiktoken = tiktoken_file();

