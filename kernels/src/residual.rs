@@ -29,9 +29,8 @@ pub fn add(x: &Tensor, y: &Tensor) -> Result<Tensor> {
             for_each_task(len.div_ceil(PIECE), len, |task| {
                 let piece = pieces(task);
                 // SAFETY: pieces do not overlap.
-                let out = unsafe {
-                    std::slice::from_raw_parts_mut(shared.at(piece.start), piece.len())
-                };
+                let out =
+                    unsafe { std::slice::from_raw_parts_mut(shared.at(piece.start), piece.len()) };
                 let sums = x[piece.clone()].iter().zip(&y[piece]).map(|(x, y)| x + y);
                 out.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum);
             });

@@ -123,7 +123,7 @@ mod tests {
     fn what_is_typed_goes_first_and_a_command_takes_what_it_knows() {
         let toml = "threads = 3\nembedder = \"bm25\"\n[score]\nseed = 7\nforce = true\n";
         let got = expanded(toml, "longreward score --seed 1 --model m").unwrap();
-        let want = "longreward score --threads 3 --embedder bm25 --force --seed 1 --model m";
+        let want = "longreward score --embedder bm25 --threads 3 --force --seed 1 --model m";
         assert_eq!(got.join(" "), want);
         let got = expanded(toml, "longreward pull m").unwrap();
         assert_eq!(got.join(" "), "longreward pull --threads 3 m");
