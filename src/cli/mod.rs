@@ -48,7 +48,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match run(&cli) {
+    match start(&cli).and_then(|()| on_the_pool(&cli)) {
         Ok(ending) => ExitCode::from(ending.code()),
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -64,10 +64,19 @@ fn parse(args: Vec<OsString>) -> Result<Cli> {
     Ok(Cli::from_arg_matches(&matches)?)
 }
 
+fn start(cli: &Cli) -> Result<()> {
+    start_log(&cli.common);
+    start_threads(&cli.common)
+}
+
+/// Runs the command on a thread of the pool. From a thread outside, each of the hundreds of
+/// parallel operations of a step would cost two switches between threads.
+fn on_the_pool(cli: &Cli) -> Result<Ending> {
+    rayon::scope(|_| run(cli))
+}
+
 fn run(cli: &Cli) -> Result<Ending> {
     let common = &cli.common;
-    start_log(common);
-    start_threads(common)?;
     let done = |()| Ending::Done;
     match &cli.command {
         Command::Demo(args) => demo::demo(args, common, interrupts()?.as_ref()),

@@ -29,6 +29,9 @@ const TILE: usize = TILE_BLOCKS * BLOCK;
 /// state to stay in the second-level cache.
 const ROWS: usize = 96;
 
+/// Tokens that a task has at least, so that sequences with a common prefix still share a read.
+const LEAST_TOKENS: usize = 4;
+
 const _: () = assert!(BLOCK == LANES);
 
 pub fn paged_attention(
@@ -43,7 +46,7 @@ pub fn paged_attention(
         bail!("attention: the head size {d} is no multiple of {LANES}");
     }
     let group = heads / kv_heads;
-    let tasks = split(seqs, group);
+    let tasks = split(seqs, tokens_of_task(t, group, kv_heads));
     let mut out = vec![0f32; t * heads * d];
     with_f32(q, "attention: q", |q| {
         let out = Shared::new(&mut out);
@@ -86,9 +89,16 @@ impl Span {
     }
 }
 
-/// Cuts the batch into tasks of about [`ROWS`] rows: long chunks are cut, short sequences joined.
-fn split(seqs: &VarLen, group: usize) -> Vec<Vec<Span>> {
-    let limit = (ROWS / group).max(1);
+/// Tokens of a task: [`ROWS`] rows, or fewer where threads would stay idle. Bits do not depend on
+/// it.
+fn tokens_of_task(tokens: usize, group: usize, kv_heads: usize) -> usize {
+    let most = (ROWS / group).max(1);
+    let wanted_tasks = (4 * rayon::current_num_threads()).div_ceil(kv_heads);
+    tokens.div_ceil(wanted_tasks).clamp(LEAST_TOKENS.min(most), most)
+}
+
+/// Cuts the batch into tasks of `limit` tokens: long chunks are cut, short sequences joined.
+fn split(seqs: &VarLen, limit: usize) -> Vec<Vec<Span>> {
     let mut tasks: Vec<Vec<Span>> = Vec::new();
     let mut room = 0;
     for (sequence, window) in seqs.query_starts.windows(2).enumerate() {

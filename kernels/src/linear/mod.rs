@@ -205,7 +205,8 @@ impl Grid {
         let row_step = rows.clamp(1, Self::ROWS);
         let wanted_tasks = 4 * rayon::current_num_threads();
         let columns_of_tasks = wanted_tasks.div_ceil(rows.div_ceil(row_step));
-        let panel_step = panels.div_ceil(columns_of_tasks).clamp(4, 16);
+        // Whole register tiles of two or of three panels.
+        let panel_step = panels.div_ceil(columns_of_tasks).next_multiple_of(6).clamp(6, 18);
         Self { rows, panels, row_step, panel_step }
     }
 
