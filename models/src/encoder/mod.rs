@@ -211,7 +211,9 @@ impl Layer {
 
 /// The norm of a sum, as after each half of a layer.
 fn add_norm(x: &Tensor, y: &Tensor, norm: &LayerNorm) -> Result<Tensor> {
-    let mut sum = values(&(x + y)?)?;
+    // Tensor addition would wake candle's own threads, which spin beside ours.
+    let mut sum = values(x)?;
+    sum.iter_mut().zip(values(y)?).for_each(|(x, y)| *x += y);
     norm.apply(&mut sum);
     matrix(sum, norm.weight.len())
 }
