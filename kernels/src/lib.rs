@@ -14,6 +14,7 @@ pub mod embedding;
 mod host;
 pub mod kv;
 pub mod linear;
+pub mod residual;
 pub mod rms_norm;
 pub mod rope;
 pub mod silu_mul;

@@ -17,6 +17,7 @@ use kernels::attention::paged_attention;
 use kernels::embedding::Embedding;
 use kernels::kv::{KvLayer, VarLen};
 use kernels::linear::Linear;
+use kernels::residual::add;
 use kernels::rms_norm::rms_norm;
 use kernels::rope::{RopeTable, rope};
 use kernels::silu_mul::silu_mul;
@@ -109,11 +110,11 @@ impl Decoder {
     /// each added to the residual stream.
     fn finish(&self, layer: &Layer, x: Tensor, heads: &Tensor) -> Result<Tensor> {
         let attended = layer.attention_output.forward(heads)?;
-        let x = (x + self.normed(attended, layer.attention_output_norm.as_ref())?)?;
+        let x = add(&x, &self.normed(attended, layer.attention_output_norm.as_ref())?)?;
         let gate_up =
             layer.gate_up.forward(&rms_norm(&x, &layer.ffn_norm, self.config.rms_eps)?)?;
         let ffn = layer.down.forward(&silu_mul(&gate_up)?)?;
-        Ok((x + self.normed(ffn, layer.ffn_output_norm.as_ref())?)?)
+        Ok(add(&x, &self.normed(ffn, layer.ffn_output_norm.as_ref())?)?)
     }
 
     fn normed(&self, x: Tensor, norm: Option<&Tensor>) -> Result<Tensor> {

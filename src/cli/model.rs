@@ -10,10 +10,6 @@ use models::source::{Resolved, resolve};
 use models::{Decoder, DtypeChoice, KvPool, LoadOptions, ModelConfig};
 use std::sync::Arc;
 
-/// Tokens for which each running sequence should still find room before another one is admitted:
-/// about half of a usual reply. Less preempts more often, more leaves memory unused.
-const RESERVE_TOKENS: usize = 256;
-
 /// A checkpoint in memory.
 pub struct Opened {
     pub decoder: Decoder,
@@ -120,9 +116,8 @@ pub fn engine(decoder: Decoder, common: &Common) -> Result<Engine<DecoderRunner>
     tracing::info!("KV pool: {blocks} blocks, {} tokens", blocks * BLOCK);
     let runner = DecoderRunner::new(decoder, blocks).context("no room for keys and values")?;
     let limits = Limits {
-        step_tokens: common.batch_tokens.max(1),
-        max_sequences: common.max_sequences.max(1),
-        reserve_tokens: RESERVE_TOKENS,
+        tokens_per_step: common.batch_tokens.max(1),
+        sequences: common.max_sequences.max(1),
     };
     Ok(Engine::new(runner, limits))
 }

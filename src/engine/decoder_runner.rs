@@ -1,6 +1,7 @@
 //! Running batches on a decoder.
 
 use super::Runner;
+use candle_core::{Storage, Tensor};
 use models::batch::Batch;
 use models::{Decoder, KvPool, ModelError};
 use std::ops::Range;
@@ -50,7 +51,7 @@ impl Runner for DecoderRunner {
         for first in (0..rows).step_by(ROWS) {
             let last = (first + ROWS).min(rows);
             let logits = self.decoder.head(&hidden.narrow(0, first, last - first)?)?;
-            sink(first..last, &logits.flatten_all()?.to_vec1()?);
+            read(&logits, &mut |numbers| sink(first..last, numbers))?;
         }
         Ok(())
     }
@@ -58,4 +59,16 @@ impl Runner for DecoderRunner {
     fn copy_block(&mut self, from: u32, to: u32) -> Result<(), ModelError> {
         self.pool.copy_block(from, to)
     }
+}
+
+/// Shows the numbers of a tensor, in place if they lie in memory as they are read.
+fn read(logits: &Tensor, see: &mut dyn FnMut(&[f32])) -> Result<(), ModelError> {
+    let (storage, layout) = logits.storage_and_layout();
+    if let (Storage::Cpu(numbers), Some((start, end))) = (&*storage, layout.contiguous_offsets()) {
+        see(&numbers.as_slice::<f32>()?[start..end]);
+        return Ok(());
+    }
+    drop(storage);
+    see(&logits.flatten_all()?.to_vec1()?);
+    Ok(())
 }

@@ -16,6 +16,30 @@ pub struct SamplingParams {
     pub repetition_penalty: f32,
 }
 
+impl SamplingParams {
+    /// # Errors
+    /// The first field outside its range.
+    pub fn check(&self) -> Result<(), Refused> {
+        let checks = [
+            ("temperature", self.temperature, self.temperature >= 0.0, "0 or more"),
+            ("top_p", self.top_p, self.top_p > 0.0 && self.top_p <= 1.0, "above 0, at most 1"),
+            ("min_p", self.min_p, (0.0..=1.0).contains(&self.min_p), "from 0 to 1"),
+            (
+                "repetition_penalty",
+                self.repetition_penalty,
+                self.repetition_penalty > 0.0,
+                "above 0",
+            ),
+        ];
+        for (field, value, holds, wanted) in checks {
+            if !holds || !value.is_finite() {
+                return Err(Refused::Sampling { field, value: value.to_string(), wanted });
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Work on one prompt.
 #[derive(Debug, Clone)]
 pub struct Request {
@@ -86,9 +110,24 @@ pub enum Event {
     Done {
         id: RequestId,
         prompt_tokens: usize,
+        /// Prompt tokens whose KV was already there.
         cached_prompt_tokens: usize,
+        /// Tokens of all samples together; stop tokens do not count.
         completion_tokens: usize,
     },
+}
+
+impl Event {
+    /// The request that this event belongs to.
+    pub fn id(&self) -> RequestId {
+        match self {
+            Self::Prompt { id, .. }
+            | Self::Token { id, .. }
+            | Self::Sample { id, .. }
+            | Self::Scores { id, .. }
+            | Self::Done { id, .. } => *id,
+        }
+    }
 }
 
 /// Why a request was not taken.
@@ -102,6 +141,8 @@ pub enum Refused {
         "the request needs {tokens} tokens of KV memory at once, but the whole pool holds {limit}"
     )]
     Memory { tokens: usize, limit: usize },
+    #[error("{field} is {value}, but must be {wanted}")]
+    Sampling { field: &'static str, value: String, wanted: &'static str },
     #[error("token {token} at index {index} is not in the vocabulary of {vocab}")]
     Token { token: u32, index: usize, vocab: usize },
 }

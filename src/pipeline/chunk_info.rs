@@ -1,9 +1,8 @@
 //! Stage `chunk-info`: what each document says on its question, once for all answers.
 
 use super::data::Prompts;
-use super::drive::{Finished, Session, Stage, Unit, Work};
+use super::drive::{Finding, Finished, Session, Stage, Unit, Work};
 use super::extracts::Extracts;
-use super::journal::Finding;
 use super::output::Settings;
 use super::plan::{Judging, Plan, Target, with};
 use super::progress::Summary;

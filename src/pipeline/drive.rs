@@ -3,8 +3,8 @@
 //!
 //! ```text
 //! Stage::open ─► jobs ─ Stage::next ─► units ─► calls ⇄ Chat
-//!                  ▲                                  │
-//!                  └─ Stage::take ◄─ findings ◄───────┘──► journal
+//!                  ▲                     │        ⇅
+//!                  └─ Stage::take ◄─ findings   journal
 //!                         └─► records ──► outputs
 //! ```
 //!
@@ -13,12 +13,12 @@
 //! and batches stay full across the border between documents.
 
 use super::Error;
-use super::journal::{Finding, Journal, json};
+use super::journal::{Journal, json};
 use super::plan::Target;
 use super::progress::{Failure, Progress, Status};
 use super::records::input_hash;
-use crate::chat::{Call, CallId, Chat, ChatError, Message, Reply, Sampling, Task};
-use crate::judge::{Ask, Ladder, Step, unit_seed};
+use crate::chat::{Call, CallId, Chat, ChatError, Finish, Message, Reply, Sampling, Task};
+use crate::judge::{Ask, Ladder, Step, Verdict, unit_seed};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -48,6 +48,22 @@ pub(super) enum Work {
         message: String,
         sampling: Sampling,
     },
+}
+
+/// The result of a unit.
+pub(super) enum Finding {
+    Verdict(Verdict),
+    Sample { text: String, finish: Finish },
+}
+
+impl Finding {
+    /// The verdict, if it is one; the error says that it is none.
+    pub fn verdict(self) -> Result<Verdict, String> {
+        match self {
+            Finding::Verdict(verdict) => Ok(verdict),
+            Finding::Sample { .. } => Err("a sampled text stands where a verdict should".into()),
+        }
+    }
 }
 
 /// What becomes of a record.
@@ -118,7 +134,7 @@ pub(super) struct Tally {
     pub added: usize,
     pub failures: Vec<Failure>,
     pub calls: u64,
-    pub reused_units: u64,
+    pub reused_calls: u64,
     pub cancelled: bool,
 }
 
@@ -141,6 +157,9 @@ pub(super) fn drive<S: Stage>(
     driver.store.sync()?;
     worked.map(|()| driver.tally)
 }
+
+/// A unit and the number of its job.
+type Numbered<S> = (usize, Unit<<S as Stage>::Part>);
 
 struct Driver<'a, 's, S: Stage> {
     stage: S,
@@ -169,10 +188,29 @@ struct Flight<P> {
     job: usize,
     part: P,
     key: String,
-    /// Hash of the unit's first call.
+    /// Hash of the call.
     call: String,
     /// `None` for a sample, which takes a single call.
     ladder: Option<Ladder>,
+}
+
+/// What a reply leads to.
+enum Next {
+    Call(Call),
+    Found(Result<Finding, ChatError>),
+}
+
+impl<P> Flight<P> {
+    fn step(&mut self, reply: Result<Reply, ChatError>) -> Next {
+        let Some(ladder) = &mut self.ladder else {
+            return Next::Found(reply.and_then(sampled));
+        };
+        match ladder.next(reply) {
+            Step::Call(call) => Next::Call(call),
+            Step::Done(verdict) => Next::Found(Ok(Finding::Verdict(verdict))),
+            Step::Failed(error) => Next::Found(Err(error)),
+        }
+    }
 }
 
 impl<S: Stage> Driver<'_, '_, S> {
@@ -217,7 +255,7 @@ impl<S: Stage> Driver<'_, '_, S> {
     }
 
     /// The next unit, and the number of its job.
-    fn ready(&mut self) -> Result<Option<(usize, Unit<S::Part>)>, Error> {
+    fn ready(&mut self) -> Result<Option<Numbered<S>>, Error> {
         loop {
             for (&number, open) in &mut self.open {
                 if let Some(unit) = self.stage.next(&mut open.job) {
@@ -232,23 +270,27 @@ impl<S: Stage> Driver<'_, '_, S> {
         }
     }
 
-    /// Starts a unit, unless an earlier run has done it.
     fn start(&mut self, job: usize, unit: Unit<S::Part>) -> Result<(), Error> {
         let Unit { part, key, work } = unit;
         let (ladder, first) = begin(work, unit_seed(self.seed, &key));
-        let call = call_hash(&first)?;
-        if let Some(finding) = self.store.journal.take(&key, &call)? {
-            self.tally.reused_units += 1;
-            return self.deliver(job, part, Ok(finding));
-        }
-        self.submit(first, Flight { job, part, key, call, ladder });
-        Ok(())
+        self.advance(Flight { job, part, key, call: String::new(), ladder }, first)
     }
 
-    fn submit(&mut self, call: Call, flight: Flight<S::Part>) {
+    /// Submits the next call of a unit, after all that an earlier run has the reply to.
+    fn advance(&mut self, mut flight: Flight<S::Part>, mut call: Call) -> Result<(), Error> {
+        loop {
+            flight.call = call_hash(&call)?;
+            let Some(reply) = self.store.journal.get(&flight.call)? else { break };
+            self.tally.reused_calls += 1;
+            match flight.step(Ok(reply)) {
+                Next::Call(next) => call = next,
+                Next::Found(found) => return self.deliver(flight.job, flight.part, found),
+            }
+        }
         self.session.chat.submit(self.ids, call);
         self.flights.insert(self.ids, flight);
         self.ids += 1;
+        Ok(())
     }
 
     fn reply(&mut self, id: CallId, reply: Result<Reply, ChatError>) -> Result<(), Error> {
@@ -257,35 +299,13 @@ impl<S: Stage> Driver<'_, '_, S> {
             Error::Broken(format!("it answered call {id}, which nobody waits for"))
         })?;
         self.tally.calls += 1;
-        let finding = match &mut flight.ladder {
-            None => reply.and_then(sampled),
-            Some(ladder) => match ladder.next(reply) {
-                Step::Call(call) => {
-                    self.submit(call, flight);
-                    return Ok(());
-                }
-                Step::Done(verdict) => Ok(Finding::Verdict(verdict)),
-                Step::Failed(error) => Err(error),
-            },
-        };
-        self.land(flight, finding)
-    }
-
-    /// Notes what a unit found.
-    fn land(
-        &mut self,
-        flight: Flight<S::Part>,
-        finding: Result<Finding, ChatError>,
-    ) -> Result<(), Error> {
-        let found = match finding {
-            Err(ChatError::Broken(why)) => return Err(Error::Broken(why)),
-            Err(error) => Err(error.to_string()),
-            Ok(finding) => {
-                self.store.journal.add(&flight.key, &flight.call, &finding)?;
-                Ok(finding)
-            }
-        };
-        self.deliver(flight.job, flight.part, found)
+        if let Ok(reply) = &reply {
+            self.store.journal.add(&flight.key, &flight.call, reply)?;
+        }
+        match flight.step(reply) {
+            Next::Call(call) => self.advance(flight, call),
+            Next::Found(found) => self.deliver(flight.job, flight.part, found),
+        }
     }
 
     /// Gives a finding to its job, and writes the records that are finished by it.
@@ -293,8 +313,12 @@ impl<S: Stage> Driver<'_, '_, S> {
         &mut self,
         job: usize,
         part: S::Part,
-        found: Result<Finding, String>,
+        found: Result<Finding, ChatError>,
     ) -> Result<(), Error> {
+        let found = match found {
+            Err(ChatError::Broken(why)) => return Err(Error::Broken(why)),
+            found => found.map_err(|error| error.to_string()),
+        };
         // A job stays open as long as units of it are out.
         let Some(open) = self.open.get_mut(&job) else { return Ok(()) };
         open.out -= 1;
@@ -338,7 +362,7 @@ fn sampled(reply: Reply) -> Result<Finding, ChatError> {
     }
 }
 
-/// Tells calls apart: what was found for one is of no use for another.
+/// Tells calls apart: a reply belongs to these messages and this way of sampling.
 fn call_hash(call: &Call) -> Result<String, Error> {
     let task = match &call.task {
         Task::Generate(sampling) => json(sampling)?,

@@ -1,30 +1,52 @@
-//! `OUT.journal`: each finished unit of work (a verdict, a sampled text) is one line, so that a
-//! killed run loses at most what was in flight. The first line holds the settings.
+//! `OUT.journal`: each reply of the model is one line, so that a killed run loses at most the calls
+//! that were in flight. The first line holds the settings.
+//!
+//! A reply is found again by the hash of its call, seed and prompt included. What a unit makes of
+//! its replies is not kept: it is worked out again from them.
 
-use super::jsonl::{Appender, Row, Span, parse_span, read_rows, read_span};
+use super::Error;
+use super::jsonl::{Appender, Place, Row, RowError, Span, parse_span, read_rows, read_span};
 use super::output::{Settings, check_settings, journal_path};
-use super::{Error, jsonl::Place};
-use crate::chat::Finish;
-use crate::judge::Verdict;
+use crate::chat::{Finish, Reply, Usage};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-/// The result of a unit of work.
+/// A reply as it is kept: without its usage, which was paid for once.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Finding {
-    Verdict(Verdict),
-    Sample { text: String, finish: Finish },
+enum Kept {
+    Text {
+        text: String,
+        finish: Finish,
+    },
+    /// Numbers as texts, which come back exactly, and can be infinite.
+    Scores(Vec<String>),
 }
 
-impl Finding {
-    /// The verdict, if it is one; the error says that it is none.
-    pub fn verdict(self) -> Result<Verdict, String> {
-        match self {
-            Finding::Verdict(verdict) => Ok(verdict),
-            Finding::Sample { .. } => Err("a sampled text stands where a verdict should".into()),
+impl From<&Reply> for Kept {
+    fn from(reply: &Reply) -> Self {
+        match reply {
+            Reply::Text { text, finish, .. } => Kept::Text { text: text.clone(), finish: *finish },
+            Reply::Scores { logprobs, .. } => {
+                Kept::Scores(logprobs.iter().map(f64::to_string).collect())
+            }
+        }
+    }
+}
+
+impl TryFrom<Kept> for Reply {
+    type Error = std::num::ParseFloatError;
+
+    fn try_from(kept: Kept) -> Result<Self, Self::Error> {
+        let usage = Usage::default();
+        match kept {
+            Kept::Text { text, finish } => Ok(Reply::Text { text, finish, usage }),
+            Kept::Scores(texts) => {
+                let logprobs = texts.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
+                Ok(Reply::Scores { logprobs, usage })
+            }
         }
     }
 }
@@ -36,9 +58,10 @@ struct Header<'a> {
 
 #[derive(Serialize)]
 struct Entry<'a> {
+    /// For people who look into the file.
     unit: &'a str,
     call: &'a str,
-    finding: &'a Finding,
+    reply: Kept,
 }
 
 /// The journal of one output, which must be open (and so locked) as long as this is.
@@ -46,16 +69,9 @@ struct Entry<'a> {
 pub struct Journal {
     path: PathBuf,
     appender: Appender,
-    /// Where the findings of an earlier run lie, by unit; findings of this run are not needed.
-    found: HashMap<String, Found>,
-}
-
-#[derive(Debug)]
-struct Found {
-    place: Place,
-    span: Span,
-    /// The hash of the unit's first call: a finding for another call is of no use.
-    call: String,
+    /// Where the replies of earlier runs lie, by the hash of their call; those of this run are not
+    /// asked for again.
+    replies: HashMap<String, (Place, Span)>,
 }
 
 impl Journal {
@@ -70,30 +86,28 @@ impl Journal {
         if appender.is_empty() {
             appender.append(&json(&Header { settings })?)?;
         }
-        let found = read_findings(&path, settings)?;
-        Ok(Self { path, appender, found })
+        let replies = read_replies(&path, settings)?;
+        Ok(Self { path, appender, replies })
     }
 
-    /// The finding of an earlier run for a unit whose first call has the hash `call`.
+    /// What an earlier run was told on the call of this hash.
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::Damaged`].
-    pub fn take(&mut self, unit: &str, call: &str) -> Result<Option<Finding>, Error> {
-        let Some(found) = self.found.remove(unit).filter(|found| found.call == call) else {
-            return Ok(None);
-        };
+    pub fn get(&self, call: &str) -> Result<Option<Reply>, Error> {
+        let Some((place, span)) = self.replies.get(call) else { return Ok(None) };
         let mut file = File::open(&self.path).map_err(Error::io(&self.path))?;
-        let bytes = read_span(&mut file, found.span).map_err(Error::io(&self.path))?;
-        let row = parse_span(&found.place, found.span, bytes);
-        row.and_then(|row| row.map(finding).transpose()).map_err(Error::Damaged)
+        let bytes = read_span(&mut file, *span).map_err(Error::io(&self.path))?;
+        let row = parse_span(place, *span, bytes);
+        row.and_then(|row| row.map(reply).transpose()).map_err(Error::Damaged)
     }
 
-    /// Notes a finding. It is on disk after the next [`sync`](Journal::sync).
+    /// Notes a reply. It is on disk after the next [`sync`](Journal::sync).
     ///
     /// # Errors
     /// [`Error::Io`].
-    pub fn add(&mut self, unit: &str, call: &str, finding: &Finding) -> Result<(), Error> {
-        self.appender.append(&json(&Entry { unit, call, finding })?)
+    pub fn add(&mut self, unit: &str, call: &str, reply: &Reply) -> Result<(), Error> {
+        self.appender.append(&json(&Entry { unit, call, reply: reply.into() })?)
     }
 
     /// # Errors
@@ -108,13 +122,15 @@ pub(super) fn json(record: &impl Serialize) -> Result<String, Error> {
     serde_json::to_string(record).map_err(|e| Error::Tools(format!("a record is no JSON: {e}")))
 }
 
-fn finding(mut row: Row) -> Result<Finding, super::jsonl::RowError> {
-    let value = row.take("finding")?;
-    serde_json::from_value(value).map_err(|e| row.error(Some("finding"), e.to_string()))
+fn reply(mut row: Row) -> Result<Reply, RowError> {
+    let value = row.take("reply")?;
+    let error = |why: String| row.error(Some("reply"), why);
+    let kept: Kept = serde_json::from_value(value).map_err(|e| error(e.to_string()))?;
+    kept.try_into().map_err(|e: std::num::ParseFloatError| error(e.to_string()))
 }
 
-fn read_findings(path: &Path, settings: &Settings) -> Result<HashMap<String, Found>, Error> {
-    let mut found = HashMap::new();
+fn read_replies(path: &Path, settings: &Settings) -> Result<HashMap<String, (Place, Span)>, Error> {
+    let mut replies = HashMap::new();
     let mut checked = Ok(());
     let problems = read_rows(path, |mut row| {
         if row.place.line == 1 {
@@ -124,13 +140,12 @@ fn read_findings(path: &Path, settings: &Settings) -> Result<HashMap<String, Fou
             checked = check_settings(path, &stored, settings);
             return Ok(());
         }
-        let (unit, call) = (row.take_string("unit")?, row.take_string("call")?);
-        found.insert(unit, Found { place: row.place, span: row.span, call });
+        replies.insert(row.take_string("call")?, (row.place, row.span));
         Ok(())
     })?;
     checked?;
     match problems.into_iter().next() {
-        None => Ok(found),
+        None => Ok(replies),
         Some(problem) => Err(Error::Damaged(problem)),
     }
 }
@@ -139,8 +154,9 @@ fn read_findings(path: &Path, settings: &Settings) -> Result<HashMap<String, Fou
 mod tests {
     use super::*;
 
-    fn sample(text: &str) -> Finding {
-        Finding::Sample { text: text.to_owned(), finish: Finish::Stop }
+    fn text(text: &str) -> Reply {
+        let (text, usage) = (text.to_owned(), Usage::default());
+        Reply::Text { text, finish: Finish::Stop, usage }
     }
 
     fn settings(seed: &str) -> Settings {
@@ -148,17 +164,19 @@ mod tests {
     }
 
     #[test]
-    fn findings_come_back_for_the_same_call_alone() {
+    fn replies_come_back_exactly() {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("out.jsonl");
+        let logprobs = vec![-1.0 / 3.0, f64::NEG_INFINITY, -0.1 - 0.2, -1e-300];
+        let scores = Reply::Scores { logprobs, usage: Usage::default() };
         let mut journal = Journal::open(&out, &settings("1")).unwrap();
-        journal.add("1-0", "aa", &sample("x")).unwrap();
-        journal.add("1-1", "bb", &sample("y\n")).unwrap();
-        journal.add("1-1", "cc", &sample("z\n")).unwrap();
-        let mut journal = Journal::open(&out, &settings("1")).unwrap();
-        assert_eq!(journal.take("1-0", "other").unwrap(), None);
-        assert_eq!(journal.take("1-1", "cc").unwrap(), Some(sample("z\n")));
-        assert_eq!(journal.take("1-2", "dd").unwrap(), None);
+        journal.add("1-0", "aa", &text("x")).unwrap();
+        journal.add("1-1", "bb", &text("y\n汉\u{0}")).unwrap();
+        journal.add("1-1", "cc", &scores).unwrap();
+        let journal = Journal::open(&out, &settings("1")).unwrap();
+        assert_eq!(journal.get("bb").unwrap(), Some(text("y\n汉\u{0}")));
+        assert_eq!(journal.get("cc").unwrap(), Some(scores));
+        assert_eq!(journal.get("dd").unwrap(), None);
     }
 
     #[test]
@@ -166,17 +184,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("out.jsonl");
         let mut journal = Journal::open(&out, &settings("1")).unwrap();
-        journal.add("1-0", "aa", &sample("x")).unwrap();
-        journal.add("1-1", "bb", &sample("汉字")).unwrap();
+        journal.add("1-0", "aa", &text("x")).unwrap();
+        journal.add("1-1", "bb", &text("汉字")).unwrap();
         let whole = std::fs::read(journal_path(&out)).unwrap();
-        let lines: Vec<usize> =
-            whole.iter().enumerate().filter(|(_, b)| **b == b'\n').map(|(i, _)| i + 1).collect();
+        let ends = whole.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
+        let ends: Vec<usize> = ends.map(|(at, _)| at + 1).collect();
         for cut in 0..=whole.len() {
             std::fs::write(journal_path(&out), &whole[..cut]).unwrap();
-            let mut journal = Journal::open(&out, &settings("1")).unwrap();
-            let kept = |line: usize| cut >= lines[line];
-            assert_eq!(journal.take("1-0", "aa").unwrap().is_some(), kept(1), "{cut}");
-            assert_eq!(journal.take("1-1", "bb").unwrap().is_some(), kept(2), "{cut}");
+            let journal = Journal::open(&out, &settings("1")).unwrap();
+            for (call, line) in [("aa", 1), ("bb", 2)] {
+                let there = journal.get(call).unwrap().is_some();
+                assert_eq!(there, cut >= ends[line], "{call}, cut at {cut}");
+            }
         }
     }
 

@@ -7,7 +7,7 @@
 //!
 //! Each stage asks the model for *units* (one verdict, one sampled text) through [`crate::chat`];
 //! [`drive`] keeps as many of them in flight as the model likes, over many documents at once, and
-//! notes each in a journal. What a unit finds depends on its prompt, the settings and its own seed
+//! notes each reply in a journal. What a unit finds depends on its prompt, the settings and its own seed
 //! alone, never on what else is in flight; so a run that was killed and resumed ends with the same
 //! bytes as one that was not.
 
@@ -26,6 +26,11 @@ pub mod records;
 pub mod run;
 pub mod sample;
 pub mod score;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use drive::Session;
 pub use error::Error;

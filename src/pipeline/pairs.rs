@@ -316,3 +316,119 @@ impl fmt::Display for MaxLength {
         write!(f, " and room for the chat template: what is cut off is the answer")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::testing::Lab;
+
+    /// Scored answers to prompt 5 by total and length.
+    fn lab(scored: &[(f64, usize)]) -> Lab {
+        let lab = Lab::new();
+        let row = |(k, (total, chars)): (usize, &(f64, usize))| {
+            let scores = format!(r#""scores":{{"total":{total}}}"#);
+            let answer = "é".repeat(*chars);
+            format!(
+                "{{\"idx\":\"5-{k}\",\"query\":\"What of 0?\",\"answer\":\"{answer}\",{scores}}}\n"
+            )
+        };
+        // The other way round: the order of rows must not matter.
+        let rows: Vec<String> = scored.iter().enumerate().map(row).rev().collect();
+        lab.write("scored_responses.jsonl", &rows.concat());
+        lab
+    }
+
+    /// Winner and loser of prompt 5, or why there is none.
+    fn pair(scored: &[(f64, usize)], set: impl Fn(&mut Options)) -> Result<[String; 2], Skipped> {
+        let lab = lab(scored);
+        let mut options = Options { min_scored: 2, ..lab.pairs_options() };
+        set(&mut options);
+        let summary = run(&options, None).unwrap();
+        let skipped = summary.skipped.iter().find(|(idx, _)| *idx == 5);
+        let rows = lab.rows("preference_pairs.jsonl");
+        assert_eq!((rows.len(), rows.len()), (summary.pairs, usize::from(skipped.is_none())));
+        match skipped {
+            Some((_, why)) => Err(*why),
+            None => {
+                Ok(["win_idx", "lose_idx"].map(|key| rows[0][key].as_str().unwrap().to_owned()))
+            }
+        }
+    }
+
+    fn ids(win: &str, lose: &str) -> Result<[String; 2], Skipped> {
+        Ok([win, lose].map(|k| format!("5-{k}")))
+    }
+
+    #[test]
+    fn the_highest_stands_against_the_lowest() {
+        assert_eq!(pair(&[(20.0, 1), (31.5, 1), (7.0, 1), (30.0, 1)], |_| ()), ids("1", "2"));
+    }
+
+    #[test]
+    fn of_equals_the_first_ids_are_taken() {
+        let scored = [(9.0, 1), (30.0, 1), (30.0, 1), (9.0, 1), (9.0, 1)];
+        assert_eq!(pair(&scored, |_| ()), ids("1", "0"));
+    }
+
+    #[test]
+    fn ties_are_never_paired() {
+        assert_eq!(pair(&[(30.0, 1), (30.0, 1), (30.0, 1)], |_| ()), Err(Skipped::Tie));
+    }
+
+    #[test]
+    fn too_few_scored_answers_are_skipped() {
+        let set = |options: &mut Options| options.min_scored = 5;
+        assert_eq!(pair(&[(1.0, 1), (2.0, 1), (3.0, 1), (4.0, 1)], set), Err(Skipped::TooFew));
+        assert_eq!(pair(&[], |options| options.min_scored = 0), Err(Skipped::Tie));
+    }
+
+    #[test]
+    fn a_margin_is_met_exactly() {
+        let scored = [(23.3, 1), (22.3, 1)];
+        assert_eq!(pair(&scored, |options| options.min_margin = 1.0), ids("0", "1"));
+        assert_eq!(pair(&scored, |options| options.min_margin = 1.01), Err(Skipped::Margin));
+    }
+
+    #[test]
+    fn length_control_takes_the_widest_pair_that_it_allows() {
+        let scored = [(30.0, 300), (25.0, 150), (10.0, 100), (12.0, 400)];
+        let ratio = |ratio| move |options: &mut Options| options.max_length_ratio = Some(ratio);
+        assert_eq!(pair(&scored, |_| ()), ids("0", "2"));
+        assert_eq!(pair(&scored, ratio(3.0)), ids("0", "2"));
+        assert_eq!(pair(&scored, ratio(2.0)), ids("0", "3"));
+        assert_eq!(pair(&scored[..3], ratio(1.5)), ids("1", "2"));
+        assert_eq!(pair(&scored[..3], ratio(1.0)), Err(Skipped::Length));
+        assert_eq!(pair(&[(2.0, 3), (1.0, 0)], ratio(2.0)), Err(Skipped::Length));
+    }
+
+    #[test]
+    fn the_summary_counts_everything() {
+        let lab = lab(&[(30.0, 30), (20.0, 10)]);
+        let bad = r#"{"idx":"5-0","query":"What of 0?","answer":"","scores":{"total":1}}"#;
+        lab.write("scored_responses.jsonl", &(lab.read("scored_responses.jsonl") + bad));
+        let options = Options { min_scored: 2, ..lab.pairs_options() };
+        let summary = run(&options, Some(&|text| text.chars().count())).unwrap();
+        assert_eq!((summary.prompts, summary.scored, summary.pairs), (3, 2, 1));
+        assert_eq!((summary.mean_margin, summary.mean_length), (10.0, [30.0, 10.0]));
+        assert_eq!(summary.skipped, [(6, Skipped::TooFew), (7, Skipped::TooFew)]);
+        let context = lab.rows("sft.jsonl")[0]["context"].as_str().unwrap().len();
+        assert_eq!(summary.max_length, MaxLength::Tokens(context + 2 + 10 + 30));
+        let text = summary.to_string();
+        for part in ["1 from 3 prompts", "longer in 1 of 1", "too few scored answers: 2", "rows: 1"]
+        {
+            assert!(text.contains(part), "{text}");
+        }
+    }
+
+    #[test]
+    fn trl_rows_are_written_on_demand() {
+        let lab = lab(&[(30.0, 2), (20.0, 1)]);
+        let options = Options { min_scored: 2, format: Format::Trl, ..lab.pairs_options() };
+        let summary = run(&options, None).unwrap();
+        let rows = lab.rows("preference_pairs.jsonl");
+        assert_eq!(rows[0]["chosen"][0]["content"], "éé");
+        assert_eq!(rows[0]["rejected"][0]["role"], "assistant");
+        assert!(rows[0]["prompt"][0]["content"].as_str().unwrap().ends_with("\n\nWhat of 0?"));
+        assert!(matches!(summary.max_length, MaxLength::AtMost(bytes) if bytes > 4));
+    }
+}

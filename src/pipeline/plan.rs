@@ -139,7 +139,7 @@ impl Plan {
             failures: Vec::new(),
             problems: self.problems.clone(),
             calls: 0,
-            reused_units: 0,
+            reused_calls: 0,
             cancelled: false,
         }
     }
@@ -147,7 +147,7 @@ impl Plan {
 
 impl Summary {
     fn with(self, tally: Tally) -> Self {
-        let Tally { added, failures, calls, reused_units, cancelled } = tally;
-        Self { added, failures, calls, reused_units, cancelled, ..self }
+        let Tally { added, failures, calls, reused_calls, cancelled } = tally;
+        Self { added, failures, calls, reused_calls, cancelled, ..self }
     }
 }

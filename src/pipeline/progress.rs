@@ -58,8 +58,8 @@ pub struct Summary {
     pub problems: Vec<RowError>,
     /// Replies of the model.
     pub calls: u64,
-    /// Units of work that an earlier run had left in the journal.
-    pub reused_units: u64,
+    /// Replies that an earlier run had left in the journal.
+    pub reused_calls: u64,
     /// The user stopped the stage; the same command goes on from here.
     pub cancelled: bool,
 }
@@ -84,9 +84,9 @@ impl fmt::Display for Summary {
             let done = reused + added;
             write!(f, "{stage}: {done} of {total} records in {out} ({added} new, {calls} calls)")?;
         }
-        if self.reused_units > 0 {
-            let units = self.reused_units;
-            write!(f, "\n  {units} units of work were found in the journal of an earlier run")?;
+        if self.reused_calls > 0 {
+            let replies = self.reused_calls;
+            write!(f, "\n  {replies} replies were found in the journal of an earlier run")?;
         }
         if self.cancelled {
             write!(f, "\n  stopped before the end: the same command goes on from here")?;
@@ -133,7 +133,7 @@ mod tests {
             failures: Vec::new(),
             problems: Vec::new(),
             calls: 0,
-            reused_units: 0,
+            reused_calls: 0,
             cancelled: false,
         }
     }

@@ -1,8 +1,7 @@
 //! Stage `sample`: n answers of a policy to each prompt.
 
 use super::data::Prompts;
-use super::drive::{Finished, Session, Stage, Unit, Work};
-use super::journal::Finding;
+use super::drive::{Finding, Finished, Session, Stage, Unit, Work};
 use super::output::Settings;
 use super::plan::{Plan, Target, with};
 use super::progress::Summary;
@@ -145,7 +144,9 @@ impl Stage for Sampler {
                 let row = Sampled { idx, query, answer: &text, finish, input_hash };
                 Finished::record(0, idx, &row)?
             }
-            Ok(Finding::Verdict(_)) => Finished::failed(idx, "its journal holds a verdict"),
+            Ok(Finding::Verdict(_)) => {
+                Finished::failed(idx, "a verdict stands where a sampled text should")
+            }
             Err(reason) => Finished::failed(idx, reason),
         };
         Ok(vec![finished])

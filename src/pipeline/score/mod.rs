@@ -7,8 +7,7 @@ mod answer;
 mod document;
 
 use super::data::{Prompts, ResponseRow, read_chunk_info, read_responses};
-use super::drive::{Finished, Session, Stage, Unit};
-use super::journal::Finding;
+use super::drive::{Finding, Finished, Session, Stage, Unit};
 use super::output::Settings;
 use super::plan::{Judging, Plan, Target, with};
 use super::progress::Summary;
