@@ -28,6 +28,7 @@ use config::{EncoderConfig, Pooling};
 use functions::LayerNorm;
 use kernels::embedding::Embedding;
 use kernels::linear::Linear;
+use kernels::residual;
 use rayon::prelude::*;
 use std::ops::Range;
 use std::path::Path;
@@ -211,9 +212,7 @@ impl Layer {
 
 /// The norm of a sum, as after each half of a layer.
 fn add_norm(x: &Tensor, y: &Tensor, norm: &LayerNorm) -> Result<Tensor> {
-    // Tensor addition would wake candle's own threads, which spin beside ours.
-    let mut sum = values(x)?;
-    sum.iter_mut().zip(values(y)?).for_each(|(x, y)| *x += y);
+    let mut sum = values(&residual::add(x, y)?)?;
     norm.apply(&mut sum);
     matrix(sum, norm.weight.len())
 }
