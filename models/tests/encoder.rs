@@ -91,8 +91,10 @@ fn a_vector_has_the_same_bits_whatever_stands_beside_it_on_any_number_of_threads
     let token = |i: u32| (i.wrapping_mul(2_654_435_761) >> 9) % 120;
     let text = |n: u32| (0..1 + n * 13 % 64).map(|i| token(1000 * n + i)).collect();
     let texts: Vec<Vec<u32>> = (0..60).map(text).collect();
-    let alone: Vec<_> =
-        texts.iter().map(|text| encoder.embed(&[text.clone()]).unwrap().remove(0)).collect();
+    let alone: Vec<_> = texts
+        .iter()
+        .map(|text| encoder.embed(std::slice::from_ref(text)).unwrap().remove(0))
+        .collect();
     for threads in [1, 2, 5] {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         let together = pool.install(|| encoder.embed(&texts).unwrap());

@@ -66,8 +66,11 @@ impl Text<'_> {
 
     /// Some columns of all rows, `[tokens, count]`.
     fn columns(&self, first: usize, count: usize) -> Vec<f32> {
-        let rows = self.qkv.chunks_exact(3 * self.hidden);
-        rows.flat_map(|row| &row[first..][..count]).copied().collect()
+        let mut out = Vec::with_capacity(self.tokens * count);
+        for row in self.qkv.chunks_exact(3 * self.hidden) {
+            out.extend_from_slice(&row[first..][..count]);
+        }
+        out
     }
 
     /// The same with rows and columns exchanged, `[count, tokens]`.

@@ -28,6 +28,7 @@ use config::{EncoderConfig, Pooling};
 use functions::LayerNorm;
 use kernels::embedding::Embedding;
 use kernels::linear::Linear;
+use kernels::residual;
 use rayon::prelude::*;
 use std::ops::Range;
 use std::path::Path;
@@ -211,7 +212,7 @@ impl Layer {
 
 /// The norm of a sum, as after each half of a layer.
 fn add_norm(x: &Tensor, y: &Tensor, norm: &LayerNorm) -> Result<Tensor> {
-    let mut sum = values(&(x + y)?)?;
+    let mut sum = values(&residual::add(x, y)?)?;
     norm.apply(&mut sum);
     matrix(sum, norm.weight.len())
 }
