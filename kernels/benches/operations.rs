@@ -5,7 +5,7 @@
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{DType, Device, Result, Tensor};
 use kernels::attention::paged_attention;
-use kernels::kv::{BLOCK, KvLayer, VarLen};
+use kernels::kv::{BLOCK, KvDtype, KvLayer, VarLen};
 use kernels::linear::Linear;
 use std::time::Instant;
 
@@ -56,10 +56,13 @@ fn products() -> Result<()> {
 
 /// `sequences` with `len` tokens each, the last `rows` of them new; with `shared`, all but the
 /// last block in common.
-fn attention(sequences: usize, len: usize, rows: usize, shared: bool) -> Result<f64> {
+fn attention(
+    dtype: KvDtype,
+    (sequences, len, rows, shared): (usize, usize, usize, bool),
+) -> Result<f64> {
     let (heads, kv_heads, d) = (9, 3, 64);
     let held = len.div_ceil(BLOCK);
-    let mut kv = KvLayer::new(sequences * held, kv_heads, d, &Device::Cpu)?;
+    let mut kv = KvLayer::new(sequences * held, kv_heads, d, dtype, &Device::Cpu)?;
     // Memory that was never written is one page of zeros, which would be read at cache speed.
     let slots: Vec<u32> = (0..(sequences * held * BLOCK) as u32).collect();
     let filled = randn(&[slots.len(), kv_heads, d])?;
@@ -83,7 +86,7 @@ fn attention(sequences: usize, len: usize, rows: usize, shared: bool) -> Result<
 }
 
 fn attentions() -> Result<()> {
-    println!("\nattention, 9/3 heads × 64   ms per layer   GFLOP/s (causal)");
+    println!("\nattention, 9/3 heads × 64     ms per layer and GFLOP/s (causal), KV in f32 | f16");
     for (name, sequences, len, rows, shared) in [
         ("prefill 512 of 512", 1, 512, 512, false),
         ("prefill 512 of 2048", 1, 2048, 512, false),
@@ -93,10 +96,14 @@ fn attentions() -> Result<()> {
         ("decode 64 at 4096", 64, 4096, 1, false),
         ("decode 64 at 4096, shared", 64, 4096, 1, true),
     ] {
-        let s = attention(sequences, len, rows, shared)?;
         let scores = sequences * rows * (2 * len - rows) / 2;
         let flop = (4 * 9 * 64 * scores) as f64;
-        println!("{name:26} {:12.3} {:12.1}", s * 1e3, flop / s / 1e9);
+        print!("{name:26}");
+        for dtype in [KvDtype::F32, KvDtype::F16] {
+            let s = attention(dtype, (sequences, len, rows, shared))?;
+            print!(" {:10.3} {:8.1}", s * 1e3, flop / s / 1e9);
+        }
+        println!();
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 use crate::config::ModelConfig;
 use crate::error::Result;
 use candle_core::Device;
-use kernels::kv::{BLOCK, KvLayer};
+use kernels::kv::{BLOCK, KvDtype, KvLayer};
 
 /// One [`KvLayer`] per layer of the model, all with the same blocks: block `b` holds the same
 /// tokens in every layer.
@@ -17,15 +17,20 @@ impl KvPool {
     ///
     /// # Errors
     /// The device has not enough memory.
-    pub fn new(config: &ModelConfig, blocks: usize, device: &Device) -> Result<Self> {
-        let layer = || KvLayer::new(blocks, config.kv_heads, config.head_dim, device);
+    pub fn new(
+        config: &ModelConfig,
+        blocks: usize,
+        dtype: KvDtype,
+        device: &Device,
+    ) -> Result<Self> {
+        let layer = || KvLayer::new(blocks, config.kv_heads, config.head_dim, dtype, device);
         let layers = (0..config.layers).map(|_| layer()).collect::<candle_core::Result<_>>()?;
         Ok(Self { layers, blocks })
     }
 
     /// Bytes that one token takes in all layers together.
-    pub fn bytes_per_token(config: &ModelConfig) -> usize {
-        config.layers * KvLayer::bytes_per_token(config.kv_heads, config.head_dim)
+    pub fn bytes_per_token(config: &ModelConfig, dtype: KvDtype) -> usize {
+        config.layers * KvLayer::bytes_per_token(config.kv_heads, config.head_dim, dtype)
     }
 
     /// Number of blocks.

@@ -29,7 +29,8 @@ pub struct Common {
     /// Where models run: auto, cpu, cuda[:N] or metal
     #[arg(long, global = true, default_value = "auto", value_name = "DEVICE")]
     pub device: DeviceChoice,
-    /// Type of the weights; auto keeps what is stored, so that quantised ones stay quantised
+    /// Type of the weights; auto keeps what is stored, so that quantised ones stay quantised. With
+    /// f32, keys and values are f32 too, else f16
     #[arg(long, global = true, default_value = "auto", value_name = "TYPE")]
     pub dtype: Dtype,
     /// Processor threads; as many as there are cores if not given

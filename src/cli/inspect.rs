@@ -58,7 +58,7 @@ fn print_config(config: &ModelConfig) {
 
 fn print_memory(weights: u64, config: &ModelConfig, common: &Common) -> Result<()> {
     let blocks = model::kv_blocks(config, common)?;
-    let per_token = KvPool::bytes_per_token(config);
+    let per_token = KvPool::bytes_per_token(config, model::kv_dtype(common));
     println!("\nweights         {}", size(weights));
     println!("KV per token    {}", size(per_token as u64));
     println!("KV pool         {}", size((blocks * BLOCK * per_token) as u64));

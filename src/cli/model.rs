@@ -5,7 +5,7 @@ use crate::device;
 use crate::engine::{DecoderRunner, Engine, Limits};
 use crate::tokenizer::{ChatTemplate, Tokenizer};
 use anyhow::{Context, Result, bail};
-use kernels::kv::BLOCK;
+use kernels::kv::{BLOCK, KvDtype};
 use models::source::{Resolved, resolve};
 use models::{Decoder, DtypeChoice, KvPool, LoadOptions, ModelConfig};
 use std::sync::Arc;
@@ -91,13 +91,21 @@ pub fn free_memory() -> u64 {
     system.cgroup_limits().map_or(free, |limits| free.min(limits.free_memory))
 }
 
+/// The type of keys and values: f32 where the weights are widened to it, else f16.
+pub fn kv_dtype(common: &Common) -> KvDtype {
+    match common.dtype {
+        Dtype::F32 => KvDtype::F32,
+        Dtype::Auto | Dtype::F16 | Dtype::Bf16 => KvDtype::F16,
+    }
+}
+
 /// Blocks of the KV pool: what `--kv-memory` holds, or half of what is free.
 ///
 /// # Errors
 /// Not even one block fits.
 pub fn kv_blocks(config: &ModelConfig, common: &Common) -> Result<usize> {
     let memory = common.kv_memory.unwrap_or_else(|| free_memory() / 2);
-    let block = (KvPool::bytes_per_token(config) * BLOCK) as u64;
+    let block = (KvPool::bytes_per_token(config, kv_dtype(common)) * BLOCK) as u64;
     if memory < block {
         bail!(
             "{memory} bytes of KV memory hold no block of {BLOCK} tokens, which takes {block} \
@@ -114,7 +122,8 @@ pub fn kv_blocks(config: &ModelConfig, common: &Common) -> Result<usize> {
 pub fn engine(decoder: Decoder, common: &Common) -> Result<Engine<DecoderRunner>> {
     let blocks = kv_blocks(decoder.config(), common)?;
     tracing::info!("KV pool: {blocks} blocks, {} tokens", blocks * BLOCK);
-    let runner = DecoderRunner::new(decoder, blocks).context("no room for keys and values")?;
+    let runner = DecoderRunner::new(decoder, blocks, kv_dtype(common))
+        .context("no room for keys and values")?;
     let limits = Limits {
         tokens_per_step: common.batch_tokens.max(1),
         sequences: common.max_sequences.max(1),

@@ -2,6 +2,7 @@
 
 use super::Runner;
 use candle_core::{Storage, Tensor};
+use kernels::kv::KvDtype;
 use models::batch::Batch;
 use models::{Decoder, KvPool, ModelError};
 use std::ops::Range;
@@ -20,8 +21,8 @@ impl DecoderRunner {
     ///
     /// # Errors
     /// The device has not enough memory.
-    pub fn new(decoder: Decoder, blocks: usize) -> Result<Self, ModelError> {
-        let pool = KvPool::new(decoder.config(), blocks, decoder.device())?;
+    pub fn new(decoder: Decoder, blocks: usize, dtype: KvDtype) -> Result<Self, ModelError> {
+        let pool = KvPool::new(decoder.config(), blocks, dtype, decoder.device())?;
         Ok(Self { decoder, pool })
     }
 }

@@ -2,6 +2,7 @@
 
 use super::toy::{Broken, Toy};
 use super::*;
+use kernels::kv::KvDtype;
 use std::sync::Arc;
 
 const WIDE: Limits = Limits { tokens_per_step: 4096, sequences: 64 };
@@ -427,7 +428,7 @@ fn decoder(blocks: usize) -> DecoderRunner {
     let device = candle_core::Device::Cpu;
     let options = models::LoadOptions { dtype: models::DtypeChoice::F32, device };
     let decoder = models::dummy::decoder(config, 1, &options, &mut |_, _| {}).unwrap();
-    DecoderRunner::new(decoder, blocks).unwrap()
+    DecoderRunner::new(decoder, blocks, KvDtype::F32).unwrap()
 }
 
 #[test]

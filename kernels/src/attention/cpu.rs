@@ -18,7 +18,7 @@
 
 use crate::host::{Shared, for_each_task, with_f32};
 use crate::kv::{BLOCK, Pages, VarLen};
-use crate::simd::{self, Kernel, LANES, Simd, dispatch, exp};
+use crate::simd::{self, Element, Kernel, LANES, Simd, dispatch, exp};
 use candle_core::{Result, Tensor, bail};
 
 /// Blocks of a tile.
@@ -34,9 +34,9 @@ const LEAST_TOKENS: usize = 4;
 
 const _: () = assert!(BLOCK == LANES);
 
-pub fn paged_attention(
+pub fn paged_attention<E: Element>(
     q: &Tensor,
-    pages: &Pages,
+    pages: &Pages<E>,
     kv_heads: usize,
     seqs: &VarLen,
     scale: f32,
@@ -122,9 +122,9 @@ fn split(seqs: &VarLen, limit: usize) -> Vec<Vec<Span>> {
     tasks
 }
 
-struct Task<'a> {
+struct Task<'a, E: Element> {
     q: &'a [f32],
-    pages: &'a Pages,
+    pages: &'a Pages<E>,
     seqs: &'a VarLen,
     spans: &'a [Span],
     kv_head: usize,
@@ -148,7 +148,7 @@ struct Rows {
     seen: Vec<usize>,
 }
 
-impl Kernel for Task<'_> {
+impl<E: Element> Kernel for Task<'_, E> {
     type Output = ();
 
     #[inline(always)]
@@ -178,7 +178,7 @@ impl Kernel for Task<'_> {
     }
 }
 
-impl Task<'_> {
+impl<E: Element> Task<'_, E> {
     fn load(&self) -> Rows {
         let Shape { heads, d, group, scale } = self.shape;
         let rows = self.spans.iter().map(|s| s.tokens).sum::<usize>() * group;
@@ -312,7 +312,7 @@ impl Task<'_> {
     ) {
         let d = self.shape.d;
         unsafe {
-            let mut keys = [std::ptr::null::<f32>(); NB];
+            let mut keys = [std::ptr::null::<E::Stored>(); NB];
             for b in 0..NB {
                 keys[b] = self.pages.keys(blocks[first + b], self.kv_head).as_ptr();
             }
@@ -324,7 +324,7 @@ impl Task<'_> {
             for i in 0..d {
                 let mut column = [S::splat(0.0); NB];
                 for b in 0..NB {
-                    column[b] = S::load(keys[b].add(i * BLOCK));
+                    column[b] = E::load::<S>(keys[b].add(i * BLOCK));
                 }
                 for r in 0..MR {
                     let x = S::splat(*q[r].add(i));
@@ -457,7 +457,7 @@ impl Task<'_> {
                 for p in 0..BLOCK.min(positions - b * BLOCK) {
                     let mut value = [S::splat(0.0); NV];
                     for v in 0..NV {
-                        value[v] = S::load(values.add(p * d + v * LANES));
+                        value[v] = E::load::<S>(values.add(p * d + v * LANES));
                     }
                     for r in 0..MR {
                         let weight = *rows.s.as_ptr().add(active[r] * TILE + b * BLOCK + p);

@@ -4,7 +4,7 @@ mod cpu;
 pub mod portable;
 pub mod reference;
 
-use crate::kv::{KvLayer, Store, VarLen};
+use crate::kv::{AnyPages, KvLayer, Store, VarLen};
 use candle_core::{Result, Tensor, bail};
 
 /// `softmax(q kᵀ · scale) v` for every row of `q` `[T, heads, D]` (f32) against the keys and values
@@ -26,7 +26,12 @@ pub fn paged_attention(q: &Tensor, kv: &KvLayer, seqs: &VarLen, scale: f32) -> R
     }
     seqs.validate(kv.blocks())?;
     match &kv.store {
-        Store::Cpu(pages) => cpu::paged_attention(q, pages, kv.kv_heads(), seqs, scale),
+        Store::Cpu(AnyPages::F32(pages)) => {
+            cpu::paged_attention(q, pages, kv.kv_heads(), seqs, scale)
+        }
+        Store::Cpu(AnyPages::F16(pages)) => {
+            cpu::paged_attention(q, pages, kv.kv_heads(), seqs, scale)
+        }
         Store::Tensor(pages) => portable::paged_attention(q, pages, kv.kv_heads(), seqs, scale),
     }
 }

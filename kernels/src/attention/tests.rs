@@ -1,5 +1,5 @@
 use super::*;
-use crate::kv::BLOCK;
+use crate::kv::{BLOCK, KvDtype};
 use crate::testing::{assert_close, noise};
 use candle_core::Device;
 
@@ -32,11 +32,20 @@ fn tensor(values: Vec<f32>, heads: usize, d: usize) -> Tensor {
     Tensor::from_vec(values.clone(), (values.len() / heads / d, heads, d), &Device::Cpu).unwrap()
 }
 
-fn case(batch: Batch, (heads, kv_heads, d): (usize, usize, usize), portable: bool) -> Case {
+fn case(batch: Batch, shape: (usize, usize, usize), portable: bool) -> Case {
+    case_in(batch, shape, portable, KvDtype::F32)
+}
+
+fn case_in(
+    batch: Batch,
+    (heads, kv_heads, d): (usize, usize, usize),
+    portable: bool,
+    dtype: KvDtype,
+) -> Case {
     let held: Vec<usize> = batch.iter().map(|(a, b)| (a + b).div_ceil(BLOCK)).collect();
     let blocks = held.iter().sum::<usize>() + 3;
     let new = if portable { KvLayer::portable } else { KvLayer::new };
-    let mut kv = new(blocks, kv_heads, d, &Device::Cpu).unwrap();
+    let mut kv = new(blocks, kv_heads, d, dtype, &Device::Cpu).unwrap();
     let poison = tensor(vec![f32::NAN; blocks * BLOCK * kv_heads * d], kv_heads, d);
     let all: Vec<u32> = (0..(blocks * BLOCK) as u32).collect();
     kv.store(&poison, &poison, &all).unwrap();
@@ -53,8 +62,8 @@ fn case(batch: Batch, (heads, kv_heads, d): (usize, usize, usize), portable: boo
         next += held[s];
         let slots: Vec<u32> =
             (0..len).map(|p| table[p / BLOCK] * BLOCK as u32 + (p % BLOCK) as u32).collect();
-        let k = noise(len * kv_heads * d, 100 + s as u64, 2.0);
-        let v = noise(len * kv_heads * d, 200 + s as u64, 1.0);
+        let k = stored(noise(len * kv_heads * d, 100 + s as u64, 2.0), dtype);
+        let v = stored(noise(len * kv_heads * d, 200 + s as u64, 1.0), dtype);
         kv.store(&tensor(k.clone(), kv_heads, d), &tensor(v.clone(), kv_heads, d), &slots).unwrap();
         keys.push(k);
         values.push(v);
@@ -68,6 +77,14 @@ fn case(batch: Batch, (heads, kv_heads, d): (usize, usize, usize), portable: boo
     Case { q, kv, seqs, keys, values }
 }
 
+/// What a pool of this type gives back.
+fn stored(values: Vec<f32>, dtype: KvDtype) -> Vec<f32> {
+    match dtype {
+        KvDtype::F32 => values,
+        KvDtype::F16 => values.iter().map(|&x| half::f16::from_f32(x).to_f32()).collect(),
+    }
+}
+
 fn rows_of(case: &Case, s: usize) -> std::ops::Range<usize> {
     case.seqs.query_starts[s] as usize..case.seqs.query_starts[s + 1] as usize
 }
@@ -76,8 +93,9 @@ fn rows_of(case: &Case, s: usize) -> std::ops::Range<usize> {
 fn every_version_equals_the_reference() -> Result<()> {
     for batch in BATCHES {
         for shape @ (heads, kv_heads, d) in HEADS {
-            for portable in [false, true] {
-                let case = case(batch, shape, portable);
+            let types = [KvDtype::F32, KvDtype::F16];
+            for (portable, dtype) in types.into_iter().flat_map(|t| [(false, t), (true, t)]) {
+                let case = case_in(batch, shape, portable, dtype);
                 let scale = 1.0 / (d as f32).sqrt();
                 let got = paged_attention(&case.q, &case.kv, &case.seqs, scale)?;
                 for s in 0..batch.len() {

@@ -6,42 +6,74 @@
 //! values  [block][kv head][token 0..16][column 0..D]
 //! ```
 
-use super::BLOCK;
+use super::memory::Memory;
+use super::{BLOCK, KvDtype};
 use crate::host::with_f32;
+use crate::simd::{Element, F16, F32};
 use candle_core::{Result, Tensor};
 
+/// Pages in either type.
 #[derive(Debug)]
-pub struct Pages {
-    keys: Vec<f32>,
-    values: Vec<f32>,
+pub enum AnyPages {
+    F32(Pages<F32>),
+    F16(Pages<F16>),
+}
+
+impl AnyPages {
+    pub fn new(blocks: usize, kv_heads: usize, head_dim: usize, dtype: KvDtype) -> Result<Self> {
+        Ok(match dtype {
+            KvDtype::F32 => Self::F32(Pages::new(blocks, kv_heads, head_dim)?),
+            KvDtype::F16 => Self::F16(Pages::new(blocks, kv_heads, head_dim)?),
+        })
+    }
+
+    pub fn store(&mut self, k: &Tensor, v: &Tensor, slots: &[u32]) -> Result<()> {
+        match self {
+            Self::F32(pages) => pages.store(k, v, slots),
+            Self::F16(pages) => pages.store(k, v, slots),
+        }
+    }
+
+    pub fn copy_block(&mut self, from: u32, to: u32) {
+        match self {
+            Self::F32(pages) => pages.copy_block(from, to),
+            Self::F16(pages) => pages.copy_block(from, to),
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct Pages<E: Element> {
+    keys: Memory<E::Stored>,
+    values: Memory<E::Stored>,
     kv_heads: usize,
     head_dim: usize,
 }
 
-impl Pages {
-    pub fn new(blocks: usize, kv_heads: usize, head_dim: usize) -> Self {
-        // Zeroed memory is only mapped, not touched: pages cost nothing before they are used.
+impl<E: Element> Pages<E> {
+    fn new(blocks: usize, kv_heads: usize, head_dim: usize) -> Result<Self> {
         let len = blocks * kv_heads * head_dim * BLOCK;
-        Self { keys: vec![0.0; len], values: vec![0.0; len], kv_heads, head_dim }
+        Ok(Self { keys: Memory::zeroed(len)?, values: Memory::zeroed(len)?, kv_heads, head_dim })
     }
 
     /// Keys of a block's head, `[D][BLOCK]`.
     #[inline(always)]
-    pub fn keys(&self, block: u32, head: usize) -> &[f32] {
+    pub fn keys(&self, block: u32, head: usize) -> &[E::Stored] {
         let page = self.head_dim * BLOCK;
         &self.keys[(block as usize * self.kv_heads + head) * page..][..page]
     }
 
     /// Values of a block's head, `[BLOCK][D]`.
     #[inline(always)]
-    pub fn values(&self, block: u32, head: usize) -> &[f32] {
+    pub fn values(&self, block: u32, head: usize) -> &[E::Stored] {
         let page = self.head_dim * BLOCK;
         &self.values[(block as usize * self.kv_heads + head) * page..][..page]
     }
 
-    pub fn store(&mut self, k: &Tensor, v: &Tensor, slots: &[u32]) -> Result<()> {
+    fn store(&mut self, k: &Tensor, v: &Tensor, slots: &[u32]) -> Result<()> {
         with_f32(k, "store_kv: keys", |k| {
             with_f32(v, "store_kv: values", |v| {
+                let (k, v) = (E::narrow(k), E::narrow(v));
                 for (row, &slot) in slots.iter().enumerate() {
                     let from = row * self.kv_heads * self.head_dim;
                     let len = self.kv_heads * self.head_dim;
@@ -53,7 +85,7 @@ impl Pages {
     }
 
     /// One token: `k` and `v` are `[kv_heads][D]`.
-    fn store_row(&mut self, k: &[f32], v: &[f32], slot: usize) {
+    fn store_row(&mut self, k: &[E::Stored], v: &[E::Stored], slot: usize) {
         let (block, offset) = (slot / BLOCK, slot % BLOCK);
         let d = self.head_dim;
         let page = d * BLOCK;
@@ -67,7 +99,7 @@ impl Pages {
         }
     }
 
-    pub fn copy_block(&mut self, from: u32, to: u32) {
+    fn copy_block(&mut self, from: u32, to: u32) {
         let len = self.kv_heads * self.head_dim * BLOCK;
         let (from, to) = (from as usize * len, to as usize * len);
         self.keys.copy_within(from..from + len, to);

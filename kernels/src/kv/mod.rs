@@ -1,9 +1,11 @@
 //! One layer's paged KV cache: a pool of blocks of [`BLOCK`] tokens, and where rows go in it.
 
 mod cpu;
+mod memory;
 mod portable;
 
-pub(crate) use cpu::Pages;
+pub(crate) use cpu::{AnyPages, Pages};
+pub(crate) use memory::Plain;
 pub(crate) use portable::TensorPages;
 
 use candle_core::{Device, Result, Tensor, bail};
@@ -76,7 +78,25 @@ impl VarLen {
     }
 }
 
-/// Keys and values of one layer, f32.
+/// The type that keys and values are kept in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KvDtype {
+    F32,
+    /// Half the memory and half the reading; rounds to 11 bits.
+    F16,
+}
+
+impl KvDtype {
+    /// Bytes of a number.
+    pub fn size(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 => 2,
+        }
+    }
+}
+
+/// Keys and values of one layer.
 #[derive(Debug)]
 pub struct KvLayer {
     kv_heads: usize,
@@ -87,7 +107,7 @@ pub struct KvLayer {
 
 #[derive(Debug)]
 pub(crate) enum Store {
-    Cpu(Pages),
+    Cpu(AnyPages),
     Tensor(TensorPages),
 }
 
@@ -96,12 +116,17 @@ impl KvLayer {
     ///
     /// # Errors
     /// A device that is out of memory.
-    pub fn new(blocks: usize, kv_heads: usize, head_dim: usize, device: &Device) -> Result<Self> {
-        let store = if device.is_cpu() {
-            Store::Cpu(Pages::new(blocks, kv_heads, head_dim))
-        } else {
-            Store::Tensor(TensorPages::new(blocks, kv_heads, head_dim, device)?)
-        };
+    pub fn new(
+        blocks: usize,
+        kv_heads: usize,
+        head_dim: usize,
+        dtype: KvDtype,
+        device: &Device,
+    ) -> Result<Self> {
+        if !device.is_cpu() {
+            return Self::portable(blocks, kv_heads, head_dim, dtype, device);
+        }
+        let store = Store::Cpu(AnyPages::new(blocks, kv_heads, head_dim, dtype)?);
         Ok(Self { kv_heads, head_dim, blocks, store })
     }
 
@@ -113,15 +138,16 @@ impl KvLayer {
         blocks: usize,
         kv_heads: usize,
         head_dim: usize,
+        dtype: KvDtype,
         device: &Device,
     ) -> Result<Self> {
-        let store = Store::Tensor(TensorPages::new(blocks, kv_heads, head_dim, device)?);
+        let store = Store::Tensor(TensorPages::new(blocks, kv_heads, head_dim, dtype, device)?);
         Ok(Self { kv_heads, head_dim, blocks, store })
     }
 
     /// Bytes that one token's keys and values take in one layer.
-    pub fn bytes_per_token(kv_heads: usize, head_dim: usize) -> usize {
-        2 * kv_heads * head_dim * size_of::<f32>()
+    pub fn bytes_per_token(kv_heads: usize, head_dim: usize, dtype: KvDtype) -> usize {
+        2 * kv_heads * head_dim * dtype.size()
     }
 
     pub fn kv_heads(&self) -> usize {

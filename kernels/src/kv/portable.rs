@@ -1,6 +1,6 @@
 //! The layout for candle's tensor operations: `[blocks * BLOCK, kv_heads, head_dim]`, row = slot.
 
-use super::BLOCK;
+use super::{BLOCK, KvDtype};
 use candle_core::{DType, Device, Result, Tensor};
 
 #[derive(Debug)]
@@ -10,18 +10,28 @@ pub struct TensorPages {
 }
 
 impl TensorPages {
-    pub fn new(blocks: usize, kv_heads: usize, head_dim: usize, device: &Device) -> Result<Self> {
+    pub fn new(
+        blocks: usize,
+        kv_heads: usize,
+        head_dim: usize,
+        dtype: KvDtype,
+        device: &Device,
+    ) -> Result<Self> {
         let shape = (blocks * BLOCK, kv_heads, head_dim);
-        Ok(Self {
-            keys: Tensor::zeros(shape, DType::F32, device)?,
-            values: Tensor::zeros(shape, DType::F32, device)?,
-        })
+        let dtype = match dtype {
+            KvDtype::F32 => DType::F32,
+            KvDtype::F16 => DType::F16,
+        };
+        let zeros = || Tensor::zeros(shape, dtype, device);
+        Ok(Self { keys: zeros()?, values: zeros()? })
     }
 
     pub fn store(&mut self, k: &Tensor, v: &Tensor, slots: &[u32]) -> Result<()> {
         for (row, slot, len) in runs(slots) {
-            self.keys.slice_set(&k.narrow(0, row, len)?.contiguous()?, 0, slot)?;
-            self.values.slice_set(&v.narrow(0, row, len)?.contiguous()?, 0, slot)?;
+            for (pool, new) in [(&self.keys, k), (&self.values, v)] {
+                let rows = new.narrow(0, row, len)?.to_dtype(pool.dtype())?.contiguous()?;
+                pool.slice_set(&rows, 0, slot)?;
+            }
         }
         Ok(())
     }
@@ -34,12 +44,13 @@ impl TensorPages {
         Ok(())
     }
 
-    /// Keys and values of the first `len` tokens of a sequence, `[len, kv_heads, head_dim]`.
+    /// Keys and values of the first `len` tokens of a sequence, `[len, kv_heads, head_dim]`, f32.
     pub fn gather(&self, table: &[u32], len: usize) -> Result<(Tensor, Tensor)> {
         let slots: Vec<u32> =
             (0..len).map(|i| table[i / BLOCK] * BLOCK as u32 + (i % BLOCK) as u32).collect();
         let index = Tensor::from_vec(slots, len, self.keys.device())?;
-        Ok((self.keys.index_select(&index, 0)?, self.values.index_select(&index, 0)?))
+        let rows = |pool: &Tensor| pool.index_select(&index, 0)?.to_dtype(DType::F32);
+        Ok((rows(&self.keys)?, rows(&self.values)?))
     }
 }
 

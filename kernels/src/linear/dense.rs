@@ -15,7 +15,7 @@
 
 use super::{Grid, PANEL, Target};
 use crate::host::{Shared, for_each_task};
-use crate::simd::{Kernel, Simd, dispatch};
+use crate::simd::{Bf16, Element, F16, F32, Kernel, Simd, dispatch};
 use candle_core::{DType, Device, Result, Tensor, bail};
 use half::{bf16, f16};
 
@@ -95,42 +95,6 @@ fn pack<T: Copy + Default>(w: &[T], n: usize, k: usize) -> Vec<T> {
         }
     }
     packed
-}
-
-/// How a stored weight becomes f32.
-trait Element: Sync {
-    type Stored: Copy + Sync;
-    /// # Safety
-    /// As [`Simd::load`].
-    unsafe fn load<S: Simd>(p: *const Self::Stored) -> S::V;
-}
-
-struct F32;
-struct Bf16;
-struct F16;
-
-impl Element for F32 {
-    type Stored = f32;
-    #[inline(always)]
-    unsafe fn load<S: Simd>(p: *const f32) -> S::V {
-        unsafe { S::load(p) }
-    }
-}
-
-impl Element for Bf16 {
-    type Stored = u16;
-    #[inline(always)]
-    unsafe fn load<S: Simd>(p: *const u16) -> S::V {
-        unsafe { S::load_bf16(p) }
-    }
-}
-
-impl Element for F16 {
-    type Stored = u16;
-    #[inline(always)]
-    unsafe fn load<S: Simd>(p: *const u16) -> S::V {
-        unsafe { S::load_f16(p) }
-    }
 }
 
 /// One task: `rows` × `columns` (panels) of the product.

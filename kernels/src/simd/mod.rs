@@ -12,7 +12,10 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod element;
 mod scalar;
+
+pub use element::{Bf16, Element, F16, F32};
 
 /// Lanes of a vector.
 pub const LANES: usize = 16;

@@ -1,6 +1,7 @@
 //! Runs sequences on a decoder without an engine: each sequence owns a run of consecutive blocks.
 
 use candle_core::{Device, Tensor};
+use kernels::kv::KvDtype;
 use kernels::kv::{BLOCK, VarLen};
 use models::batch::Batch;
 use models::{Decoder, DtypeChoice, KvPool, LoadOptions};
@@ -30,7 +31,7 @@ pub struct Bench<'a> {
 impl<'a> Bench<'a> {
     pub fn new(decoder: &'a Decoder, sequences: usize) -> Self {
         let blocks = sequences * BLOCKS_PER_SEQUENCE;
-        let pool = KvPool::new(decoder.config(), blocks, &Device::Cpu).unwrap();
+        let pool = KvPool::new(decoder.config(), blocks, KvDtype::F32, &Device::Cpu).unwrap();
         Self { decoder, pool, cached: vec![0; sequences], first_position: 0 }
     }
 
