@@ -1,0 +1,68 @@
+//! `generate`, `tokenize`, `inspect` and `bench`.
+
+use crate::harness::World;
+use serde_json::Value;
+
+fn json(text: &str) -> Value {
+    let line = text.lines().find(|line| line.starts_with('{')).unwrap_or_else(|| panic!("{text}"));
+    serde_json::from_str(line).unwrap()
+}
+
+#[test]
+fn json_holds_tokens_logprobs_and_usage() {
+    let world = World::new();
+    world.write("prompt.txt", "The old mill");
+    let args = "generate --model model --prompt-file prompt.txt --raw --max-new-tokens 5 -n 2 \
+                --seed 4 --logprobs 3 --prompt-logprobs --json";
+    let object = json(&world.expect(0, args));
+    let prompt = object["prompt_tokens"].as_array().unwrap();
+    let logprobs = object["prompt_logprobs"].as_array().unwrap();
+    assert_eq!(prompt.len(), logprobs.len());
+    assert!(logprobs[0].is_null() && logprobs[1..].iter().all(|p| p.as_f64().unwrap() < 0.0));
+    let outputs = object["outputs"].as_array().unwrap();
+    assert_eq!(outputs.len(), 2);
+    assert_ne!(outputs[0]["tokens"], outputs[1]["tokens"]);
+    for output in outputs {
+        let tokens = output["tokens"].as_array().unwrap().len();
+        assert_eq!(output["logprobs"].as_array().unwrap().len(), tokens);
+        assert_eq!(output["logprobs"][0]["top"].as_array().unwrap().len(), 3);
+    }
+    assert_eq!(object["usage"]["prompt_tokens"], prompt.len());
+
+    // Sample k of n is the single sample with its seed.
+    let alone = "generate --model model --prompt-file prompt.txt --raw --max-new-tokens 5 \
+                 --seed 5 --json";
+    assert_eq!(json(&world.expect(0, alone))["outputs"][0]["tokens"], outputs[1]["tokens"]);
+}
+
+#[test]
+fn tokens_of_a_file_are_listed() {
+    let world = World::new();
+    world.write("text.txt", "The mill 磨坊 <|eot_id|>");
+    let object = json(&world.expect(0, "tokenize --model model --file text.txt --json"));
+    let tokens = object["tokens"].as_array().unwrap();
+    assert_eq!(object["count"], tokens.len());
+    assert!(tokens.iter().all(|t| t.as_u64().unwrap() < 1000), "no control tokens: {object}");
+}
+
+#[test]
+fn inspect_and_bench_print_what_they_find() {
+    let world = World::new();
+    let told = world.expect(0, "inspect model");
+    assert!(told.contains("12000 tokens") && told.contains("tokens that fit"), "{told}");
+    let args = "bench --dummy smollm2-135m --dummy-factor 0.1 --prefill 64 --decode 2 \
+                --context 32 --new-tokens 4 --json";
+    let object = json(&world.expect(0, args));
+    assert_eq!(object["measurements"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    let world = World::new();
+    let told = world.expect(1, "generate --model nowhere --prompt x");
+    assert!(told.contains("nowhere"), "{told}");
+    world.expect(2, "generate --model model");
+    std::fs::remove_file(world.path("model/model.safetensors")).unwrap();
+    let told = world.expect(1, "generate --model model --prompt x");
+    assert!(told.contains("model.safetensors"), "{told}");
+}

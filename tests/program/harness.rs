@@ -1,0 +1,117 @@
+//! A folder with a model and data, and the program run in it.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use tempfile::TempDir;
+
+/// Small, and long enough for the judge's prompts.
+const CONFIG: &str = r#"{
+  "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu",
+  "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1,
+  "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 16,
+  "max_position_embeddings": 12000, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
+  "tie_word_embeddings": false, "torch_dtype": "float32", "vocab_size": 1008,
+  "bos_token_id": 1000, "eos_token_id": [1001, 1005]
+}"#;
+
+const ENGLISH: &str = "The old mill stands on the river. It was built in 1874 by two brothers. \
+    A flood in 1903 broke the wheel, and the town paid 400 crowns for a new one. ";
+const CHINESE: &str = "老磨坊在河边。它建于一八七四年。一九零三年的洪水冲坏了水轮，镇上花了四百元修好。";
+
+/// The folder; it goes with the value.
+pub struct World {
+    folder: TempDir,
+}
+
+impl World {
+    /// A model, two prompts (English and Chinese) and three candidates for each.
+    pub fn new() -> Self {
+        let world = Self { folder: tempfile::tempdir().unwrap() };
+        let model = world.path("model");
+        models::dummy::write_checkpoint(&model, CONFIG, 5).unwrap();
+        let goldens = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/tokens/llama3");
+        for file in ["tokenizer.json", "tokenizer_config.json"] {
+            std::fs::copy(goldens.join(file), model.join(file)).unwrap();
+        }
+        world.write("sft.jsonl", &world.prompts());
+        world.write("sampled_responses.jsonl", &world.candidates());
+        world
+    }
+
+    fn prompts(&self) -> String {
+        let row = |idx: u64, query: &str, context: String| {
+            let row = serde_json::json!({
+                "idx": idx, "query": query, "answer": "unused", "context": context,
+            });
+            format!("{row}\n")
+        };
+        row(3, "When was the mill built?", ENGLISH.repeat(12))
+            + &row(7, "磨坊建于哪一年？", CHINESE.repeat(8))
+    }
+
+    fn candidates(&self) -> String {
+        let answers = [
+            "It was built in 1874. Two brothers built it.",
+            "The flood of 1903 broke the wheel.",
+            "It is not known.",
+        ];
+        let mut rows = String::new();
+        for (prompt, query) in [(3, "When was the mill built?"), (7, "磨坊建于哪一年？")] {
+            for (k, answer) in answers.iter().enumerate() {
+                let idx = format!("{prompt}-{k}");
+                let row = serde_json::json!({"idx": idx, "query": query, "answer": answer});
+                rows.push_str(&format!("{row}\n"));
+            }
+        }
+        rows
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) {
+        let path = self.path(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, content).unwrap();
+    }
+
+    pub fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
+    }
+
+    fn command(&self, args: &str) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_longreward"));
+        command.args(args.split_whitespace()).args(["--kv-memory", "200MB"]);
+        command.current_dir(self.folder.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs `longreward ARGS` in the folder.
+    pub fn run(&self, args: &str) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// Starts it.
+    pub fn start(&self, args: &str) -> Child {
+        self.command(args).spawn().unwrap()
+    }
+
+    /// Runs it and expects the exit code; gives what it printed.
+    #[track_caller]
+    pub fn expect(&self, code: i32, args: &str) -> String {
+        let output = self.run(args);
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        assert_eq!(output.status.code(), Some(code), "longreward {args}\n{text}");
+        text
+    }
+}
+
+/// Scores the candidates of `sft.jsonl` into `OUT/scored_responses.jsonl`.
+pub fn score(out: &str, more: &str) -> String {
+    format!(
+        "score --model model --data sft.jsonl --responses sampled_responses.jsonl --embedder bm25 \
+         --max-reply-tokens 8 --out {out}/scored_responses.jsonl {more}"
+    )
+}

@@ -1,0 +1,8 @@
+//! The program from outside, with a tiny random model and data made here: no network, no Python.
+
+mod harness;
+
+mod bad_rows;
+mod generate;
+mod prompts;
+mod reproducible;

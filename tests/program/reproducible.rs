@@ -1,0 +1,84 @@
+//! The same bytes, whatever happens on the way.
+
+use crate::harness::{World, score};
+use std::time::Duration;
+
+const FILES: [&str; 4] = [
+    "sampled_responses.jsonl",
+    "chunk_info.jsonl",
+    "scored_responses.jsonl",
+    "preference_pairs.jsonl",
+];
+
+fn run(out: &str, more: &str) -> String {
+    format!(
+        "run --judge model --data sft.jsonl --out-dir {out} -n 3 --max-new-tokens 12 \
+         --embedder bm25 --max-reply-tokens 8 --min-scored 2 {more}"
+    )
+}
+
+#[test]
+fn threads_and_batches_do_not_show() {
+    let world = World::new();
+    world.expect(0, &run("a", "--threads 1"));
+    world.expect(0, &run("b", "--threads 2 --batch-tokens 100 --max-sequences 5"));
+    for file in FILES {
+        assert_eq!(world.read(&format!("a/{file}")), world.read(&format!("b/{file}")), "{file}");
+    }
+    let again = world.expect(0, &run("a", ""));
+    assert_eq!(again.matches("nothing to do").count(), 2, "{again}");
+}
+
+#[test]
+fn another_seed_gives_other_candidates_and_is_not_mixed_in() {
+    let world = World::new();
+    world.expect(0, &run("a", ""));
+    let refused = world.expect(1, &run("a", "--seed 1"));
+    assert!(refused.contains("seed"), "{refused}");
+    world.expect(0, &run("b", "--seed 1"));
+    assert_ne!(world.read("a/sampled_responses.jsonl"), world.read("b/sampled_responses.jsonl"));
+}
+
+#[test]
+fn every_score_is_there_and_forced_ones_say_so() {
+    let world = World::new();
+    world.expect(0, &score("out", ""));
+    let rows: Vec<serde_json::Value> = world
+        .read("out/scored_responses.jsonl")
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(rows.len(), 6);
+    for row in &rows {
+        let names = ["helpfulness", "logicality", "faithfulness", "completeness"];
+        let scores = names.map(|name| row["scores"][name].as_f64().unwrap());
+        assert!(scores.iter().all(|s| (0.0..=10.0).contains(s)), "{row}");
+        let total = row["scores"]["total"].as_f64().unwrap();
+        assert!((scores.iter().sum::<f64>() - total).abs() < 1e-5, "{row}");
+        // Random weights do not write ratings.
+        assert_eq!(row["forced"], true, "{row}");
+        let helpfulness = &row["details"]["helpfulness"];
+        assert_eq!(helpfulness["forced"], true, "{helpfulness}");
+        let distribution = helpfulness["distribution"].as_array().unwrap();
+        let sum: f64 = distribution.iter().map(|p| p.as_f64().unwrap()).sum();
+        assert_eq!(distribution.len(), 11);
+        assert!((sum - 1.0).abs() < 1e-4, "{sum}");
+    }
+}
+
+#[test]
+fn a_program_killed_again_and_again_ends_with_the_same_file() {
+    let world = World::new();
+    world.expect(0, &score("whole", "--threads 1"));
+    for kill in 0..20 {
+        let mut child = world.start(&score("killed", "--threads 1"));
+        std::thread::sleep(Duration::from_millis(60 + 37 * kill % 200));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    world.expect(0, &score("killed", "--threads 1"));
+    for file in ["scored_responses.jsonl", "chunk_info.jsonl"] {
+        assert_eq!(world.read(&format!("killed/{file}")), world.read(&format!("whole/{file}")));
+    }
+    assert!(!world.path("killed/scored_responses.jsonl.journal").exists());
+}
