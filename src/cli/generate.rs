@@ -65,9 +65,8 @@ pub fn generate(args: &Generate, common: &Common) -> Result<()> {
     while !engine.is_idle() {
         for event in engine.step()? {
             if let Some(sample) = finished.take(event)
-                && let Some(tokens) = stopped(&finished.outputs[sample], &tokenizer, &args.stop)
+                && stopped(&finished.outputs[sample], &tokenizer, &args.stop)
             {
-                finished.outputs[sample].tokens.truncate(tokens);
                 finished.outputs[sample].finish = Some(Finish::Stop);
                 engine.finish_sample(id, sample);
             }
@@ -106,13 +105,13 @@ fn task(args: &Generate, tokenizer: &Tokenizer) -> request::Task {
     })
 }
 
-/// If a stop string occurs in the text: how many tokens come before the one that completes it.
-fn stopped(output: &Output, tokenizer: &Tokenizer, stops: &[String]) -> Option<usize> {
+/// Whether a stop string has just occurred in the text of a sample that goes on.
+fn stopped(output: &Output, tokenizer: &Tokenizer, stops: &[String]) -> bool {
     if stops.is_empty() || output.finish.is_some() {
-        return None;
+        return false;
     }
     let text = tokenizer.decode(&output.ids());
-    stops.iter().any(|s| text.contains(s.as_str())).then(|| output.tokens.len())
+    stops.iter().any(|stop| text.contains(stop.as_str()))
 }
 
 /// The text before the first stop string.

@@ -9,10 +9,18 @@ fn bad_rows_are_told_and_the_rest_is_done() {
     let mut rows = good.into_bytes();
     rows.extend_from_slice(b"{\"idx\": 8, \"query\"\n");
     rows.extend_from_slice(b"{\"idx\": 9, \"query\": \"q\", \"answer\": \"a\"}\n");
-    rows.extend_from_slice(b"{\"idx\": \"x\", \"query\": \"q\", \"answer\": \"a\", \"context\": \"c\"}\n");
-    rows.extend_from_slice(b"{\"idx\": 3, \"query\": \"q\", \"answer\": \"a\", \"context\": \"c\"}\n");
-    rows.extend_from_slice(b"{\"idx\": 10, \"query\": \"q\", \"answer\": \"a\", \"context\": \" \"}\n");
-    rows.extend_from_slice(b"{\"idx\": 11, \"query\": \"\xff\", \"answer\": \"a\", \"context\": \"c\"}\n");
+    rows.extend_from_slice(
+        b"{\"idx\": \"x\", \"query\": \"q\", \"answer\": \"a\", \"context\": \"c\"}\n",
+    );
+    rows.extend_from_slice(
+        b"{\"idx\": 3, \"query\": \"q\", \"answer\": \"a\", \"context\": \"c\"}\n",
+    );
+    rows.extend_from_slice(
+        b"{\"idx\": 10, \"query\": \"q\", \"answer\": \"a\", \"context\": \" \"}\n",
+    );
+    rows.extend_from_slice(
+        b"{\"idx\": 11, \"query\": \"\xff\", \"answer\": \"a\", \"context\": \"c\"}\n",
+    );
     rows.extend_from_slice(&vec![b'x'; 50 << 20]);
     rows.push(b'\n');
     world.write("sft.jsonl", rows);

@@ -16,7 +16,8 @@ const CONFIG: &str = r#"{
 
 const ENGLISH: &str = "The old mill stands on the river. It was built in 1874 by two brothers. \
     A flood in 1903 broke the wheel, and the town paid 400 crowns for a new one. ";
-const CHINESE: &str = "老磨坊在河边。它建于一八七四年。一九零三年的洪水冲坏了水轮，镇上花了四百元修好。";
+const CHINESE: &str =
+    "老磨坊在河边。它建于一八七四年。一九零三年的洪水冲坏了水轮，镇上花了四百元修好。";
 
 /// The folder; it goes with the value.
 pub struct World {
@@ -33,8 +34,8 @@ impl World {
         for file in ["tokenizer.json", "tokenizer_config.json"] {
             std::fs::copy(goldens.join(file), model.join(file)).unwrap();
         }
-        world.write("sft.jsonl", &world.prompts());
-        world.write("sampled_responses.jsonl", &world.candidates());
+        world.write("sft.jsonl", world.prompts());
+        world.write("sampled_responses.jsonl", world.candidates());
         world
     }
 
