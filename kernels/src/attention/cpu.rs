@@ -97,12 +97,16 @@ fn tokens_of_task(tokens: usize, group: usize, kv_heads: usize) -> usize {
     tokens.div_ceil(wanted_tasks).clamp(LEAST_TOKENS.min(most), most)
 }
 
-/// Cuts the batch into tasks of `limit` tokens: long chunks are cut, short sequences joined.
+/// Cuts the batch into tasks of `limit` tokens: long chunks are cut, short sequences joined, those
+/// with a common prefix next to each other.
 fn split(seqs: &VarLen, limit: usize) -> Vec<Vec<Span>> {
+    let mut order: Vec<usize> = (0..seqs.kv_lens.len()).collect();
+    order.sort_by(|&a, &b| seqs.block_tables[a].cmp(&seqs.block_tables[b]));
     let mut tasks: Vec<Vec<Span>> = Vec::new();
     let mut room = 0;
-    for (sequence, window) in seqs.query_starts.windows(2).enumerate() {
-        let (mut first, end) = (window[0] as usize, window[1] as usize);
+    for sequence in order {
+        let starts = &seqs.query_starts[sequence..];
+        let (mut first, end) = (starts[0] as usize, starts[1] as usize);
         let mut position = seqs.kv_lens[sequence] as usize - (end - first);
         while first < end {
             if room == 0 {
