@@ -140,22 +140,10 @@ pub struct SamplingArgs {
     /// Candidates per prompt
     #[arg(short = 'n', long = "samples", default_value_t = 10, value_name = "N")]
     pub n: usize,
-    #[arg(long, default_value_t = 1.0, value_name = "T")]
-    pub temperature: f32,
     #[arg(long, default_value_t = 1024, value_name = "N")]
     pub max_new_tokens: usize,
-    /// Sample from the likeliest tokens that hold this much probability
-    #[arg(long, default_value_t = 1.0, value_name = "P")]
-    pub top_p: f32,
-    /// Sample from this many likeliest tokens; 0 means all
-    #[arg(long, default_value_t = 0, value_name = "K")]
-    pub top_k: usize,
-    /// Drop tokens below this share of the likeliest one's probability
-    #[arg(long, default_value_t = 0.0, value_name = "P")]
-    pub min_p: f32,
-    /// Divide (multiply, if negative) the logits of tokens that occurred by this
-    #[arg(long, default_value_t = 1.0, value_name = "R")]
-    pub repetition_penalty: f32,
+    #[command(flatten)]
+    pub filters: Filters,
 }
 
 /// Extracts from each 4096-token chunk of a document what bears on its question
@@ -299,8 +287,13 @@ pub struct Generate {
     /// Send the text as it is, without a chat template
     #[arg(long)]
     pub raw: bool,
+    /// Samples
+    #[arg(short = 'n', long = "samples", default_value_t = 1, value_name = "N")]
+    pub n: usize,
+    #[arg(long, default_value_t = 256, value_name = "N")]
+    pub max_new_tokens: usize,
     #[command(flatten)]
-    pub sampling: SamplingArgsOne,
+    pub filters: Filters,
     #[arg(long, default_value_t = 0, value_name = "S")]
     pub seed: u64,
     /// End before this text; may be given more than once
@@ -317,16 +310,11 @@ pub struct Generate {
     pub json: bool,
 }
 
-/// As [`SamplingArgs`], but one sample by default.
+/// How a token is chosen.
 #[derive(Debug, Clone, Args)]
-pub struct SamplingArgsOne {
-    /// Samples
-    #[arg(short = 'n', long = "samples", default_value_t = 1, value_name = "N")]
-    pub n: usize,
+pub struct Filters {
     #[arg(long, default_value_t = 1.0, value_name = "T")]
     pub temperature: f32,
-    #[arg(long, default_value_t = 256, value_name = "N")]
-    pub max_new_tokens: usize,
     /// Sample from the likeliest tokens that hold this much probability
     #[arg(long, default_value_t = 1.0, value_name = "P")]
     pub top_p: f32,

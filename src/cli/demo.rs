@@ -1,8 +1,8 @@
 //! `longreward demo`: every stage, on documents that the program contains.
 
 use super::args::{
-    Common, Demo, JudgeArgs, Language, PairArgs, PairFormat, PromptArgs, Run, SamplingArgs,
-    WorkArgs,
+    Common, Demo, Filters, JudgeArgs, Language, PairArgs, PairFormat, PromptArgs, Run,
+    SamplingArgs, WorkArgs,
 };
 use super::{Ending, stages};
 use crate::pipeline::run::Files;
@@ -71,12 +71,14 @@ fn run_args(args: &Demo, data: &Path) -> Run {
         out_dir: args.out.clone(),
         sampling: SamplingArgs {
             n: SAMPLES,
-            temperature: 1.0,
             max_new_tokens: MAX_NEW_TOKENS,
-            top_p: 1.0,
-            top_k: 0,
-            min_p: 0.0,
-            repetition_penalty: 1.0,
+            filters: Filters {
+                temperature: 1.0,
+                top_p: 1.0,
+                top_k: 0,
+                min_p: 0.0,
+                repetition_penalty: 1.0,
+            },
         },
         judging: JudgeArgs {
             embedder: "bm25".to_owned(),

@@ -59,7 +59,7 @@ pub fn generate(args: &Generate, common: &Common) -> Result<()> {
     let mut finished = Finished {
         prompt,
         prompt_logprobs: Vec::new(),
-        outputs: (0..args.sampling.n).map(|_| Output::default()).collect(),
+        outputs: (0..args.n).map(|_| Output::default()).collect(),
         usage: Usage::default(),
     };
     while !engine.is_idle() {
@@ -87,16 +87,16 @@ fn read(file: &Path) -> Result<String> {
 }
 
 fn task(args: &Generate, tokenizer: &Tokenizer) -> request::Task {
-    let s = &args.sampling;
+    let filters = &args.filters;
     request::Task::Generate(request::Generate {
-        n: s.n,
-        max_new_tokens: s.max_new_tokens,
+        n: args.n,
+        max_new_tokens: args.max_new_tokens,
         params: SamplingParams {
-            temperature: s.temperature,
-            top_p: s.top_p,
-            top_k: s.top_k,
-            min_p: s.min_p,
-            repetition_penalty: s.repetition_penalty,
+            temperature: filters.temperature,
+            top_p: filters.top_p,
+            top_k: filters.top_k,
+            min_p: filters.min_p,
+            repetition_penalty: filters.repetition_penalty,
         },
         seed: args.seed,
         stop_tokens: tokenizer.stop_tokens().to_vec(),
