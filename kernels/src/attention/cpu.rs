@@ -29,8 +29,9 @@ const TILE: usize = TILE_BLOCKS * BLOCK;
 /// state to stay in the second-level cache.
 const ROWS: usize = 96;
 
-/// Tokens that a task has at least, so that sequences with a common prefix still share a read.
-const LEAST_TOKENS: usize = 4;
+/// Tokens of a task of several sequences: enough for those with a common prefix to share a read, few
+/// enough that the keys and values of the others come in few streams at a time.
+const JOINED_TOKENS: usize = 4;
 
 const _: () = assert!(BLOCK == LANES);
 
@@ -94,11 +95,11 @@ impl Span {
 fn tokens_of_task(tokens: usize, group: usize, kv_heads: usize) -> usize {
     let most = (ROWS / group).max(1);
     let wanted_tasks = (4 * rayon::current_num_threads()).div_ceil(kv_heads);
-    tokens.div_ceil(wanted_tasks).clamp(LEAST_TOKENS.min(most), most)
+    tokens.div_ceil(wanted_tasks).clamp(JOINED_TOKENS.min(most), most)
 }
 
-/// Cuts the batch into tasks of `limit` tokens: long chunks are cut, short sequences joined, those
-/// with a common prefix next to each other.
+/// Cuts the batch into tasks: chunks of more than [`JOINED_TOKENS`] into pieces of `limit` tokens,
+/// shorter ones joined, those with a common prefix next to each other.
 fn split(seqs: &VarLen, limit: usize) -> Vec<Vec<Span>> {
     let mut order: Vec<usize> = (0..seqs.kv_lens.len()).collect();
     order.sort_by(|&a, &b| seqs.block_tables[a].cmp(&seqs.block_tables[b]));
@@ -108,10 +109,12 @@ fn split(seqs: &VarLen, limit: usize) -> Vec<Vec<Span>> {
         let starts = &seqs.query_starts[sequence..];
         let (mut first, end) = (starts[0] as usize, starts[1] as usize);
         let mut position = seqs.kv_lens[sequence] as usize - (end - first);
+        let joined = end - first <= JOINED_TOKENS;
+        room = if joined { room } else { 0 };
         while first < end {
             if room == 0 {
                 tasks.push(Vec::new());
-                room = limit;
+                room = if joined { JOINED_TOKENS.min(limit) } else { limit };
             }
             let tokens = room.min(end - first);
             let span = Span { sequence, first, tokens, position };
@@ -122,6 +125,7 @@ fn split(seqs: &VarLen, limit: usize) -> Vec<Vec<Span>> {
             position += tokens;
             room -= tokens;
         }
+        room = if joined { room } else { 0 };
     }
     tasks
 }
@@ -167,12 +171,17 @@ impl<E: Element> Kernel for Task<'_, E> {
                 self.activate(i..j, tile, &mut rows, &mut active);
                 if let Some(longest) = active.iter().map(|&r| rows.seen[r]).max() {
                     let blocks = &self.blocks(i, tile)[..longest.div_ceil(BLOCK)];
+                    let next = if j < self.spans.len() {
+                        self.blocks(j, tile)
+                    } else {
+                        self.blocks(0, tile + 1)
+                    };
                     // SAFETY: `active` names rows of the task, and the blocks hold keys and
                     // values of the positions that those rows see.
                     unsafe {
                         self.scores::<S>(&mut rows, &active, blocks);
                         self.softmax::<S>(&mut rows, &active, blocks.len());
-                        self.values::<S>(&mut rows, &active, blocks, longest);
+                        self.values::<S>(&mut rows, &active, blocks, longest, next);
                     }
                 }
                 i = j;
@@ -267,18 +276,19 @@ impl<E: Element> Task<'_, E> {
         let mut i = 0;
         while i < active.len() {
             let left = active.len() - i;
+            let fetch = i == 0;
             unsafe {
                 if S::REGISTERS >= 32 && left >= 6 {
-                    self.scores_of::<S, 6, 4>(rows, &active[i..], blocks);
+                    self.scores_of::<S, 6, 4>(rows, &active[i..], blocks, fetch);
                     i += 6;
                 } else if S::REGISTERS >= 32 && left >= 3 {
-                    self.scores_of::<S, 3, 4>(rows, &active[i..], blocks);
+                    self.scores_of::<S, 3, 4>(rows, &active[i..], blocks, fetch);
                     i += 3;
                 } else if left >= 2 {
-                    self.scores_of::<S, 2, 2>(rows, &active[i..], blocks);
+                    self.scores_of::<S, 2, 2>(rows, &active[i..], blocks, fetch);
                     i += 2;
                 } else {
-                    self.scores_of::<S, 1, 2>(rows, &active[i..], blocks);
+                    self.scores_of::<S, 1, 2>(rows, &active[i..], blocks, fetch);
                     i += 1;
                 }
             }
@@ -292,15 +302,16 @@ impl<E: Element> Task<'_, E> {
         rows: &mut Rows,
         active: &[usize],
         blocks: &[u32],
+        fetch: bool,
     ) {
         let mut b = 0;
         unsafe {
             while b + NB <= blocks.len() {
-                self.score_tile::<S, MR, NB>(rows, active, blocks, b);
+                self.score_tile::<S, MR, NB>(rows, active, &blocks[b..], b, fetch);
                 b += NB;
             }
             while b < blocks.len() {
-                self.score_tile::<S, MR, 1>(rows, active, blocks, b);
+                self.score_tile::<S, MR, 1>(rows, active, &blocks[b..], b, fetch);
                 b += 1;
             }
         }
@@ -313,12 +324,15 @@ impl<E: Element> Task<'_, E> {
         active: &[usize],
         blocks: &[u32],
         first: usize,
+        fetch: bool,
     ) {
         let d = self.shape.d;
         unsafe {
             let mut keys = [std::ptr::null::<E::Stored>(); NB];
+            let mut ahead = keys;
             for b in 0..NB {
-                keys[b] = self.pages.keys(blocks[first + b], self.kv_head).as_ptr();
+                keys[b] = self.pages.keys(blocks[b], self.kv_head).as_ptr();
+                ahead[b] = self.pages.values(blocks[b], self.kv_head).as_ptr();
             }
             let mut q = [std::ptr::null::<f32>(); MR];
             for r in 0..MR {
@@ -329,6 +343,9 @@ impl<E: Element> Task<'_, E> {
                 let mut column = [S::splat(0.0); NB];
                 for b in 0..NB {
                     column[b] = E::load::<S>(keys[b].add(i * BLOCK));
+                    if fetch {
+                        S::prefetch(ahead[b].add(i * BLOCK).cast());
+                    }
                 }
                 for r in 0..MR {
                     let x = S::splat(*q[r].add(i));
@@ -394,22 +411,24 @@ impl<E: Element> Task<'_, E> {
         active: &[usize],
         blocks: &[u32],
         positions: usize,
+        next: &[u32],
     ) {
         let mut i = 0;
         while i < active.len() {
             let left = active.len() - i;
+            let next = if i == 0 { next } else { &[] };
             unsafe {
                 if S::REGISTERS >= 32 && left >= 6 {
-                    self.values_of::<S, 6, 4>(rows, &active[i..], blocks, positions);
+                    self.values_of::<S, 6, 4>(rows, &active[i..], blocks, positions, next);
                     i += 6;
                 } else if S::REGISTERS >= 32 && left >= 3 {
-                    self.values_of::<S, 3, 4>(rows, &active[i..], blocks, positions);
+                    self.values_of::<S, 3, 4>(rows, &active[i..], blocks, positions, next);
                     i += 3;
                 } else if left >= 2 {
-                    self.values_of::<S, 2, 2>(rows, &active[i..], blocks, positions);
+                    self.values_of::<S, 2, 2>(rows, &active[i..], blocks, positions, next);
                     i += 2;
                 } else {
-                    self.values_of::<S, 1, 2>(rows, &active[i..], blocks, positions);
+                    self.values_of::<S, 1, 2>(rows, &active[i..], blocks, positions, next);
                     i += 1;
                 }
             }
@@ -424,16 +443,17 @@ impl<E: Element> Task<'_, E> {
         active: &[usize],
         blocks: &[u32],
         positions: usize,
+        next: &[u32],
     ) {
         let d = self.shape.d;
         let mut column = 0;
         unsafe {
             while column + NV * LANES <= d {
-                self.value_tile::<S, MR, NV>(rows, active, blocks, positions, column);
+                self.value_tile::<S, MR, NV>(rows, active, blocks, positions, next, column);
                 column += NV * LANES;
             }
             while column < d {
-                self.value_tile::<S, MR, 1>(rows, active, blocks, positions, column);
+                self.value_tile::<S, MR, 1>(rows, active, blocks, positions, next, column);
                 column += LANES;
             }
         }
@@ -446,6 +466,7 @@ impl<E: Element> Task<'_, E> {
         active: &[usize],
         blocks: &[u32],
         positions: usize,
+        next: &[u32],
         column: usize,
     ) {
         let d = self.shape.d;
@@ -458,10 +479,15 @@ impl<E: Element> Task<'_, E> {
             }
             for (b, &block) in blocks.iter().enumerate() {
                 let values = self.pages.values(block, self.kv_head).as_ptr().add(column);
+                let ahead =
+                    next.get(b).map(|&b| self.pages.keys(b, self.kv_head).as_ptr().add(column));
                 for p in 0..BLOCK.min(positions - b * BLOCK) {
                     let mut value = [S::splat(0.0); NV];
                     for v in 0..NV {
                         value[v] = E::load::<S>(values.add(p * d + v * LANES));
+                        if let Some(ahead) = ahead {
+                            S::prefetch(ahead.add(p * d + v * LANES).cast());
+                        }
                     }
                     for r in 0..MR {
                         let weight = *rows.s.as_ptr().add(active[r] * TILE + b * BLOCK + p);

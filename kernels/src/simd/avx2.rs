@@ -67,6 +67,10 @@ unsafe impl Simd for Avx2 {
     const REGISTERS: usize = 8;
 
     #[inline(always)]
+    unsafe fn prefetch(p: *const u8) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+    #[inline(always)]
     unsafe fn splat(x: f32) -> V {
         unsafe { [_mm256_set1_ps(x); 2] }
     }

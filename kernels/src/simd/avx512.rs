@@ -32,6 +32,10 @@ unsafe impl Simd for Avx512 {
     const REGISTERS: usize = 32;
 
     #[inline(always)]
+    unsafe fn prefetch(p: *const u8) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+    #[inline(always)]
     unsafe fn splat(x: f32) -> Self::V {
         unsafe { _mm512_set1_ps(x) }
     }

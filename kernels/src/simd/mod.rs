@@ -36,6 +36,8 @@ pub unsafe trait Simd: Copy {
     /// Logical vectors that fit the register file: bounds the size of register tiles.
     const REGISTERS: usize;
 
+    /// Asks for the cache line of `p` ahead of its use; any address is allowed.
+    unsafe fn prefetch(p: *const u8);
     unsafe fn splat(x: f32) -> Self::V;
     unsafe fn load(p: *const f32) -> Self::V;
     unsafe fn store(p: *mut f32, v: Self::V);

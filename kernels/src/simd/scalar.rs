@@ -20,6 +20,8 @@ unsafe impl Simd for Scalar {
     const REGISTERS: usize = 8;
 
     #[inline(always)]
+    unsafe fn prefetch(_: *const u8) {}
+    #[inline(always)]
     unsafe fn splat(x: f32) -> Self::V {
         [x; LANES]
     }
