@@ -1,23 +1,55 @@
 //! Measuring the engine: prefill and decode on given sizes.
 
-use crate::engine::request::{Event, Generate, Refused, Request, SamplingParams, Task};
+use crate::engine::request::{Event, Generate, Refused, Request, RequestId, SamplingParams, Task};
 use crate::engine::{Engine, Runner};
-
+use kernels::kv::BLOCK;
+use std::collections::HashSet;
 use std::time::Instant;
 
 /// One measured size.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Measurement {
-    /// `prefill` or `decode`.
+    /// `prefill`, `decode` or `decode shared`.
     pub phase: &'static str,
     /// Sequences at once.
     pub batch: usize,
     /// Prompt tokens of each sequence.
     pub context: usize,
-    /// Tokens that were timed, over all sequences.
+    /// Tokens of a run, over all sequences.
     pub tokens: usize,
-    pub seconds: f64,
+    /// What each run took.
+    pub seconds: Vec<f64>,
+    /// Of the median run.
     pub tokens_per_second: f64,
+}
+
+impl Measurement {
+    fn new(
+        phase: &'static str,
+        batch: usize,
+        context: usize,
+        tokens: usize,
+        seconds: Vec<f64>,
+    ) -> Self {
+        let mut sorted = seconds.clone();
+        sorted.sort_by(f64::total_cmp);
+        let median = sorted.get(sorted.len() / 2).copied().unwrap_or(f64::INFINITY);
+        let tokens_per_second = tokens as f64 / median.max(1e-9);
+        Self { phase, batch, context, tokens, seconds, tokens_per_second }
+    }
+}
+
+/// What to decode.
+#[derive(Debug, Clone, Copy)]
+pub struct DecodeSize {
+    /// Sequences at once.
+    pub batch: usize,
+    /// Tokens of each before the first that it decodes.
+    pub context: usize,
+    /// Tokens that each decodes in a run.
+    pub new_tokens: usize,
+    /// All have the same context but for its last block, as the candidates of one document have.
+    pub shared: bool,
 }
 
 /// Why a size could not be measured.
@@ -27,71 +59,109 @@ pub enum BenchError {
     Refused(#[from] Refused),
     #[error("the engine failed: {0}")]
     Engine(String),
+    #[error(
+        "{batch} sequences of {tokens} tokens did not decode all at once; raise --kv-memory, or \
+         --max-sequences"
+    )]
+    NotAtOnce { batch: usize, tokens: usize },
 }
 
-/// Times the prefill of one prompt of `len` random tokens: from submission to the first token.
+/// Times the prefill of a prompt of `len` random tokens, another one for each of `repeats` runs:
+/// from submission to the first token.
 ///
 /// # Errors
 /// The prompt does not fit, or the engine fails.
 pub fn prefill<R: Runner>(
     engine: &mut Engine<R>,
-    vocab: usize,
     len: usize,
+    repeats: usize,
     seed: u64,
 ) -> Result<Measurement, BenchError> {
-    let start = Instant::now();
-    engine.submit(request(random_tokens(vocab, len, seed), 1))?;
+    let vocab = engine.runner().vocab();
+    let mut seconds = Vec::new();
+    for run in 0..repeats as u64 {
+        let prompt = random_tokens(vocab, len, seed + run);
+        let start = Instant::now();
+        engine.submit(request(prompt, 1))?;
+        finish(engine)?;
+        seconds.push(start.elapsed().as_secs_f64());
+    }
+    Ok(Measurement::new("prefill", 1, len, len, seconds))
+}
+
+/// Times steps in which each sequence of the batch decodes a token; what comes before, prefill
+/// included, is not counted.
+///
+/// # Errors
+/// The sequences do not fit all at once, or the engine fails.
+pub fn decode<R: Runner>(
+    engine: &mut Engine<R>,
+    size: DecodeSize,
+    repeats: usize,
+    seed: u64,
+) -> Result<Measurement, BenchError> {
+    let prompts = prompts(engine.runner().vocab(), size, seed);
+    // Once through the prompts, so that afterwards they come from the prefix cache and all
+    // sequences begin at nearly the same time.
+    for prompt in &prompts {
+        engine.submit(request(prompt.clone(), 1))?;
+    }
+    finish(engine)?;
+    let staggered = size.batch + BLOCK;
+    let most = staggered + size.new_tokens * repeats;
+    let mut waiting = HashSet::new();
+    for prompt in prompts {
+        waiting.insert(engine.submit(request(prompt, most))?);
+    }
+    let ids: Vec<RequestId> = waiting.iter().copied().collect();
+    for _ in 0..staggered {
+        tokens(engine)?.iter().for_each(|id| _ = waiting.remove(id));
+        if waiting.is_empty() {
+            break;
+        }
+    }
+    let mut seconds = Vec::new();
+    for _ in 0..repeats {
+        let start = Instant::now();
+        for _ in 0..size.new_tokens {
+            if tokens(engine)?.len() != size.batch {
+                let tokens = size.context + most;
+                return Err(BenchError::NotAtOnce { batch: size.batch, tokens });
+            }
+        }
+        seconds.push(start.elapsed().as_secs_f64());
+    }
+    for id in ids {
+        engine.cancel(id);
+    }
+    let phase = if size.shared { "decode shared" } else { "decode" };
+    Ok(Measurement::new(phase, size.batch, size.context, size.batch * size.new_tokens, seconds))
+}
+
+fn prompts(vocab: usize, size: DecodeSize, seed: u64) -> Vec<Vec<u32>> {
+    let own = if size.shared { size.context.min(BLOCK) } else { size.context };
+    let common = random_tokens(vocab, size.context - own, seed);
+    let one = |s| [&common[..], &random_tokens(vocab, own, seed + 1 + s)].concat();
+    (0..size.batch as u64).map(one).collect()
+}
+
+/// Runs until nothing is left to do.
+fn finish<R: Runner>(engine: &mut Engine<R>) -> Result<(), BenchError> {
     while !engine.is_idle() {
         step(engine)?;
     }
-    Ok(measurement("prefill", 1, len, len, start))
+    Ok(())
 }
 
-/// Times decoding `new_tokens` tokens of each of `batch` sequences with `context` tokens before;
-/// their prefill is not counted.
-///
-/// # Errors
-/// A prompt does not fit, or the engine fails.
-pub fn decode<R: Runner>(
-    engine: &mut Engine<R>,
-    vocab: usize,
-    (batch, context, new_tokens): (usize, usize, usize),
-    seed: u64,
-) -> Result<Measurement, BenchError> {
-    for s in 0..batch {
-        let prompt = random_tokens(vocab, context, seed + s as u64);
-        engine.submit(request(prompt, new_tokens + 1))?;
-    }
-    // The clock starts when the last sequence has its first token.
-    let (mut started, mut seen, mut tokens) = (None, std::collections::HashSet::new(), 0);
-    while !engine.is_idle() {
-        for event in step(engine)? {
-            if let Event::Token { id, .. } = event {
-                tokens += usize::from(started.is_some());
-                seen.insert(id);
-            }
-        }
-        if seen.len() == batch && started.is_none() {
-            started = Some(Instant::now());
-        }
-    }
-    Ok(measurement("decode", batch, context, tokens, started.unwrap_or_else(Instant::now)))
+/// Whose tokens a step brought.
+fn tokens<R: Runner>(engine: &mut Engine<R>) -> Result<Vec<RequestId>, BenchError> {
+    let events = step(engine)?;
+    let tokens = events.iter().filter(|event| matches!(event, Event::Token { .. }));
+    Ok(tokens.map(Event::id).collect())
 }
 
 fn step<R: Runner>(engine: &mut Engine<R>) -> Result<Vec<Event>, BenchError> {
     engine.step().map_err(|e| BenchError::Engine(e.to_string()))
-}
-
-fn measurement(
-    phase: &'static str,
-    batch: usize,
-    context: usize,
-    tokens: usize,
-    start: Instant,
-) -> Measurement {
-    let seconds = start.elapsed().as_secs_f64();
-    let tokens_per_second = tokens as f64 / seconds.max(1e-9);
-    Measurement { phase, batch, context, tokens, seconds, tokens_per_second }
 }
 
 fn request(prompt: Vec<u32>, max_new_tokens: usize) -> Request {

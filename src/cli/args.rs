@@ -385,9 +385,15 @@ pub struct Bench {
     /// Tokens in the cache before decoding
     #[arg(long, default_value_t = 512, value_name = "N")]
     pub context: usize,
-    /// Tokens that each sequence decodes
-    #[arg(long, default_value_t = 64, value_name = "N")]
+    /// The sequences have their context in common, as the candidates of one document have
+    #[arg(long)]
+    pub shared: bool,
+    /// Tokens that each sequence decodes in a run
+    #[arg(long, default_value_t = 32, value_name = "N")]
     pub new_tokens: usize,
+    /// Runs of each size; the median counts
+    #[arg(long, default_value_t = 3, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..), value_name = "N")]
+    pub repeats: usize,
     /// Measure scoring: the prompts …
     #[arg(long, value_name = "FILE", requires = "responses", conflicts_with = "dummy")]
     pub data: Option<PathBuf>,

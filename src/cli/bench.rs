@@ -3,7 +3,7 @@
 use super::args::{Bench, Common, WorkArgs};
 use super::stages::{self, Lazy, ScoreFiles};
 use super::{Ending, model};
-use crate::bench::{Measurement, decode, prefill};
+use crate::bench::{DecodeSize, Measurement, decode, prefill};
 use crate::device;
 use crate::pipeline::score::ScorePlan;
 use anyhow::{Context, Result, bail};
@@ -34,16 +34,17 @@ fn sizes(args: &Bench, common: &Common) -> Result<()> {
         (None, None) => bail!("--model or --dummy is needed"),
     };
     let on = device::describe(decoder.device());
-    let vocab = decoder.config().vocab;
     let mut engine = model::engine(decoder, common)?;
     let mut found: Vec<Measurement> = Vec::new();
     for (i, &len) in args.prefill.iter().enumerate() {
-        found.push(prefill(&mut engine, vocab, len, args.seed + 1000 * i as u64)?);
+        found.push(prefill(&mut engine, len, args.repeats, args.seed + 1000 * i as u64)?);
         show(args, &found);
     }
     for (i, &batch) in args.decode.iter().enumerate() {
-        let shape = (batch, args.context, args.new_tokens);
-        found.push(decode(&mut engine, vocab, shape, args.seed + 100_000 * (i as u64 + 1))?);
+        let (context, new_tokens, shared) = (args.context, args.new_tokens, args.shared);
+        let size = DecodeSize { batch, context, new_tokens, shared };
+        let seed = args.seed + 100_000 * (i as u64 + 1);
+        found.push(decode(&mut engine, size, args.repeats, seed)?);
         show(args, &found);
     }
     if args.json {
@@ -58,11 +59,17 @@ fn sizes(args: &Bench, common: &Common) -> Result<()> {
 fn show(args: &Bench, found: &[Measurement]) {
     let Some(m) = found.last().filter(|_| !args.json) else { return };
     if found.len() == 1 {
-        println!("phase    sequences  context   tokens  seconds    tokens/s");
+        println!("phase          sequences  context   tokens    tokens/s  seconds of each run");
     }
+    let seconds: Vec<String> = m.seconds.iter().map(|s| format!("{s:.2}")).collect();
     println!(
-        "{:8} {:9} {:8} {:8} {:8.2} {:11.1}",
-        m.phase, m.batch, m.context, m.tokens, m.seconds, m.tokens_per_second
+        "{:14} {:9} {:8} {:8} {:11.1}  {}",
+        m.phase,
+        m.batch,
+        m.context,
+        m.tokens,
+        m.tokens_per_second,
+        seconds.join(" ")
     );
 }
 
