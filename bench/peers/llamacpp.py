@@ -159,11 +159,20 @@ def cpu_name():
         return platform.processor()
 
 
+@lc.llama_log_callback
+def discard(level, text, data):
+    pass
+
+
+def quiet():
+    """Starts llama.cpp without its messages."""
+    lc.llama_log_set(discard, ctypes.c_void_p(0))
+    lc.llama_backend_init()
+
+
 def main():
     args = arguments()
-    quiet = lc.llama_log_callback(lambda level, text, data: None)
-    lc.llama_log_set(quiet, ctypes.c_void_p(0))
-    lc.llama_backend_init()
+    quiet()
     model = lc.llama_model_load_from_file(args.model.encode(), lc.llama_model_default_params())
     if not model:
         raise SystemExit(f"{args.model}: llama.cpp could not load it")

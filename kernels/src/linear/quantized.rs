@@ -130,9 +130,14 @@ pub struct Activations {
     values: Vec<i8>,
     /// `[rows][K / 32]`.
     scales: Vec<f32>,
-    /// Sums of the values, `[rows][K / 16]`.
+    /// Sums of the values, `[rows][K / 32][SUMS]`.
     sums: Vec<i32>,
+    /// The same times the scale.
+    scaled_sums: Vec<f32>,
 }
+
+/// Sums of a span: first half, second half, both.
+const SUMS: usize = 3;
 
 impl Activations {
     /// `x` is `[rows, k]`, `k` a multiple of 32.
@@ -140,9 +145,10 @@ impl Activations {
         let rows = x.len() / k;
         let mut values = vec![0i8; x.len()];
         let mut scales = vec![0f32; x.len() / SPAN];
-        let mut sums = vec![0i32; x.len() / 16];
-        let (v, s, t) =
-            (Shared::new(&mut values), Shared::new(&mut scales), Shared::new(&mut sums));
+        let mut sums = vec![0i32; x.len() / SPAN * SUMS];
+        let mut scaled_sums = vec![0f32; x.len() / SPAN * SUMS];
+        let (v, s) = (Shared::new(&mut values), Shared::new(&mut scales));
+        let (t, u) = (Shared::new(&mut sums), Shared::new(&mut scaled_sums));
         let pieces = pieces(rows, 8);
         for_each_task(rows.div_ceil(8), x.len(), |task| {
             let spans = pieces(task).start * k / SPAN..pieces(task).end * k / SPAN;
@@ -153,11 +159,12 @@ impl Activations {
                     x: &x[first * SPAN..][..len * SPAN],
                     values: std::slice::from_raw_parts_mut(v.at(first * SPAN), len * SPAN),
                     scales: std::slice::from_raw_parts_mut(s.at(first), len),
-                    sums: std::slice::from_raw_parts_mut(t.at(2 * first), 2 * len),
+                    sums: std::slice::from_raw_parts_mut(t.at(SUMS * first), SUMS * len),
+                    scaled_sums: std::slice::from_raw_parts_mut(u.at(SUMS * first), SUMS * len),
                 }
             });
         });
-        Self { rows, k, values, scales, sums }
+        Self { rows, k, values, scales, sums, scaled_sums }
     }
 }
 
@@ -166,6 +173,7 @@ struct Rounding<'a> {
     values: &'a mut [i8],
     scales: &'a mut [f32],
     sums: &'a mut [i32],
+    scaled_sums: &'a mut [f32],
 }
 
 impl Kernel for Rounding<'_> {
@@ -184,10 +192,13 @@ impl Kernel for Rounding<'_> {
                 // A NaN becomes 0 here; its row's norm was NaN already.
                 *value = (x * inverse).round_ties_even() as i8;
             }
-            for half in 0..2 {
-                self.sums[2 * i + half] =
-                    values[16 * half..][..16].iter().map(|&v| i32::from(v)).sum();
-            }
+            let half =
+                |half: usize| values[16 * half..][..16].iter().map(|&v| i32::from(v)).sum::<i32>();
+            let (first, second) = (half(0), half(1));
+            let sums = [first, second, first + second];
+            self.sums[SUMS * i..][..SUMS].copy_from_slice(&sums);
+            self.scaled_sums[SUMS * i..][..SUMS]
+                .copy_from_slice(&sums.map(|sum| self.scales[i] * sum as f32));
         }
     }
 }
@@ -226,7 +237,7 @@ impl Rectangle<'_> {
         let mut panel = self.panels.start;
         unsafe {
             while S::REGISTERS >= 32 && panel + 2 <= self.panels.end {
-                self.rows_of::<S, NIBBLES, GROUPS, 4, 2>(panel);
+                self.rows_of::<S, NIBBLES, GROUPS, 6, 2>(panel);
                 panel += 2;
             }
             while panel < self.panels.end {
@@ -253,9 +264,12 @@ impl Rectangle<'_> {
                 self.tile::<S, NIBBLES, GROUPS, MR, NV>(row, panel);
                 row += MR;
             }
-            while row < self.rows.end {
+            while row + 2 <= self.rows.end {
+                self.tile::<S, NIBBLES, GROUPS, 2, NV>(row, panel);
+                row += 2;
+            }
+            if row < self.rows.end {
                 self.tile::<S, NIBBLES, GROUPS, 1, NV>(row, panel);
-                row += 1;
             }
         }
     }
@@ -279,9 +293,12 @@ impl Rectangle<'_> {
             for span in 0..spans {
                 for group in 0..GROUPS {
                     let mut sums = [[S::splat_i(0); NV]; MR];
-                    for r in 0..MR {
-                        let total = self.activation_sum::<GROUPS>(row + r, span, group);
-                        sums[r] = [S::splat_i(-self.w.zero * total); NV];
+                    if self.w.zero != 0 {
+                        for r in 0..MR {
+                            let at = self.sum_at::<GROUPS>(row + r, span, group);
+                            let total = *self.x.sums.as_ptr().add(at);
+                            sums[r] = [S::splat_i(-self.w.zero * total); NV];
+                        }
                     }
                     self.dots::<S, NIBBLES, GROUPS, MR, NV>(row, panel, span, group, &mut sums);
                     self.scale::<S, GROUPS, MR, NV>(row, panel, span, group, &sums, &mut acc);
@@ -297,19 +314,11 @@ impl Rectangle<'_> {
         }
     }
 
-    /// Sum of the activations of one group.
+    /// Where the sum of the activations of one group stands.
     #[inline(always)]
-    unsafe fn activation_sum<const GROUPS: usize>(
-        &self,
-        row: usize,
-        span: usize,
-        group: usize,
-    ) -> i32 {
-        let at = row * (self.x.k / 16) + span * 2;
-        unsafe {
-            let sums = self.x.sums.as_ptr();
-            if GROUPS == 1 { *sums.add(at) + *sums.add(at + 1) } else { *sums.add(at + group) }
-        }
+    fn sum_at<const GROUPS: usize>(&self, row: usize, span: usize, group: usize) -> usize {
+        let which = if GROUPS == 1 { SUMS - 1 } else { group };
+        (row * (self.x.k / SPAN) + span) * SUMS + which
     }
 
     /// Adds the integer products of one group to `sums`.
@@ -380,8 +389,9 @@ impl Rectangle<'_> {
                     acc[r][v] = S::fma(S::to_f32(sums[r][v]), factor, acc[r][v]);
                     if !self.w.mins.is_empty() {
                         let min = S::load(self.w.mins.as_ptr().add(at));
-                        let total = self.activation_sum::<GROUPS>(row + r, span, group);
-                        acc[r][v] = S::fma(min, S::splat(x_scale * total as f32), acc[r][v]);
+                        let at = self.sum_at::<GROUPS>(row + r, span, group);
+                        let total = *self.x.scaled_sums.as_ptr().add(at);
+                        acc[r][v] = S::fma(min, S::splat(total), acc[r][v]);
                     }
                 }
             }
