@@ -43,6 +43,24 @@ impl<T> Shared<T> {
     }
 }
 
+/// A buffer of `len` numbers that `fill` writes, without zeroing them first.
+///
+/// # Errors
+/// Those of `fill`.
+///
+/// # Safety
+/// If `fill` succeeds it has written every element, and it reads none before.
+pub unsafe fn written<T: Copy>(
+    len: usize,
+    fill: impl FnOnce(Shared<T>) -> Result<()>,
+) -> Result<Vec<T>> {
+    let mut out = Vec::with_capacity(len);
+    fill(Shared(out.as_mut_ptr()))?;
+    // SAFETY: the capacity is `len`, and the caller vouches for the elements.
+    unsafe { out.set_len(len) };
+    Ok(out)
+}
+
 /// Runs `f(i)` for `i < tasks`, on the thread pool unless the work is so small (in scalar
 /// operations) that waking threads costs more.
 pub fn for_each_task(tasks: usize, operations: usize, f: impl Fn(usize) + Sync + Send) {

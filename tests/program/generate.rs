@@ -53,7 +53,13 @@ fn inspect_and_bench_print_what_they_find() {
     let args = "bench --dummy smollm2-135m --dummy-factor 0.1 --prefill 64 --decode 2 \
                 --context 32 --new-tokens 4 --json";
     let object = json(&world.expect(0, args));
-    assert_eq!(object["measurements"].as_array().unwrap().len(), 2);
+    let found = object["measurements"].as_array().unwrap();
+    assert_eq!((found.len(), &found[1]["tokens"]), (2, &8.into()));
+    let shared = "bench --dummy smollm2-135m --dummy-factor 0.1 --prefill 64 --decode 3 \
+                  --context 32 --new-tokens 4 --repeats 1 --shared";
+    assert!(world.expect(0, shared).contains("decode shared"));
+    let told = world.expect(1, &format!("{shared} --max-sequences 2"));
+    assert!(told.contains("--max-sequences"), "{told}");
 }
 
 #[test]

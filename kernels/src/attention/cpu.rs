@@ -16,7 +16,7 @@
 //! on its own queries, keys and values alone: masked positions get weight 0 exactly, and adding
 //! them changes nothing.
 
-use crate::host::{Shared, for_each_task, with_f32};
+use crate::host::{Shared, for_each_task, with_f32, written};
 use crate::kv::{BLOCK, Pages, VarLen};
 use crate::simd::{self, Element, Kernel, LANES, Simd, dispatch, exp};
 use candle_core::{Result, Tensor, bail};
@@ -48,9 +48,7 @@ pub fn paged_attention<E: Element>(
     }
     let group = heads / kv_heads;
     let tasks = split(seqs, tokens_of_task(t, group, kv_heads));
-    let mut out = vec![0f32; t * heads * d];
-    with_f32(q, "attention: q", |q| {
-        let out = Shared::new(&mut out);
+    let attend = |out: Shared<f32>, q: &[f32]| {
         let shape = Shape { heads, d, group, scale };
         // Neighbouring tasks work on one head's pages of the same sequences.
         let operations = seqs.kv_lens.iter().map(|&l| l as usize).sum::<usize>() * heads * d / 4;
@@ -59,7 +57,10 @@ pub fn paged_attention<E: Element>(
             dispatch(Task { q, pages, seqs, spans, kv_head, shape, out });
         });
         Ok(())
-    })?;
+    };
+    // SAFETY: the tasks write each head of each row.
+    let out =
+        unsafe { written(t * heads * d, |out| with_f32(q, "attention: q", |q| attend(out, q)))? };
     Tensor::from_vec(out, (t, heads * d), q.device())
 }
 
@@ -219,10 +220,11 @@ impl<E: Element> Task<'_, E> {
             for token in span.first..span.first + span.tokens {
                 for head in 0..group {
                     let at = (token * heads + self.kv_head * group + head) * d;
-                    // SAFETY: each head of each token belongs to one task only.
-                    let out = unsafe { std::slice::from_raw_parts_mut(self.out.at(at), d) };
                     let total = rows.total[row];
-                    out.iter_mut().zip(&rows.o[row * d..]).for_each(|(out, o)| *out = o / total);
+                    for (i, o) in rows.o[row * d..][..d].iter().enumerate() {
+                        // SAFETY: each head of each token belongs to one task only.
+                        unsafe { self.out.at(at + i).write(o / total) };
+                    }
                     row += 1;
                 }
             }

@@ -72,8 +72,7 @@ impl Packed {
         let (k, n) = (self.k, self.n);
         let m = x.len() / k;
         let grid = Grid::new(m, n.div_ceil(PANEL));
-        let out = Shared::new(target.out);
-        let (stride, column) = (target.stride, target.column);
+        let Target { out, stride, column } = target;
         for_each_task(grid.tasks(), 2 * m * n * k / 16, |task| {
             let (rows, columns) = grid.task(task);
             dispatch(Rectangle::<E> { panels, x, k, n, rows, columns, out, stride, column });

@@ -10,9 +10,9 @@ mod portable;
 mod quantized;
 pub mod reference;
 
-use crate::host::with_f32;
+use crate::host::{Shared, with_f32, written};
 use candle_core::quantized::QTensor;
-use candle_core::{Result, Tensor, bail};
+use candle_core::{DType, Result, Tensor, bail};
 
 /// Columns of a packed panel.
 const PANEL: usize = crate::simd::LANES;
@@ -134,16 +134,15 @@ impl Linear {
     }
 
     fn forward_cpu(&self, x: &Tensor, m: usize) -> Result<Tensor> {
-        let mut out = vec![0f32; m * self.n];
         if m == 0 {
-            return Tensor::from_vec(out, (m, self.n), x.device());
+            return Tensor::zeros((m, self.n), DType::F32, x.device());
         }
-        with_f32(x, "linear: x", |x| {
+        let multiply = |out: Shared<f32>, x: &[f32]| {
             let quantized = self.parts.iter().any(|p| matches!(p, Part::Quantized(_)));
             let activations = quantized.then(|| quantized::Activations::new(x, self.k));
             let mut column = 0;
             for part in &self.parts {
-                let target = Target { out: &mut out, stride: self.n, column };
+                let target = Target { out, stride: self.n, column };
                 match (part, &activations) {
                     (Part::Dense(w), _) => w.multiply(x, target),
                     (Part::Quantized(w), Some(x)) => w.multiply(x, target),
@@ -152,7 +151,10 @@ impl Linear {
                 column += part.n();
             }
             Ok(())
-        })?;
+        };
+        // SAFETY: the parts stand side by side and each writes all rows of its columns.
+        let mut out =
+            unsafe { written(m * self.n, |out| with_f32(x, "linear: x", |x| multiply(out, x)))? };
         if let Some(bias) = &self.bias {
             with_f32(bias, "linear: bias", |bias| {
                 for row in out.chunks_exact_mut(self.n) {
@@ -181,8 +183,8 @@ impl Linear {
 }
 
 /// Where a part writes: columns from `column` on, of rows `stride` apart.
-struct Target<'a> {
-    out: &'a mut [f32],
+struct Target {
+    out: Shared<f32>,
     stride: usize,
     column: usize,
 }

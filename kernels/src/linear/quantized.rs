@@ -99,8 +99,7 @@ impl Packed {
 
     pub fn multiply(&self, x: &Activations, target: Target) {
         let grid = Grid::new(x.rows, self.n.div_ceil(PANEL));
-        let out = Shared::new(target.out);
-        let (stride, column) = (target.stride, target.column);
+        let Target { out, stride, column } = target;
         for_each_task(grid.tasks(), x.rows * self.n * self.k / 32, |task| {
             let (rows, panels) = grid.task(task);
             dispatch(Rectangle { w: self, x, rows, panels, out, stride, column });
@@ -202,6 +201,10 @@ impl Kernel for Rounding<'_> {
         }
     }
 }
+
+/// Rows of a tile up to which reading weights takes longer than multiplying: the next panels are then
+/// fetched ahead. (Panels are a few kilobytes, too short for the processor to see where they lead.)
+const FEW: usize = 2;
 
 /// One task: `rows` × `panels` of the product.
 struct Rectangle<'a> {
@@ -342,6 +345,13 @@ impl Rectangle<'_> {
         unsafe {
             for v in 0..NV {
                 let w = self.w.values.as_ptr().add(((panel + v) * spans + span) * vectors * 64);
+                if MR <= FEW {
+                    // The same place of the panels after these.
+                    let ahead = w.wrapping_add(NV * spans * vectors * 64);
+                    for j in 0..vectors {
+                        S::prefetch(ahead.wrapping_add(j * 64));
+                    }
+                }
                 for j in 0..4 {
                     // Vector j of this group's half of the span, and its partner four further on.
                     let (low, high) = if NIBBLES {
@@ -383,6 +393,11 @@ impl Rectangle<'_> {
             for v in 0..NV {
                 let at = (((panel + v) * spans + span) * GROUPS + group) * PANEL;
                 let scale = S::load(self.w.scales.as_ptr().add(at));
+                if MR <= FEW {
+                    let ahead = at + NV * spans * GROUPS * PANEL;
+                    S::prefetch(self.w.scales.as_ptr().wrapping_add(ahead).cast());
+                    S::prefetch(self.w.mins.as_ptr().wrapping_add(ahead).cast());
+                }
                 for r in 0..MR {
                     let x_scale = *self.x.scales.as_ptr().add((row + r) * spans + span);
                     let factor = S::mul(scale, S::splat(x_scale));

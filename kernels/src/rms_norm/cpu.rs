@@ -1,6 +1,6 @@
 //! On the processor: two passes over a row that stays in the first-level cache.
 
-use crate::host::{Shared, for_each_task, pieces, with_f32};
+use crate::host::{Shared, for_each_task, pieces, with_f32, written};
 use crate::simd::{self, Kernel, LANES, Simd, dispatch};
 use candle_core::{Result, Tensor};
 
@@ -9,21 +9,25 @@ const ROWS: usize = 16;
 
 pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
     let (t, h) = x.dims2()?;
-    let mut out = vec![0f32; t * h];
-    with_f32(x, "rms_norm: x", |x| {
-        with_f32(weight, "rms_norm: weight", |w| {
-            let shared = Shared::new(&mut out);
-            let rows = pieces(t, ROWS);
-            for_each_task(t.div_ceil(ROWS), t * h, |task| {
-                for row in rows(task) {
-                    // SAFETY: each row is written by one task only.
-                    let out = unsafe { std::slice::from_raw_parts_mut(shared.at(row * h), h) };
-                    dispatch(Row { x: &x[row * h..][..h], w, eps: eps as f32, out });
-                }
-            });
-            Ok(())
-        })
-    })?;
+    let normalise = |out: Shared<f32>, x: &[f32], w: &[f32]| {
+        let rows = pieces(t, ROWS);
+        for_each_task(t.div_ceil(ROWS), t * h, |task| {
+            for row in rows(task) {
+                // SAFETY: each row is written by one task only.
+                let out = unsafe { out.at(row * h) };
+                dispatch(Row { x: &x[row * h..][..h], w, eps: eps as f32, out });
+            }
+        });
+        Ok(())
+    };
+    // SAFETY: every row is written.
+    let out = unsafe {
+        written(t * h, |out| {
+            with_f32(x, "rms_norm: x", |x| {
+                with_f32(weight, "rms_norm: weight", |w| normalise(out, x, w))
+            })
+        })?
+    };
     Tensor::from_vec(out, (t, h), x.device())
 }
 
@@ -31,7 +35,8 @@ struct Row<'a> {
     x: &'a [f32],
     w: &'a [f32],
     eps: f32,
-    out: &'a mut [f32],
+    /// As long as `x`.
+    out: *mut f32,
 }
 
 impl Kernel for Row<'_> {
@@ -54,10 +59,10 @@ impl Kernel for Row<'_> {
             let scale = 1.0 / (total / h as f32 + self.eps).sqrt();
             for i in (0..whole).step_by(LANES) {
                 let v = S::mul(S::load(self.x.as_ptr().add(i)), S::splat(scale));
-                S::store(self.out.as_mut_ptr().add(i), S::mul(v, S::load(self.w.as_ptr().add(i))));
+                S::store(self.out.add(i), S::mul(v, S::load(self.w.as_ptr().add(i))));
             }
             for i in whole..h {
-                self.out[i] = self.x[i] * scale * self.w[i];
+                self.out.add(i).write(self.x[i] * scale * self.w[i]);
             }
         }
     }
