@@ -197,7 +197,7 @@ impl<R: Runner> Chat for Local<R> {
     }
 
     fn wait(&mut self) -> Vec<(CallId, Result<Reply, ChatError>)> {
-        while self.finished.is_empty() && !self.open.is_empty() {
+        if self.finished.is_empty() && !self.open.is_empty() {
             match self.engine.step() {
                 Ok(events) => events.into_iter().for_each(|event| self.take(event)),
                 Err(error) => self.break_down(&error.to_string()),

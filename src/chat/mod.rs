@@ -159,9 +159,8 @@ pub trait Chat {
     /// Queues a call. Nothing is computed before [`Chat::wait`].
     fn submit(&mut self, id: CallId, call: Call);
 
-    /// Computes until at least one queued call is finished, and returns those that are, in an
-    /// order that depends only on the calls and the order of submission. Empty only when nothing
-    /// is queued.
+    /// Computes for a moment (a step of the engine) and returns the calls that are finished, perhaps
+    /// none yet, in an order that depends only on the calls and the order of submission.
     fn wait(&mut self) -> Vec<(CallId, Result<Reply, ChatError>)>;
 
     /// How many calls it is useful to have queued: with fewer, batches may run half empty.
