@@ -18,7 +18,7 @@
 
 use crate::host::{Shared, for_each_task, with_f32, written};
 use crate::kv::{BLOCK, Pages, VarLen};
-use crate::simd::{self, Element, Kernel, LANES, Simd, dispatch, exp};
+use crate::simd::{Element, Kernel, LANES, Simd, dispatch, exp};
 use candle_core::{Result, Tensor, bail};
 
 /// Blocks of a tile.
@@ -380,7 +380,7 @@ impl<E: Element> Task<'_, E> {
                 for b in 1..blocks {
                     top = S::max(top, S::load(s.as_ptr().add(b * BLOCK)));
                 }
-                let top = simd::largest::<S>(top);
+                let top = S::largest(top);
                 let before = rows.largest[row];
                 let largest = if top > before { top } else { before };
                 let mut total = S::splat(0.0);
@@ -390,9 +390,9 @@ impl<E: Element> Task<'_, E> {
                     S::store(at, weight);
                     total = S::add(total, weight);
                 }
-                let total = simd::sum::<S>(total);
+                let total = S::sum(total);
                 if largest > before {
-                    let keep = simd::largest::<S>(exp::<S>(S::splat(before - largest)));
+                    let keep = S::largest(exp::<S>(S::splat(before - largest)));
                     rows.largest[row] = largest;
                     rows.total[row] *= keep;
                     let o = rows.o.as_mut_ptr().add(row * d);

@@ -71,7 +71,7 @@ impl Packed {
     fn with<E: Element>(&self, panels: &[E::Stored], x: &[f32], target: Target) {
         let (k, n) = (self.k, self.n);
         let m = x.len() / k;
-        let grid = Grid::new(m, n.div_ceil(PANEL));
+        let grid = Grid::new(m, n.div_ceil(PANEL), 8);
         let Target { out, stride, column } = target;
         for_each_task(grid.tasks(), 2 * m * n * k / 16, |task| {
             let (rows, columns) = grid.task(task);

@@ -183,6 +183,7 @@ impl Linear {
 }
 
 /// Where a part writes: columns from `column` on, of rows `stride` apart.
+#[derive(Clone, Copy)]
 struct Target {
     out: Shared<f32>,
     stride: usize,
@@ -203,8 +204,9 @@ impl Grid {
     /// Rows whose activations stay in the second-level cache.
     const ROWS: usize = 64;
 
-    fn new(rows: usize, panels: usize) -> Self {
-        let row_step = rows.clamp(1, Self::ROWS);
+    /// A task has a multiple of `tile` rows, but for the last.
+    fn new(rows: usize, panels: usize, tile: usize) -> Self {
+        let row_step = rows.clamp(1, Self::ROWS).next_multiple_of(tile);
         let wanted_tasks = 4 * rayon::current_num_threads();
         let columns_of_tasks = wanted_tasks.div_ceil(rows.div_ceil(row_step));
         // Whole register tiles of two or of three panels.

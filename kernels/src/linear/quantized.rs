@@ -17,9 +17,10 @@ use super::blocks::{Block, Format};
 use super::dense::store_columns;
 use super::{Grid, PANEL, Target};
 use crate::host::{Shared, for_each_task, pieces};
-use crate::simd::{Kernel, Simd, dispatch};
+use crate::simd::{Element, F16, F32, Kernel, LANES, Simd, dispatch};
 use candle_core::quantized::QTensor;
 use candle_core::{Result, bail};
+use half::f16;
 use rayon::prelude::*;
 
 /// k that share an activation scale.
@@ -33,12 +34,47 @@ pub struct Packed {
     /// Groups of a span: 1, or 2 where scales cover 16 k.
     groups: usize,
     zero: i32,
+    /// Always 4. The compiler does not know it and so leaves the innermost loop a loop: unrolled, it
+    /// would be reordered into long chains of dependent products with most operands on the stack.
+    quads: usize,
     /// `[panels][K / 32][8 or 4][64]`.
     values: Vec<u8>,
+    factors: AnyFactors,
+}
+
+/// What integers are scaled by.
+#[derive(Debug)]
+struct Factors<T> {
     /// `[panels][K / 32][groups][16]`.
-    scales: Vec<f32>,
+    scales: Vec<T>,
     /// As `scales`; empty if the type has none.
-    mins: Vec<f32>,
+    mins: Vec<T>,
+}
+
+#[derive(Debug)]
+enum AnyFactors {
+    F32(Factors<f32>),
+    /// Bits.
+    F16(Factors<u16>),
+}
+
+impl AnyFactors {
+    /// In f16 if that loses nothing: files hold the factors of the older types so, and reading
+    /// weights is what decoding one sequence waits for.
+    fn new(scales: Vec<f32>, mins: Vec<f32>) -> Self {
+        let exact = |x: &f32| f16::from_f32(*x).to_f32().to_bits() == x.to_bits();
+        if !scales.par_iter().chain(&mins).all(exact) {
+            return Self::F32(Factors { scales, mins });
+        }
+        Self::F16(Factors { scales: F16::narrow(&scales), mins: F16::narrow(&mins) })
+    }
+
+    fn bytes(&self) -> usize {
+        match self {
+            Self::F32(f) => 4 * (f.scales.len() + f.mins.len()),
+            Self::F16(f) => 2 * (f.scales.len() + f.mins.len()),
+        }
+    }
 }
 
 impl Packed {
@@ -52,20 +88,13 @@ impl Packed {
         let panels = n.div_ceil(PANEL);
         let scale_len = k / SPAN * groups * PANEL;
         let value_len = k * PANEL / if format.nibbles { 2 } else { 1 };
-        let mut packed = Self {
-            n,
-            k,
-            nibbles: format.nibbles,
-            groups,
-            zero: format.zero,
-            values: vec![0; panels * value_len],
-            scales: vec![0.0; panels * scale_len],
-            mins: vec![0.0; if format.has_min { panels * scale_len } else { 0 }],
-        };
+        let mut values = vec![0; panels * value_len];
+        let mut scales = vec![0.0; panels * scale_len];
+        let mut mins = vec![0.0; if format.has_min { panels * scale_len } else { 0 }];
         let data = w.data()?;
         let row_bytes = k / format.len * format.bytes;
-        let (scales, mins) = (Shared::new(&mut packed.scales), Shared::new(&mut packed.mins));
-        packed.values.par_chunks_mut(value_len.max(1)).enumerate().for_each(|(panel, values)| {
+        let (all_scales, all_mins) = (Shared::new(&mut scales), Shared::new(&mut mins));
+        values.par_chunks_mut(value_len.max(1)).enumerate().for_each(|(panel, values)| {
             let mut block = Block::new();
             for row in panel * PANEL..((panel + 1) * PANEL).min(n) {
                 let bytes = &data[row * row_bytes..][..row_bytes];
@@ -77,16 +106,18 @@ impl Packed {
                         let at = panel * scale_len + group * PANEL + row % PANEL;
                         // SAFETY: a panel's scales are written by its own task only.
                         unsafe {
-                            *scales.at(at) = block.scales[g];
+                            *all_scales.at(at) = block.scales[g];
                             if format.has_min {
-                                *mins.at(at) = block.mins[g];
+                                *all_mins.at(at) = block.mins[g];
                             }
                         }
                     }
                 }
             }
         });
-        Ok(packed)
+        let Format { nibbles, zero, .. } = format;
+        let factors = AnyFactors::new(scales, mins);
+        Ok(Self { n, k, nibbles, groups, zero, quads: 4, values, factors })
     }
 
     pub fn n(&self) -> usize {
@@ -94,15 +125,21 @@ impl Packed {
     }
 
     pub fn bytes(&self) -> usize {
-        self.values.len() + 4 * (self.scales.len() + self.mins.len())
+        self.values.len() + self.factors.bytes()
     }
 
     pub fn multiply(&self, x: &Activations, target: Target) {
-        let grid = Grid::new(x.rows, self.n.div_ceil(PANEL));
-        let Target { out, stride, column } = target;
+        match &self.factors {
+            AnyFactors::F32(factors) => self.with::<F32>(factors, x, target),
+            AnyFactors::F16(factors) => self.with::<F16>(factors, x, target),
+        }
+    }
+
+    fn with<E: Element>(&self, factors: &Factors<E::Stored>, x: &Activations, target: Target) {
+        let grid = Grid::new(x.rows, self.n.div_ceil(PANEL), GROUP);
         for_each_task(grid.tasks(), x.rows * self.n * self.k / 32, |task| {
             let (rows, panels) = grid.task(task);
-            dispatch(Rectangle { w: self, x, rows, panels, out, stride, column });
+            dispatch(Rectangle::<E> { w: self, factors, x, rows, panels, target });
         });
     }
 }
@@ -121,83 +158,107 @@ fn place_values(format: &Format, block: &Block, b: usize, lane: usize, values: &
     }
 }
 
-/// Rows of activations in 8 bits: `x ≈ scale · q`, a scale per 32 columns.
+/// Rows that stand together in [`Activations`], and of the largest tile.
+pub const GROUP: usize = 6;
+
+/// Sums of a span: first half, second half, both.
+const SUMS: usize = 3;
+
+/// Rows of activations in 8 bits: `x ≈ scale · q`, a scale per [`SPAN`] columns.
+///
+/// [`GROUP`] rows stand side by side, span by span, so that a tile of them finds all that it needs
+/// at fixed distances from one place. Rows that are missing in the last group are zero.
+///
+/// ```text
+/// group 0                                                     group 1
+/// [span 0: row 0, row 1 .. row 5] [span 1: row 0 .. row 5] …  [span 0: row 6 .. row 11] …
+/// ```
 pub struct Activations {
     rows: usize,
-    k: usize,
-    /// `[rows][K]`.
+    /// `[groups][K / 32][GROUP][32]`.
     values: Vec<i8>,
-    /// `[rows][K / 32]`.
+    /// `[groups][K / 32][GROUP]`.
     scales: Vec<f32>,
-    /// Sums of the values, `[rows][K / 32][SUMS]`.
+    /// Sums of the values, `[groups][K / 32][SUMS][GROUP]`.
     sums: Vec<i32>,
     /// The same times the scale.
     scaled_sums: Vec<f32>,
 }
 
-/// Sums of a span: first half, second half, both.
-const SUMS: usize = 3;
-
 impl Activations {
     /// `x` is `[rows, k]`, `k` a multiple of 32.
     pub fn new(x: &[f32], k: usize) -> Self {
         let rows = x.len() / k;
-        let mut values = vec![0i8; x.len()];
-        let mut scales = vec![0f32; x.len() / SPAN];
-        let mut sums = vec![0i32; x.len() / SPAN * SUMS];
-        let mut scaled_sums = vec![0f32; x.len() / SPAN * SUMS];
-        let (v, s) = (Shared::new(&mut values), Shared::new(&mut scales));
-        let (t, u) = (Shared::new(&mut sums), Shared::new(&mut scaled_sums));
-        let pieces = pieces(rows, 8);
-        for_each_task(rows.div_ceil(8), x.len(), |task| {
-            let spans = pieces(task).start * k / SPAN..pieces(task).end * k / SPAN;
-            let (first, len) = (spans.start, spans.len());
-            // SAFETY: each row is written by one task only.
-            dispatch(unsafe {
-                Rounding {
-                    x: &x[first * SPAN..][..len * SPAN],
-                    values: std::slice::from_raw_parts_mut(v.at(first * SPAN), len * SPAN),
-                    scales: std::slice::from_raw_parts_mut(s.at(first), len),
-                    sums: std::slice::from_raw_parts_mut(t.at(SUMS * first), SUMS * len),
-                    scaled_sums: std::slice::from_raw_parts_mut(u.at(SUMS * first), SUMS * len),
-                }
-            });
+        let spans = rows.div_ceil(GROUP) * (k / SPAN);
+        let mut values = vec![0i8; spans * GROUP * SPAN];
+        let mut scales = vec![0f32; spans * GROUP];
+        let mut sums = vec![0i32; spans * GROUP * SUMS];
+        let mut scaled_sums = vec![0f32; spans * GROUP * SUMS];
+        let places = Places {
+            values: Shared::new(&mut values),
+            scales: Shared::new(&mut scales),
+            sums: Shared::new(&mut sums),
+            scaled_sums: Shared::new(&mut scaled_sums),
+        };
+        let pieces = pieces(rows, GROUP);
+        for_each_task(rows.div_ceil(GROUP), x.len(), |task| {
+            for row in pieces(task) {
+                dispatch(Rounding { x: &x[row * k..][..k], row, places });
+            }
         });
-        Self { rows, k, values, scales, sums, scaled_sums }
+        Self { rows, values, scales, sums, scaled_sums }
     }
 }
 
+/// Where [`Rounding`] writes: the arrays of [`Activations`].
+#[derive(Clone, Copy)]
+struct Places {
+    values: Shared<i8>,
+    scales: Shared<f32>,
+    sums: Shared<i32>,
+    scaled_sums: Shared<f32>,
+}
+
+/// Rounds one row.
 struct Rounding<'a> {
     x: &'a [f32],
-    values: &'a mut [i8],
-    scales: &'a mut [f32],
-    sums: &'a mut [i32],
-    scaled_sums: &'a mut [f32],
+    row: usize,
+    places: Places,
 }
 
 impl Kernel for Rounding<'_> {
     type Output = ();
 
-    /// Plain loops of constant length: the compiler turns them into the vector instructions that
-    /// `dispatch` allows.
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
-        for (i, x) in self.x.chunks_exact(SPAN).enumerate() {
-            let largest = x.iter().fold(0f32, |m, v| if v.abs() > m { v.abs() } else { m });
-            let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
-            self.scales[i] = largest / 127.0;
-            let values = &mut self.values[i * SPAN..][..SPAN];
-            for (value, x) in values.iter_mut().zip(x) {
-                // A NaN becomes 0 here; its row's norm was NaN already.
-                *value = (x * inverse).round_ties_even() as i8;
+        let spans = self.x.len() / SPAN;
+        let (group, row) = (self.row / GROUP, self.row % GROUP);
+        for span in 0..spans {
+            let at = group * spans + span;
+            // SAFETY: the span has 32 numbers, and a row's places are written by its task only.
+            unsafe {
+                let x = self.x.as_ptr().add(span * SPAN);
+                // (Closures, as in `map`, would not be compiled for the instruction set.)
+                let (a, b) = (S::load(x), S::load(x.add(LANES)));
+                let zero = S::splat(0.0);
+                let (size_a, size_b) = (S::max(a, S::sub(zero, a)), S::max(b, S::sub(zero, b)));
+                let largest = S::largest(S::max(size_a, size_b));
+                let inverse = S::splat(if largest > 0.0 { 127.0 / largest } else { 0.0 });
+                let (a, b) = (S::round(S::mul(a, inverse)), S::round(S::mul(b, inverse)));
+                let values = self.places.values.at((at * GROUP + row) * SPAN);
+                S::store_i8(values, a);
+                S::store_i8(values.add(LANES), b);
+                // Sums of integers below 2^24: exact. They are NaN if any number was not finite,
+                // and the scale hands that on, since bytes can't.
+                let (first, second) = (S::sum(a), S::sum(b));
+                let scale = largest / 127.0 + 0.0 * (first + second);
+                *self.places.scales.at(at * GROUP + row) = scale;
+                for (i, sum) in [first, second, first + second].into_iter().enumerate() {
+                    let at = (at * SUMS + i) * GROUP + row;
+                    *self.places.sums.at(at) = sum as i32;
+                    *self.places.scaled_sums.at(at) = scale * sum;
+                }
             }
-            let half =
-                |half: usize| values[16 * half..][..16].iter().map(|&v| i32::from(v)).sum::<i32>();
-            let (first, second) = (half(0), half(1));
-            let sums = [first, second, first + second];
-            self.sums[SUMS * i..][..SUMS].copy_from_slice(&sums);
-            self.scaled_sums[SUMS * i..][..SUMS]
-                .copy_from_slice(&sums.map(|sum| self.scales[i] * sum as f32));
         }
     }
 }
@@ -207,17 +268,16 @@ impl Kernel for Rounding<'_> {
 const FEW: usize = 2;
 
 /// One task: `rows` × `panels` of the product.
-struct Rectangle<'a> {
+struct Rectangle<'a, E: Element> {
     w: &'a Packed,
+    factors: &'a Factors<E::Stored>,
     x: &'a Activations,
     rows: std::ops::Range<usize>,
     panels: std::ops::Range<usize>,
-    out: Shared<f32>,
-    stride: usize,
-    column: usize,
+    target: Target,
 }
 
-impl Kernel for Rectangle<'_> {
+impl<E: Element> Kernel for Rectangle<'_, E> {
     type Output = ();
 
     #[inline(always)]
@@ -234,50 +294,42 @@ impl Kernel for Rectangle<'_> {
     }
 }
 
-impl Rectangle<'_> {
+impl<E: Element> Rectangle<'_, E> {
     #[inline(always)]
     unsafe fn all<S: Simd, const NIBBLES: bool, const GROUPS: usize>(&self) {
         let mut panel = self.panels.start;
         unsafe {
             while S::REGISTERS >= 32 && panel + 2 <= self.panels.end {
-                self.rows_of::<S, NIBBLES, GROUPS, 6, 2>(panel);
+                self.rows_of::<S, NIBBLES, GROUPS, 2>(panel);
                 panel += 2;
             }
             while panel < self.panels.end {
-                self.rows_of::<S, NIBBLES, GROUPS, 4, 1>(panel);
+                self.rows_of::<S, NIBBLES, GROUPS, 1>(panel);
                 panel += 1;
             }
         }
     }
 
+    /// All rows of the rectangle times `NV` panels.
     #[inline(always)]
-    unsafe fn rows_of<
-        S: Simd,
-        const NIBBLES: bool,
-        const GROUPS: usize,
-        const MR: usize,
-        const NV: usize,
-    >(
+    unsafe fn rows_of<S: Simd, const NIBBLES: bool, const GROUPS: usize, const NV: usize>(
         &self,
         panel: usize,
     ) {
-        let mut row = self.rows.start;
-        unsafe {
-            while row + MR <= self.rows.end {
-                self.tile::<S, NIBBLES, GROUPS, MR, NV>(row, panel);
-                row += MR;
-            }
-            while row + 2 <= self.rows.end {
-                self.tile::<S, NIBBLES, GROUPS, 2, NV>(row, panel);
-                row += 2;
-            }
-            if row < self.rows.end {
-                self.tile::<S, NIBBLES, GROUPS, 1, NV>(row, panel);
+        for row in self.rows.clone().step_by(GROUP) {
+            // Rows of zeros fill a tile up.
+            unsafe {
+                match self.rows.end - row {
+                    1 => self.tile::<S, NIBBLES, GROUPS, 1, NV>(row, panel),
+                    2 => self.tile::<S, NIBBLES, GROUPS, 2, NV>(row, panel),
+                    3 | 4 => self.tile::<S, NIBBLES, GROUPS, 4, NV>(row, panel),
+                    _ => self.tile::<S, NIBBLES, GROUPS, GROUP, NV>(row, panel),
+                }
             }
         }
     }
 
-    /// `MR` rows × `NV` panels, over all of K.
+    /// Up to `MR` rows × `NV` panels, over all of K.
     #[inline(always)]
     unsafe fn tile<
         S: Simd,
@@ -294,37 +346,32 @@ impl Rectangle<'_> {
         unsafe {
             let mut acc = [[S::splat(0.0); NV]; MR];
             for span in 0..spans {
+                let x = row / GROUP * spans + span;
                 for group in 0..GROUPS {
                     let mut sums = [[S::splat_i(0); NV]; MR];
                     if self.w.zero != 0 {
+                        let which = if GROUPS == 1 { SUMS - 1 } else { group };
+                        let totals = self.x.sums.as_ptr().add((x * SUMS + which) * GROUP);
                         for r in 0..MR {
-                            let at = self.sum_at::<GROUPS>(row + r, span, group);
-                            let total = *self.x.sums.as_ptr().add(at);
-                            sums[r] = [S::splat_i(-self.w.zero * total); NV];
+                            sums[r] = [S::splat_i(-self.w.zero * *totals.add(r)); NV];
                         }
                     }
-                    self.dots::<S, NIBBLES, GROUPS, MR, NV>(row, panel, span, group, &mut sums);
-                    self.scale::<S, GROUPS, MR, NV>(row, panel, span, group, &sums, &mut acc);
+                    self.dots::<S, NIBBLES, GROUPS, MR, NV>(x, panel, span, group, &mut sums);
+                    self.scale::<S, GROUPS, MR, NV>(x, panel, span, group, &sums, &mut acc);
                 }
             }
-            for r in 0..MR {
+            let Target { out, stride, column } = self.target;
+            for r in 0..MR.min(self.rows.end - row) {
                 for v in 0..NV {
                     let first = (panel + v) * PANEL;
-                    let to = self.out.at((row + r) * self.stride + self.column + first);
+                    let to = out.at((row + r) * stride + column + first);
                     store_columns::<S>(to, acc[r][v], self.w.n - first);
                 }
             }
         }
     }
 
-    /// Where the sum of the activations of one group stands.
-    #[inline(always)]
-    fn sum_at<const GROUPS: usize>(&self, row: usize, span: usize, group: usize) -> usize {
-        let which = if GROUPS == 1 { SUMS - 1 } else { group };
-        (row * (self.x.k / SPAN) + span) * SUMS + which
-    }
-
-    /// Adds the integer products of one group to `sums`.
+    /// Adds the integer products of one group to `sums`; `x` is the span of the rows' group.
     #[inline(always)]
     unsafe fn dots<
         S: Simd,
@@ -334,7 +381,7 @@ impl Rectangle<'_> {
         const NV: usize,
     >(
         &self,
-        row: usize,
+        x: usize,
         panel: usize,
         span: usize,
         group: usize,
@@ -343,33 +390,41 @@ impl Rectangle<'_> {
         let vectors = if NIBBLES { 4 } else { 8 };
         let spans = self.w.k / SPAN;
         unsafe {
+            let x = self.x.values.as_ptr().add(x * GROUP * SPAN);
+            let x = |r: usize, g: usize| x.add(r * SPAN + 4 * g).cast::<i32>().read_unaligned();
+            let mut w = [std::ptr::null::<u8>(); NV];
             for v in 0..NV {
-                let w = self.w.values.as_ptr().add(((panel + v) * spans + span) * vectors * 64);
+                w[v] = self.w.values.as_ptr().add(((panel + v) * spans + span) * vectors * 64);
                 if MR <= FEW {
                     // The same place of the panels after these.
-                    let ahead = w.wrapping_add(NV * spans * vectors * 64);
+                    let ahead = w[v].wrapping_add(NV * spans * vectors * 64);
                     for j in 0..vectors {
                         S::prefetch(ahead.wrapping_add(j * 64));
                     }
                 }
-                for j in 0..4 {
-                    // Vector j of this group's half of the span, and its partner four further on.
-                    let (low, high) = if NIBBLES {
-                        S::nibbles(S::load_bytes(w.add(j * 64)))
+            }
+            for j in 0..self.w.quads {
+                // Vector j of this group's half of the span, and its partner four further on.
+                let first = if GROUPS == 1 { j } else { 4 * group + j };
+                let (mut low, mut high) = ([S::load_bytes(w[0]); NV], [S::load_bytes(w[0]); NV]);
+                for v in 0..NV {
+                    (low[v], high[v]) = if NIBBLES {
+                        let (low, high) = S::nibbles(S::load_bytes(w[v].add(j * 64)));
+                        if GROUPS == 2 && group == 1 { (high, high) } else { (low, high) }
                     } else {
-                        let at = if GROUPS == 1 { j } else { 4 * group + j };
-                        let low = S::load_bytes(w.add(at * 64));
-                        (low, if GROUPS == 1 { S::load_bytes(w.add((at + 4) * 64)) } else { low })
+                        let low = S::load_bytes(w[v].add(first * 64));
+                        let high =
+                            if GROUPS == 1 { S::load_bytes(w[v].add((j + 4) * 64)) } else { low };
+                        (low, high)
                     };
-                    for r in 0..MR {
-                        let x = self.x.values.as_ptr().add((row + r) * self.x.k + span * SPAN);
-                        let at = |g: usize| x.add(4 * g).cast::<i32>().read_unaligned();
+                }
+                for r in 0..MR {
+                    for v in 0..NV {
+                        sums[r][v] = S::dot4(sums[r][v], low[v], x(r, first));
+                    }
+                    for v in 0..NV {
                         if GROUPS == 1 {
-                            sums[r][v] = S::dot4(sums[r][v], low, at(j));
-                            sums[r][v] = S::dot4(sums[r][v], high, at(j + 4));
-                        } else {
-                            let w = if NIBBLES && group == 1 { high } else { low };
-                            sums[r][v] = S::dot4(sums[r][v], w, at(4 * group + j));
+                            sums[r][v] = S::dot4(sums[r][v], high[v], x(r, j + 4));
                         }
                     }
                 }
@@ -381,7 +436,7 @@ impl Rectangle<'_> {
     #[inline(always)]
     unsafe fn scale<S: Simd, const GROUPS: usize, const MR: usize, const NV: usize>(
         &self,
-        row: usize,
+        x: usize,
         panel: usize,
         span: usize,
         group: usize,
@@ -389,24 +444,27 @@ impl Rectangle<'_> {
         acc: &mut [[S::V; NV]; MR],
     ) {
         let spans = self.w.k / SPAN;
+        let which = if GROUPS == 1 { SUMS - 1 } else { group };
         unsafe {
+            let x_scales = self.x.scales.as_ptr().add(x * GROUP);
+            let x_sums = self.x.scaled_sums.as_ptr().add((x * SUMS + which) * GROUP);
             for v in 0..NV {
                 let at = (((panel + v) * spans + span) * GROUPS + group) * PANEL;
-                let scale = S::load(self.w.scales.as_ptr().add(at));
+                let Factors { scales, mins } = self.factors;
+                let scale = E::load::<S>(scales.as_ptr().add(at));
                 if MR <= FEW {
                     let ahead = at + NV * spans * GROUPS * PANEL;
-                    S::prefetch(self.w.scales.as_ptr().wrapping_add(ahead).cast());
-                    S::prefetch(self.w.mins.as_ptr().wrapping_add(ahead).cast());
+                    S::prefetch(scales.as_ptr().wrapping_add(ahead).cast());
+                    S::prefetch(mins.as_ptr().wrapping_add(ahead).cast());
                 }
                 for r in 0..MR {
-                    let x_scale = *self.x.scales.as_ptr().add((row + r) * spans + span);
-                    let factor = S::mul(scale, S::splat(x_scale));
+                    let factor = S::mul(scale, S::splat(*x_scales.add(r)));
                     acc[r][v] = S::fma(S::to_f32(sums[r][v]), factor, acc[r][v]);
-                    if !self.w.mins.is_empty() {
-                        let min = S::load(self.w.mins.as_ptr().add(at));
-                        let at = self.sum_at::<GROUPS>(row + r, span, group);
-                        let total = *self.x.scaled_sums.as_ptr().add(at);
-                        acc[r][v] = S::fma(min, S::splat(total), acc[r][v]);
+                }
+                if !mins.is_empty() {
+                    let min = E::load::<S>(mins.as_ptr().add(at));
+                    for r in 0..MR {
+                        acc[r][v] = S::fma(min, S::splat(*x_sums.add(r)), acc[r][v]);
                     }
                 }
             }

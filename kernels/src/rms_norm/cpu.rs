@@ -1,7 +1,7 @@
 //! On the processor: two passes over a row that stays in the first-level cache.
 
 use crate::host::{Shared, for_each_task, pieces, with_f32, written};
-use crate::simd::{self, Kernel, LANES, Simd, dispatch};
+use crate::simd::{Kernel, LANES, Simd, dispatch};
 use candle_core::{Result, Tensor};
 
 /// Rows that one task takes.
@@ -52,7 +52,7 @@ impl Kernel for Row<'_> {
                 let v = S::load(self.x.as_ptr().add(i));
                 squares = S::fma(v, v, squares);
             }
-            let mut total = simd::sum::<S>(squares);
+            let mut total = S::sum(squares);
             for &v in &self.x[whole..] {
                 total = v.mul_add(v, total);
             }

@@ -139,6 +139,35 @@ unsafe impl Simd for Avx2 {
         unsafe { [exp2_half(n[0]), exp2_half(n[1])] }
     }
     #[inline(always)]
+    unsafe fn sum(v: V) -> f32 {
+        unsafe {
+            let v = _mm256_add_ps(v[0], v[1]);
+            let four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn largest(v: V) -> f32 {
+        unsafe {
+            let v = _mm256_max_ps(v[0], v[1]);
+            let four = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+            let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+            _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)))
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_i8(p: *mut i8, v: V) {
+        unsafe {
+            let words = _mm256_packs_epi32(_mm256_cvtps_epi32(v[0]), _mm256_cvtps_epi32(v[1]));
+            // The pack works on each half of the registers: put the quarters in order.
+            let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(words);
+            let low = _mm256_castsi256_si128(words);
+            let bytes = _mm_packs_epi16(low, _mm256_extracti128_si256::<1>(words));
+            _mm_storeu_si128(p.cast(), bytes);
+        }
+    }
+    #[inline(always)]
     unsafe fn splat_i(x: i32) -> Self::I {
         unsafe { [_mm256_set1_epi32(x); 2] }
     }

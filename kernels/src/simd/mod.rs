@@ -57,10 +57,17 @@ pub unsafe trait Simd: Copy {
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
     /// 1 where `a > b`, else 0.
     unsafe fn above(a: Self::V, b: Self::V) -> Self::V;
+    /// Adds the lanes in a fixed tree: 16 → 8 → 4 → 2 → 1, halves added to each other.
+    unsafe fn sum(v: Self::V) -> f32;
+    /// The largest lane.
+    unsafe fn largest(v: Self::V) -> f32;
     /// Nearest integer, ties to even.
     unsafe fn round(a: Self::V) -> Self::V;
     /// `2^n` for integral lanes in -126 ..= 127.
     unsafe fn exp2_int(n: Self::V) -> Self::V;
+
+    /// Stores integral lanes in -128 ..= 127 as bytes; what NaN becomes is left open.
+    unsafe fn store_i8(p: *mut i8, v: Self::V);
 
     unsafe fn splat_i(x: i32) -> Self::I;
     /// Lane `i` gains the dot product of bytes `4 i .. 4 i + 4` of `w` (unsigned) with the four
@@ -137,40 +144,6 @@ pub unsafe fn exp<S: Simd>(x: S::V) -> S::V {
     }
 }
 
-/// Adds the lanes in a fixed tree: 16 → 8 → 4 → 2 → 1, halves added to each other.
-///
-/// # Safety
-/// As [`Simd`].
-#[inline(always)]
-pub unsafe fn sum<S: Simd>(v: S::V) -> f32 {
-    let mut lanes = [0f32; LANES];
-    unsafe { S::store(lanes.as_mut_ptr(), v) };
-    fold(lanes, |a, b| a + b)
-}
-
-/// The largest lane.
-///
-/// # Safety
-/// As [`Simd`].
-#[inline(always)]
-pub unsafe fn largest<S: Simd>(v: S::V) -> f32 {
-    let mut lanes = [0f32; LANES];
-    unsafe { S::store(lanes.as_mut_ptr(), v) };
-    fold(lanes, |a, b| if a > b { a } else { b })
-}
-
-#[inline(always)]
-fn fold(mut lanes: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> f32 {
-    let mut half = LANES / 2;
-    while half > 0 {
-        for i in 0..half {
-            lanes[i] = f(lanes[i], lanes[i + half]);
-        }
-        half /= 2;
-    }
-    lanes[0]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -221,8 +194,11 @@ mod tests {
                     S::store(lanes.as_mut_ptr(), v);
                     bits.extend(lanes.map(f32::to_bits));
                 }
-                bits.push(sum::<S>(a).to_bits());
-                bits.push(largest::<S>(b).to_bits());
+                bits.push(S::sum(a).to_bits());
+                bits.push(S::largest(b).to_bits());
+                let mut bytes = [0i8; LANES];
+                S::store_i8(bytes.as_mut_ptr(), S::round(a));
+                bits.extend(bytes.map(|x| x as u32));
                 bits
             }
         }

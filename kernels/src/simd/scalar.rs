@@ -11,6 +11,18 @@ fn map2(a: [f32; LANES], b: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> [f32; 
     std::array::from_fn(|i| f(a[i], b[i]))
 }
 
+#[inline(always)]
+fn fold(mut lanes: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for i in 0..half {
+            lanes[i] = f(lanes[i], lanes[i + half]);
+        }
+        half /= 2;
+    }
+    lanes[0]
+}
+
 // SAFETY: no instruction set is needed; pointers are read and written for exactly the elements
 // that the trait names.
 unsafe impl Simd for Scalar {
@@ -82,6 +94,18 @@ unsafe impl Simd for Scalar {
     #[inline(always)]
     unsafe fn exp2_int(n: Self::V) -> Self::V {
         n.map(|x| f32::from_bits(((x as i32 + 127) as u32) << 23))
+    }
+    #[inline(always)]
+    unsafe fn sum(v: Self::V) -> f32 {
+        fold(v, |a, b| a + b)
+    }
+    #[inline(always)]
+    unsafe fn largest(v: Self::V) -> f32 {
+        fold(v, |a, b| if a > b { a } else { b })
+    }
+    #[inline(always)]
+    unsafe fn store_i8(p: *mut i8, v: Self::V) {
+        unsafe { p.cast::<[i8; LANES]>().write_unaligned(v.map(|x| x as i8)) }
     }
     #[inline(always)]
     unsafe fn splat_i(x: i32) -> Self::I {
