@@ -25,7 +25,7 @@ import llamacpp as peer
 
 TYPES = {"Q4_0": lc.LLAMA_FTYPE_MOSTLY_Q4_0, "Q8_0": lc.LLAMA_FTYPE_MOSTLY_Q8_0, "F16": lc.LLAMA_FTYPE_MOSTLY_F16}
 OURS = ["Q4_1", "Q8_0"]
-LONG = [("Q4_0", "on"), ("Q8_0", "on"), ("Q8_0", "off")]
+LONG = [("Q4_0", "on"), ("Q8_0", "on")]
 
 
 def make_types(gguf, folder):

@@ -110,6 +110,11 @@ fn attentions() -> Result<()> {
 
 fn main() -> Result<()> {
     println!("{} threads, {}", rayon::current_num_threads(), kernels::instruction_set());
+    let peak = kernels::peak::measure();
+    println!(
+        "at most {:.0} GFLOP/s of f32, {:.0} Gop/s of 8-bit integers, {:.1} GB/s read",
+        peak.f32_gflops, peak.int8_gops, peak.read_gb
+    );
     products()?;
     attentions()
 }

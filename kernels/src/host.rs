@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Result, Storage, Tensor, bail};
 use rayon::prelude::*;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Calls `f` with the elements of a contiguous f32 tensor that lies in the processor's memory.
 ///
@@ -75,4 +76,46 @@ pub fn for_each_task(tasks: usize, operations: usize, f: impl Fn(usize) + Sync +
 /// Splits `total` into ranges of at most `size`, all but the last of that size.
 pub fn pieces(total: usize, size: usize) -> impl Fn(usize) -> std::ops::Range<usize> + Copy {
     move |i| i * size..((i + 1) * size).min(total)
+}
+
+/// Runs `work`, a chain of many short operations, with all threads of the pool kept awake: between
+/// two operations a thread of rayon's would fall asleep, and waking it costs as much as the next
+/// operation itself.
+pub fn wide_awake<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    let done = &AtomicBool::new(false);
+    rayon::scope(|scope| {
+        let here = rayon::current_thread_index();
+        scope.spawn_broadcast(move |_, thread| {
+            while Some(thread.index()) != here && !done.load(Ordering::Relaxed) {
+                if rayon::yield_now() != Some(rayon::Yield::Executed) {
+                    std::hint::spin_loop();
+                }
+            }
+        });
+        // Also when `work` panics, or the others would wait for ever.
+        let _end = SetOnDrop(done);
+        work()
+    })
+}
+
+struct SetOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    #[test]
+    fn wide_awake_gives_what_the_work_gives_and_ends_when_it_panics() {
+        let total = wide_awake(|| (0..1000u64).into_par_iter().sum::<u64>());
+        assert_eq!(total, 499_500);
+        let panics = catch_unwind(AssertUnwindSafe(|| wide_awake(|| -> () { panic!("as asked") })));
+        assert!(panics.is_err());
+    }
 }

@@ -14,6 +14,7 @@ pub mod embedding;
 mod host;
 pub mod kv;
 pub mod linear;
+pub mod peak;
 pub mod residual;
 pub mod rms_norm;
 pub mod rope;
@@ -22,4 +23,5 @@ mod simd;
 #[cfg(test)]
 mod testing;
 
+pub use host::wide_awake;
 pub use simd::instruction_set;

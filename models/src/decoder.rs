@@ -21,6 +21,7 @@ use kernels::residual::add;
 use kernels::rms_norm::rms_norm;
 use kernels::rope::{RopeTable, rope};
 use kernels::silu_mul::silu_mul;
+use kernels::wide_awake;
 
 /// A decoder-only transformer, ready to run.
 pub struct Decoder {
@@ -60,6 +61,13 @@ impl Decoder {
     /// Arrays of the batch that do not fit each other, the vocabulary or the pool.
     pub fn hidden(&self, batch: &Batch, pool: &mut KvPool) -> Result<Tensor> {
         self.check(batch, pool)?;
+        if self.device.is_cpu() {
+            return wide_awake(|| self.run(batch, pool));
+        }
+        self.run(batch, pool)
+    }
+
+    fn run(&self, batch: &Batch, pool: &mut KvPool) -> Result<Tensor> {
         let mut x = self.embedding.gather(&batch.tokens)?;
         for (number, layer) in self.layers.iter().enumerate() {
             let mut heads = self.attend(layer, &x, &batch.layout, pool.layer(number))?;
