@@ -42,6 +42,26 @@ unsafe fn exp2_half(n: __m256) -> __m256 {
     }
 }
 
+/// Adds eight lanes: 8 → 4 → 2 → 1, halves to each other.
+#[inline(always)]
+pub unsafe fn sum_half(v: __m256) -> f32 {
+    unsafe {
+        let four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+        let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+        _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+    }
+}
+
+/// The largest of eight lanes.
+#[inline(always)]
+pub unsafe fn largest_half(v: __m256) -> f32 {
+    unsafe {
+        let four = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
+        let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
+        _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)))
+    }
+}
+
 /// Eight lanes of `dot4`. `maddubs` would saturate (255 × 127 × 2 > 32767), so bytes are widened
 /// to 16 bits first: even and odd bytes apart, which `madd` adds up again.
 #[inline(always)]
@@ -140,21 +160,11 @@ unsafe impl Simd for Avx2 {
     }
     #[inline(always)]
     unsafe fn sum(v: V) -> f32 {
-        unsafe {
-            let v = _mm256_add_ps(v[0], v[1]);
-            let four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
-            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-            _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
-        }
+        unsafe { sum_half(_mm256_add_ps(v[0], v[1])) }
     }
     #[inline(always)]
     unsafe fn largest(v: V) -> f32 {
-        unsafe {
-            let v = _mm256_max_ps(v[0], v[1]);
-            let four = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
-            let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
-            _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)))
-        }
+        unsafe { largest_half(_mm256_max_ps(v[0], v[1])) }
     }
     #[inline(always)]
     unsafe fn store_i8(p: *mut i8, v: V) {

@@ -1,5 +1,6 @@
 //! AVX-512 with VNNI: a logical vector is one register.
 
+use super::avx2::{largest_half, sum_half};
 use super::{Kernel, Simd};
 use std::arch::x86_64::*;
 
@@ -105,20 +106,14 @@ unsafe impl Simd for Avx512 {
     unsafe fn sum(v: Self::V) -> f32 {
         unsafe {
             let (low, high) = (_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v));
-            let v = _mm256_add_ps(low, high);
-            let four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
-            let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-            _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+            sum_half(_mm256_add_ps(low, high))
         }
     }
     #[inline(always)]
     unsafe fn largest(v: Self::V) -> f32 {
         unsafe {
             let (low, high) = (_mm512_castps512_ps256(v), _mm512_extractf32x8_ps::<1>(v));
-            let v = _mm256_max_ps(low, high);
-            let four = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps::<1>(v));
-            let two = _mm_max_ps(four, _mm_movehl_ps(four, four));
-            _mm_cvtss_f32(_mm_max_ss(two, _mm_movehdup_ps(two)))
+            largest_half(_mm256_max_ps(low, high))
         }
     }
     #[inline(always)]
