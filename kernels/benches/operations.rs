@@ -5,7 +5,7 @@
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{DType, Device, Result, Tensor};
 use kernels::attention::paged_attention;
-use kernels::kv::{BLOCK, KvDtype, KvLayer, VarLen};
+use kernels::kv::{BLOCK, KvDtype, KvLayer, KvShape, VarLen};
 use kernels::linear::Linear;
 use std::time::Instant;
 
@@ -62,7 +62,8 @@ fn attention(
 ) -> Result<f64> {
     let (heads, kv_heads, d) = (9, 3, 64);
     let held = len.div_ceil(BLOCK);
-    let mut kv = KvLayer::new(sequences * held, kv_heads, d, dtype, &Device::Cpu)?;
+    let shape = KvShape { blocks: sequences * held, kv_heads, head_dim: d, dtype };
+    let mut kv = KvLayer::new(shape, &Device::Cpu)?;
     // Memory that was never written is one page of zeros, which would be read at cache speed.
     let slots: Vec<u32> = (0..(sequences * held * BLOCK) as u32).collect();
     let filled = randn(&[slots.len(), kv_heads, d])?;

@@ -3,7 +3,7 @@
 use crate::config::ModelConfig;
 use crate::error::Result;
 use candle_core::Device;
-use kernels::kv::{BLOCK, KvDtype, KvLayer};
+use kernels::kv::{BLOCK, KvDtype, KvLayer, KvShape};
 
 /// One [`KvLayer`] per layer of the model, all with the same blocks: block `b` holds the same
 /// tokens in every layer.
@@ -23,8 +23,10 @@ impl KvPool {
         dtype: KvDtype,
         device: &Device,
     ) -> Result<Self> {
-        let layer = || KvLayer::new(blocks, config.kv_heads, config.head_dim, dtype, device);
-        let layers = (0..config.layers).map(|_| layer()).collect::<candle_core::Result<_>>()?;
+        let ModelConfig { kv_heads, head_dim, .. } = *config;
+        let shape = KvShape { blocks, kv_heads, head_dim, dtype };
+        let layer = |_| KvLayer::new(shape, device);
+        let layers = (0..config.layers).map(layer).collect::<candle_core::Result<_>>()?;
         Ok(Self { layers, blocks })
     }
 

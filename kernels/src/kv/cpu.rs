@@ -7,7 +7,7 @@
 //! ```
 
 use super::memory::Memory;
-use super::{BLOCK, KvDtype};
+use super::{BLOCK, KvDtype, KvShape};
 use crate::host::with_f32;
 use crate::simd::{Element, F16, F32};
 use candle_core::{Result, Tensor};
@@ -20,10 +20,10 @@ pub enum AnyPages {
 }
 
 impl AnyPages {
-    pub fn new(blocks: usize, kv_heads: usize, head_dim: usize, dtype: KvDtype) -> Result<Self> {
-        Ok(match dtype {
-            KvDtype::F32 => Self::F32(Pages::new(blocks, kv_heads, head_dim)?),
-            KvDtype::F16 => Self::F16(Pages::new(blocks, kv_heads, head_dim)?),
+    pub fn new(shape: KvShape) -> Result<Self> {
+        Ok(match shape.dtype {
+            KvDtype::F32 => Self::F32(Pages::new(shape)?),
+            KvDtype::F16 => Self::F16(Pages::new(shape)?),
         })
     }
 
@@ -51,7 +51,7 @@ pub struct Pages<E: Element> {
 }
 
 impl<E: Element> Pages<E> {
-    fn new(blocks: usize, kv_heads: usize, head_dim: usize) -> Result<Self> {
+    fn new(KvShape { blocks, kv_heads, head_dim, .. }: KvShape) -> Result<Self> {
         let len = blocks * kv_heads * head_dim * BLOCK;
         Ok(Self { keys: Memory::zeroed(len)?, values: Memory::zeroed(len)?, kv_heads, head_dim })
     }

@@ -96,12 +96,19 @@ impl KvDtype {
     }
 }
 
+/// Size of one layer's keys and values.
+#[derive(Debug, Clone, Copy)]
+pub struct KvShape {
+    pub blocks: usize,
+    pub kv_heads: usize,
+    pub head_dim: usize,
+    pub dtype: KvDtype,
+}
+
 /// Keys and values of one layer.
 #[derive(Debug)]
 pub struct KvLayer {
-    kv_heads: usize,
-    head_dim: usize,
-    blocks: usize,
+    shape: KvShape,
     pub(crate) store: Store,
 }
 
@@ -112,37 +119,23 @@ pub(crate) enum Store {
 }
 
 impl KvLayer {
-    /// An empty pool of `blocks` blocks in the layout that suits the device.
+    /// An empty pool in the layout that suits the device.
     ///
     /// # Errors
     /// A device that is out of memory.
-    pub fn new(
-        blocks: usize,
-        kv_heads: usize,
-        head_dim: usize,
-        dtype: KvDtype,
-        device: &Device,
-    ) -> Result<Self> {
+    pub fn new(shape: KvShape, device: &Device) -> Result<Self> {
         if !device.is_cpu() {
-            return Self::portable(blocks, kv_heads, head_dim, dtype, device);
+            return Self::portable(shape, device);
         }
-        let store = Store::Cpu(AnyPages::new(blocks, kv_heads, head_dim, dtype)?);
-        Ok(Self { kv_heads, head_dim, blocks, store })
+        Ok(Self { shape, store: Store::Cpu(AnyPages::new(shape)?) })
     }
 
     /// The portable layout, on whatever device.
     ///
     /// # Errors
     /// A device that is out of memory.
-    pub fn portable(
-        blocks: usize,
-        kv_heads: usize,
-        head_dim: usize,
-        dtype: KvDtype,
-        device: &Device,
-    ) -> Result<Self> {
-        let store = Store::Tensor(TensorPages::new(blocks, kv_heads, head_dim, dtype, device)?);
-        Ok(Self { kv_heads, head_dim, blocks, store })
+    pub fn portable(shape: KvShape, device: &Device) -> Result<Self> {
+        Ok(Self { shape, store: Store::Tensor(TensorPages::new(shape, device)?) })
     }
 
     /// Bytes that one token's keys and values take in one layer.
@@ -151,15 +144,15 @@ impl KvLayer {
     }
 
     pub fn kv_heads(&self) -> usize {
-        self.kv_heads
+        self.shape.kv_heads
     }
 
     pub fn head_dim(&self) -> usize {
-        self.head_dim
+        self.shape.head_dim
     }
 
     pub fn blocks(&self) -> usize {
-        self.blocks
+        self.shape.blocks
     }
 
     /// Writes keys and values `[T, kv_heads, head_dim]` (f32) to `slots` (`T` of them, each
@@ -168,12 +161,12 @@ impl KvLayer {
     /// # Errors
     /// Shapes that do not fit, or a slot beyond the pool.
     pub fn store(&mut self, k: &Tensor, v: &Tensor, slots: &[u32]) -> Result<()> {
-        let shape = [slots.len(), self.kv_heads, self.head_dim];
+        let shape = [slots.len(), self.kv_heads(), self.head_dim()];
         if k.dims() != shape || v.dims() != shape {
             bail!("store_kv: keys {:?}, values {:?}, wanted {shape:?}", k.dims(), v.dims());
         }
-        if let Some(slot) = slots.iter().find(|&&s| s as usize >= self.blocks * BLOCK) {
-            bail!("store_kv: slot {slot} lies beyond the pool of {} blocks", self.blocks);
+        if let Some(slot) = slots.iter().find(|&&s| s as usize >= self.blocks() * BLOCK) {
+            bail!("store_kv: slot {slot} lies beyond the pool of {} blocks", self.blocks());
         }
         match &mut self.store {
             Store::Cpu(pages) => pages.store(k, v, slots),
@@ -186,8 +179,8 @@ impl KvLayer {
     /// # Errors
     /// A block beyond the pool.
     pub fn copy_block(&mut self, from: u32, to: u32) -> Result<()> {
-        if from.max(to) as usize >= self.blocks {
-            bail!("copy_block: {from} to {to} in a pool of {} blocks", self.blocks);
+        if from.max(to) as usize >= self.blocks() {
+            bail!("copy_block: {from} to {to} in a pool of {} blocks", self.blocks());
         }
         match &mut self.store {
             Store::Cpu(pages) => pages.copy_block(from, to),

@@ -1,6 +1,6 @@
 //! The layout for candle's tensor operations: `[blocks * BLOCK, kv_heads, head_dim]`, row = slot.
 
-use super::{BLOCK, KvDtype};
+use super::{BLOCK, KvDtype, KvShape};
 use candle_core::{DType, Device, Result, Tensor};
 
 #[derive(Debug)]
@@ -10,19 +10,13 @@ pub struct TensorPages {
 }
 
 impl TensorPages {
-    pub fn new(
-        blocks: usize,
-        kv_heads: usize,
-        head_dim: usize,
-        dtype: KvDtype,
-        device: &Device,
-    ) -> Result<Self> {
-        let shape = (blocks * BLOCK, kv_heads, head_dim);
-        let dtype = match dtype {
+    pub fn new(shape: KvShape, device: &Device) -> Result<Self> {
+        let rows = (shape.blocks * BLOCK, shape.kv_heads, shape.head_dim);
+        let dtype = match shape.dtype {
             KvDtype::F32 => DType::F32,
             KvDtype::F16 => DType::F16,
         };
-        let zeros = || Tensor::zeros(shape, dtype, device);
+        let zeros = || Tensor::zeros(rows, dtype, device);
         Ok(Self { keys: zeros()?, values: zeros()? })
     }
 
