@@ -2,6 +2,10 @@
 //! a checkpoint. The numbers depend on seed, tensor name and place alone, so that any language can
 //! make the same ones.
 
+mod gguf;
+
+pub use gguf::{GgufOptions, write_gguf};
+
 use crate::LoadOptions;
 use crate::config::{ModelConfig, from_text};
 use crate::decoder::Decoder;
@@ -153,16 +157,28 @@ impl Weights for Dummy {
 
 /// The elements of a tensor in row-major order.
 fn values(tensor: &TensorSpec, seed: u64) -> Vec<f32> {
-    let key = fnv1a(tensor.name.as_bytes()) ^ seed;
-    let (base, spread) = distribution(tensor);
     let mut values = vec![0f32; tensor.elements()];
     values.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, part)| {
-        for (i, value) in part.iter_mut().enumerate() {
-            let r = symmetric(key, (chunk * CHUNK + i) as u64);
-            *value = (base + r * spread) as f32;
-        }
+        fill(PartOf { tensor, first: chunk * CHUNK, seed }, part);
     });
     values
+}
+
+/// Elements of a tensor from number `first` on.
+#[derive(Clone, Copy)]
+struct PartOf<'a> {
+    tensor: &'a TensorSpec,
+    first: usize,
+    seed: u64,
+}
+
+fn fill(PartOf { tensor, first, seed }: PartOf, values: &mut [f32]) {
+    let key = fnv1a(tensor.name.as_bytes()) ^ seed;
+    let (base, spread) = distribution(tensor);
+    for (i, value) in values.iter_mut().enumerate() {
+        let r = symmetric(key, (first + i) as u64);
+        *value = (base + r * spread) as f32;
+    }
 }
 
 /// Centre and half width of a tensor's values. Matrices keep the size of what they multiply; those
@@ -173,9 +189,10 @@ fn distribution(tensor: &TensorSpec) -> (f64, f64) {
     match tensor.shape.as_slice() {
         [_] if name.ends_with(".bias") => (0.0, 0.1),
         [_] => (1.0, 0.1),
-        _ if any(&["embed"]) => (0.0, 1.0),
+        _ if any(&["embed", "embd"]) => (0.0, 1.0),
         [.., k] => {
-            let gain = if any(&["q_proj", "k_proj", "query_key_value", "qkv"]) { 2.0 } else { 1.0 };
+            let sharp = ["q_proj", "k_proj", "query_key_value", "qkv", "attn_q", "attn_k"];
+            let gain = if any(&sharp) { 2.0 } else { 1.0 };
             (0.0, (3.0 / *k as f64).sqrt() * gain)
         }
         [] => (0.0, 1.0),

@@ -1,4 +1,11 @@
-//! Measuring the engine: prefill and decode on given sizes.
+//! Measuring the engine: prefill and decode on given sizes, the calls of a whole job, and
+//! what a type of weights costs in accuracy.
+
+mod quality;
+mod record;
+
+pub use quality::{Prediction, Quality, predict};
+pub use record::Recorder;
 
 use crate::engine::request::{Event, Generate, Refused, Request, RequestId, SamplingParams, Task};
 use crate::engine::{Engine, Runner};

@@ -76,6 +76,7 @@ pub enum Command {
     Pull(Pull),
     Inspect(Inspect),
     Bench(Bench),
+    Dummy(Dummy),
 }
 
 /// All stages on two documents that the program contains, with a model of 135M parameters
@@ -400,6 +401,17 @@ pub struct Bench {
     /// … and the candidates
     #[arg(long, value_name = "FILE", requires = "data")]
     pub responses: Option<PathBuf>,
+    /// Write the calls that scoring makes to a file (JSON Lines: prompt as token ids, number of new
+    /// tokens, scored continuations), to give another program the same work
+    #[arg(long, value_name = "FILE", requires = "data")]
+    pub calls: Option<PathBuf>,
+    /// Measure accuracy instead: how this type of weights, activations and keys predicts the tokens
+    /// of texts, against f32 for all of them
+    #[arg(long, value_name = "FILE", num_args = 1.., requires = "model", conflicts_with = "data")]
+    pub quality: Vec<PathBuf>,
+    /// Tokens of each text for --quality, from its beginning
+    #[arg(long, default_value_t = 2048, value_name = "N")]
+    pub quality_tokens: usize,
     #[command(flatten)]
     pub judging: JudgeArgs,
     #[arg(long, default_value_t = 0, value_name = "S")]
@@ -407,6 +419,50 @@ pub struct Bench {
     /// One JSON object instead of a table
     #[arg(long)]
     pub json: bool,
+}
+
+/// Writes random weights in the shape of a real model as a GGUF file, to measure with
+///
+/// The file has no vocabulary. Example: longreward dummy llama-3.1-8b --gguf dummy.gguf --type q4_k
+#[derive(Debug, Args)]
+pub struct Dummy {
+    /// llama-3.1-8b, smollm2-135m or a config.json of the Llama family
+    #[arg(value_name = "NAME")]
+    pub shape: String,
+    /// The file to write
+    #[arg(long, value_name = "FILE")]
+    pub gguf: PathBuf,
+    /// Type of all matrices
+    #[arg(long = "type", default_value = "q8_0", value_name = "TYPE")]
+    pub dtype: GgufType,
+    /// Scales the model's sizes
+    #[arg(long, default_value_t = 1.0, value_name = "F")]
+    pub factor: f64,
+    #[arg(long, default_value_t = 0, value_name = "S")]
+    pub seed: u64,
+}
+
+/// Types of matrices in a GGUF file that can be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum GgufType {
+    F32,
+    F16,
+    #[value(name = "q4_0")]
+    Q4_0,
+    #[value(name = "q4_1")]
+    Q4_1,
+    #[value(name = "q5_0")]
+    Q5_0,
+    #[value(name = "q5_1")]
+    Q5_1,
+    #[value(name = "q8_0")]
+    Q8_0,
+    #[value(name = "q4_k")]
+    Q4K,
+    #[value(name = "q5_k")]
+    Q5K,
+    #[value(name = "q6_k")]
+    Q6K,
 }
 
 /// A size with an optional unit: 4GiB, 500MB, 1048576.

@@ -1,13 +1,16 @@
 //! `longreward bench`.
 
-use super::args::{Bench, Common, WorkArgs};
+use super::args::{Bench, Common, Dtype, WorkArgs};
 use super::stages::{self, Lazy, ScoreFiles};
 use super::{Ending, model};
-use crate::bench::{DecodeSize, Measurement, decode, prefill};
+use crate::bench::{DecodeSize, Measurement, Prediction, Quality, decode, predict, prefill};
 use crate::device;
+use crate::engine::DecoderRunner;
 use crate::pipeline::score::ScorePlan;
 use anyhow::{Context, Result, bail};
+use kernels::kv::BLOCK;
 use models::dummy;
+use models::source::{Resolved, resolve};
 use serde_json::json;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -18,6 +21,9 @@ use std::time::Instant;
 /// # Errors
 /// A model that can't be loaded, or a size that does not fit.
 pub fn bench(args: &Bench, common: &Common, cancel: &AtomicBool) -> Result<Ending> {
+    if !args.quality.is_empty() {
+        return quality(args, common).map(|()| Ending::Done);
+    }
     match (&args.data, &args.responses) {
         (Some(data), Some(responses)) => workload(args, data, responses, common, cancel),
         _ => sizes(args, common).map(|()| Ending::Done),
@@ -26,7 +32,8 @@ pub fn bench(args: &Bench, common: &Common, cancel: &AtomicBool) -> Result<Endin
 
 fn sizes(args: &Bench, common: &Common) -> Result<()> {
     let decoder = match (&args.model, &args.dummy) {
-        (Some(name), _) => model::load(&model::open_text(name)?.0, common)?,
+        // No text is needed, so files without a vocabulary will do.
+        (Some(name), _) => model::load(&resolve(name)?, common)?,
         (None, Some(shape)) => {
             let config = dummy::config(shape, args.dummy_factor)?;
             dummy::decoder(config, args.seed, &model::load_options(common)?, &mut |_, _| {})?
@@ -73,6 +80,51 @@ fn show(args: &Bench, found: &[Measurement]) {
     );
 }
 
+/// Compares the type asked for with f32 on texts.
+fn quality(args: &Bench, common: &Common) -> Result<()> {
+    let name = args.model.as_deref().context("--quality needs --model")?;
+    let (found, text) = model::open_text(name)?;
+    let mut texts = Vec::new();
+    for file in &args.quality {
+        let content = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+        let mut tokens = text.tokenizer.raw_prefix().to_vec();
+        tokens.extend(text.tokenizer.encode(&content));
+        tokens.truncate(args.quality_tokens);
+        texts.push(tokens);
+    }
+    let wide = Common { dtype: Dtype::F32, ..common.clone() };
+    let quality =
+        Quality::of(&predictions(&found, &texts, common)?, &predictions(&found, &texts, &wide)?);
+    if args.json {
+        println!("{}", json!(quality));
+        return Ok(());
+    }
+    println!("predictions                {:10}", quality.predictions);
+    println!("mean log-probability       {:10.4}", quality.mean_logprob);
+    println!("  with f32                 {:10.4}", quality.reference_logprob);
+    println!("mean difference            {:10.4}", quality.mean_difference);
+    println!("largest difference         {:10.4}", quality.largest_difference);
+    println!("same likeliest token       {:9.2}%", 100.0 * quality.top1_agreement);
+    Ok(())
+}
+
+/// What a model predicts, with weights and keys of the type that `common` asks for.
+fn predictions(found: &Resolved, texts: &[Vec<u32>], common: &Common) -> Result<Vec<Prediction>> {
+    let decoder = model::load(found, common)?;
+    let longest = texts.iter().map(Vec::len).max().unwrap_or(0);
+    let context = decoder.config().max_positions;
+    if longest > context {
+        bail!("--quality-tokens {longest} are more than the model's context of {context}");
+    }
+    let blocks = longest.div_ceil(BLOCK).max(1);
+    let mut runner = DecoderRunner::new(decoder, blocks, model::kv_dtype(common))?;
+    let mut all = Vec::new();
+    for tokens in texts {
+        all.extend(predict(&mut runner, tokens)?);
+    }
+    Ok(all)
+}
+
 /// Scores candidates into a folder that is thrown away.
 fn workload(
     args: &Bench,
@@ -89,6 +141,9 @@ fn workload(
     let work = WorkArgs { seed: args.seed, force: false };
     let plan = ScorePlan::open(stages::score_options(files, &args.judging, &work, &judge)?)?;
     judge.chat()?;
+    if let Some(file) = &args.calls {
+        judge.record(file)?;
+    }
     let start = Instant::now();
     let summary = stages::run_score(plan, &args.judging, &mut judge, cancel)?;
     let seconds = start.elapsed().as_secs_f64();

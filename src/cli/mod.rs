@@ -4,6 +4,7 @@ mod args;
 mod bench;
 mod config_file;
 mod demo;
+mod dummy;
 mod embedder;
 mod generate;
 mod inspect;
@@ -90,6 +91,7 @@ fn run(cli: &Cli) -> Result<Ending> {
         Command::Pull(args) => inspect::pull(args).map(done),
         Command::Inspect(args) => inspect::inspect(args, common).map(done),
         Command::Bench(args) => bench::bench(args, common, interrupts()?.as_ref()),
+        Command::Dummy(args) => dummy::dummy(args).map(done),
     }
 }
 

@@ -10,6 +10,7 @@ use super::args::{
 use super::model::{self, Text};
 use super::progress::Reporter;
 use super::{Ending, embedder};
+use crate::bench::Recorder;
 use crate::chat::Sampling;
 use crate::chat::local::Local;
 use crate::engine::DecoderRunner;
@@ -21,9 +22,11 @@ use crate::pipeline::sample::{self, SamplePlan};
 use crate::pipeline::score::{self, PASSAGE_TOKENS, ScorePlan, Tools};
 use crate::pipeline::{self, CHUNK_TOKENS, Judging, OnMismatch, Session, Settings, Summary};
 use crate::retrieval::TOP_CHUNKS;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use models::source::Resolved;
 use std::cell::RefCell;
+use std::fs::File;
+use std::io::BufWriter;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
@@ -33,6 +36,8 @@ pub struct Lazy<'a> {
     pub text: Text,
     found: Resolved,
     chat: Option<Local<DecoderRunner>>,
+    /// Where the calls of a stage are written down, if anywhere.
+    record: Option<File>,
 }
 
 impl<'a> Lazy<'a> {
@@ -40,7 +45,7 @@ impl<'a> Lazy<'a> {
     /// The model can't be found, or its tokenizer not be read.
     pub fn open(spec: &str, common: &'a Common) -> Result<Self> {
         let (found, text) = model::open_text(spec)?;
-        Ok(Self { common, text, found, chat: None })
+        Ok(Self { common, text, found, chat: None, record: None })
     }
 
     /// What results depend on, by name.
@@ -72,16 +77,34 @@ impl<'a> Lazy<'a> {
         Ok(self.chat.insert(chat))
     }
 
+    /// From now on the calls of a stage are written to this file.
+    ///
+    /// # Errors
+    /// The file can't be made.
+    pub fn record(&mut self, file: &Path) -> Result<()> {
+        let made = File::create(file).with_context(|| format!("{}", file.display()))?;
+        self.record = Some(made);
+        Ok(())
+    }
+
     /// Runs a stage that asks the model.
     fn session(
         &mut self,
         cancel: &AtomicBool,
         stage: impl FnOnce(&mut Session) -> Result<Summary, pipeline::Error>,
     ) -> Result<Summary> {
+        let record = self.record.take();
+        let Text { tokenizer, template, .. } = &self.text;
+        let (tokenizer, template) = (tokenizer.clone(), template.clone());
         let chat = self.chat()?;
-        let mut reporter = Reporter::new();
-        let mut session = Session { chat, progress: &mut reporter, cancel };
-        Ok(stage(&mut session)?)
+        let progress = &mut Reporter::new();
+        let Some(file) = record else {
+            return Ok(stage(&mut Session { chat, progress, cancel })?);
+        };
+        let mut recorder = Recorder::new(chat, &tokenizer, &template, BufWriter::new(file));
+        let summary = stage(&mut Session { chat: &mut recorder, progress, cancel })?;
+        recorder.finish().context("the calls could not be written down")?;
+        Ok(summary)
     }
 }
 

@@ -21,7 +21,7 @@ mod scheduler;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
-mod toy;
+pub(crate) mod toy;
 #[cfg(test)]
 mod workload;
 
