@@ -58,6 +58,15 @@ impl DeviceChoice {
     }
 }
 
+/// What kind of device it is: results of one kind are the same wherever they are made.
+pub fn kind(device: &Device) -> &'static str {
+    match device {
+        Device::Cpu => "cpu",
+        Device::Cuda(_) => "cuda",
+        Device::Metal(_) => "metal",
+    }
+}
+
 /// A short name for reports.
 pub fn describe(device: &Device) -> String {
     match device {

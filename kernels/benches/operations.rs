@@ -4,6 +4,7 @@
 
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{DType, Device, Result, Tensor};
+use kernels::Arena;
 use kernels::attention::paged_attention;
 use kernels::kv::{BLOCK, KvDtype, KvLayer, KvShape, VarLen};
 use kernels::linear::Linear;
@@ -31,14 +32,15 @@ fn products() -> Result<()> {
     println!("\nlinear, GFLOP/s            M = 1       4      16      64     512");
     for (n, k) in [(1536, 576), (576, 1536), (4096, 4096)] {
         let w = randn(&[n, k])?;
+        let arena = &mut Arena::huge_pages()?;
         let mut layers = vec![
-            ("f32".to_string(), Linear::from_tensor(&w)?),
-            ("bf16".to_string(), Linear::from_tensor(&w.to_dtype(DType::BF16)?)?),
+            ("f32".to_string(), Linear::from_tensor_in(&w, arena)?),
+            ("bf16".to_string(), Linear::from_tensor_in(&w.to_dtype(DType::BF16)?, arena)?),
         ];
         for dtype in [GgmlDType::Q4_1, GgmlDType::Q8_0, GgmlDType::Q4K, GgmlDType::Q6K] {
             if k % dtype.block_size() == 0 {
                 let w = QTensor::quantize(&w, dtype)?;
-                layers.push((format!("{dtype:?}"), Linear::from_quantized(&w)?));
+                layers.push((format!("{dtype:?}"), Linear::from_quantized_in(&w, arena)?));
             }
         }
         for (name, layer) in &layers {
@@ -63,7 +65,7 @@ fn attention(
     let (heads, kv_heads, d) = (9, 3, 64);
     let held = len.div_ceil(BLOCK);
     let shape = KvShape { blocks: sequences * held, kv_heads, head_dim: d, dtype };
-    let mut kv = KvLayer::new(shape, &Device::Cpu)?;
+    let mut kv = KvLayer::new(shape, &Device::Cpu, &mut Arena::huge_pages()?)?;
     // Memory that was never written is one page of zeros, which would be read at cache speed.
     let slots: Vec<u32> = (0..(sequences * held * BLOCK) as u32).collect();
     let filled = randn(&[slots.len(), kv_heads, d])?;

@@ -14,6 +14,7 @@ pub mod embedding;
 mod host;
 pub mod kv;
 pub mod linear;
+mod memory;
 pub mod peak;
 pub mod residual;
 pub mod rms_norm;
@@ -24,4 +25,5 @@ mod simd;
 mod testing;
 
 pub use host::wide_awake;
+pub use memory::Arena;
 pub use simd::instruction_set;

@@ -190,7 +190,7 @@ impl Decoder {
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self> {
         let spec = config.architecture.spec();
-        let mut loader = Loader::new(weights, options, progress);
+        let mut loader = Loader::new(weights, options, progress)?;
         let (embedding, tied_head) = loader.embedding(&spec.embedding(&config), config.tied)?;
         let mut layers = Vec::with_capacity(config.layers);
         for layer in 0..config.layers {

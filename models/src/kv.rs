@@ -3,6 +3,7 @@
 use crate::config::ModelConfig;
 use crate::error::Result;
 use candle_core::Device;
+use kernels::Arena;
 use kernels::kv::{BLOCK, KvDtype, KvLayer, KvShape};
 
 /// One [`KvLayer`] per layer of the model, all with the same blocks: block `b` holds the same
@@ -25,7 +26,8 @@ impl KvPool {
     ) -> Result<Self> {
         let ModelConfig { kv_heads, head_dim, .. } = *config;
         let shape = KvShape { blocks, kv_heads, head_dim, dtype };
-        let layer = |_| KvLayer::new(shape, device);
+        let mut arena = Arena::huge_pages()?;
+        let layer = |_| KvLayer::new(shape, device, &mut arena);
         let layers = (0..config.layers).map(layer).collect::<candle_core::Result<_>>()?;
         Ok(Self { layers, blocks })
     }

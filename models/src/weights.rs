@@ -6,6 +6,7 @@ use crate::spec::TensorSpec;
 use crate::{DtypeChoice, LoadOptions};
 use candle_core::quantized::QTensor;
 use candle_core::{DType, Device, Tensor};
+use kernels::Arena;
 use kernels::embedding::Embedding;
 use kernels::linear::Linear;
 
@@ -55,10 +56,10 @@ impl Weight {
         })
     }
 
-    fn linear(&self) -> Result<Linear> {
+    fn linear(&self, arena: &mut Arena) -> Result<Linear> {
         Ok(match self {
-            Self::Dense(t) => Linear::from_tensor(t)?,
-            Self::Quantized(t) => Linear::from_quantized(t)?,
+            Self::Dense(t) => Linear::from_tensor_in(t, arena)?,
+            Self::Quantized(t) => Linear::from_quantized_in(t, arena)?,
         })
     }
 }
@@ -68,6 +69,8 @@ pub(crate) struct Loader<'a> {
     weights: &'a mut dyn Weights,
     options: &'a LoadOptions,
     progress: &'a mut dyn FnMut(u64, u64),
+    /// Where packed matrices lie.
+    arena: Arena,
     done: u64,
     total: u64,
 }
@@ -77,9 +80,9 @@ impl<'a> Loader<'a> {
         weights: &'a mut dyn Weights,
         options: &'a LoadOptions,
         progress: &'a mut dyn FnMut(u64, u64),
-    ) -> Self {
+    ) -> Result<Self> {
         let total = weights.bytes();
-        Self { weights, options, progress, done: 0, total }
+        Ok(Self { weights, options, progress, arena: Arena::huge_pages()?, done: 0, total })
     }
 
     pub fn device(&self) -> &'a Device {
@@ -106,7 +109,7 @@ impl<'a> Loader<'a> {
     pub fn linear(&mut self, parts: &[TensorSpec], bias: &[TensorSpec]) -> Result<Linear> {
         let mut rows = vec![];
         for part in parts {
-            rows.push(self.converted(part)?.linear()?);
+            rows.push(self.converted(part)?.linear(&mut self.arena)?);
         }
         let merged = match rows.len() {
             1 => rows.remove(0),
@@ -125,7 +128,7 @@ impl<'a> Loader<'a> {
         tied: bool,
     ) -> Result<(Embedding, Option<Linear>)> {
         let weight = self.converted(tensor)?;
-        let head = if tied { Some(weight.linear()?) } else { None };
+        let head = if tied { Some(weight.linear(&mut self.arena)?) } else { None };
         let embedding = match weight {
             Weight::Dense(t) => Embedding::from_tensor(&t)?,
             Weight::Quantized(t) => Embedding::from_quantized(&t)?,

@@ -4,6 +4,8 @@
 //! is ready and submits more while replies arrive, so that the engine's batch never drains
 //! between the stages of a job.
 
+pub mod cache;
+pub mod kept;
 pub mod local;
 mod scripted;
 

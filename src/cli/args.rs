@@ -222,11 +222,18 @@ pub struct JudgeArgs {
 }
 
 /// Options of every stage that asks a model.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct WorkArgs {
     /// Same seed, same output
     #[arg(long, default_value_t = 0, value_name = "S")]
     pub seed: u64,
+    /// Keep the model's replies in a file, so that a run with one thing changed asks only what depends
+    /// on it. Any number of outputs may share one, but one after the other
+    #[arg(long, value_name = "FILE")]
+    pub cache: Option<PathBuf>,
+    /// Size of --cache; replies that were not used for longest go first
+    #[arg(long, default_value = "2GiB", value_name = "SIZE", value_parser = bytes)]
+    pub cache_size: u64,
     /// Begin anew where OUT was made with other settings
     #[arg(long)]
     pub force: bool,

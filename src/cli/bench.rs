@@ -138,14 +138,14 @@ fn workload(
     let out = folder.path().join("scored_responses.jsonl");
     let mut judge = Lazy::open(name, common)?;
     let files = ScoreFiles { data, responses, out: &out, chunk_info: None };
-    let work = WorkArgs { seed: args.seed, force: false };
+    let work = WorkArgs { seed: args.seed, ..WorkArgs::default() };
     let plan = ScorePlan::open(stages::score_options(files, &args.judging, &work, &judge)?)?;
     judge.chat()?;
     if let Some(file) = &args.calls {
         judge.record(file)?;
     }
     let start = Instant::now();
-    let summary = stages::run_score(plan, &args.judging, &mut judge, cancel)?;
+    let summary = stages::run_score(plan, &args.judging, &work, &mut judge, cancel)?;
     let seconds = start.elapsed().as_secs_f64();
     let stats = judge.chat()?.engine().stats();
     let per_hour = summary.added as f64 / seconds * 3600.0;

@@ -94,7 +94,7 @@ fn run_args(args: &Demo, data: &Path) -> Run {
             max_length_ratio: None,
             format: PairFormat::Longreward,
         },
-        work: WorkArgs { seed: 0, force: false },
+        work: WorkArgs::default(),
     }
 }
 

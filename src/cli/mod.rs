@@ -10,6 +10,7 @@ mod generate;
 mod inspect;
 mod model;
 mod progress;
+mod signals;
 mod stages;
 
 use anyhow::{Context, Result};
@@ -117,6 +118,7 @@ fn start_threads(common: &Common) -> Result<()> {
 fn interrupts() -> Result<Arc<AtomicBool>> {
     let flag = Arc::new(AtomicBool::new(false));
     let seen = flag.clone();
+    let hangups_ignored = signals::hangups_ignored();
     ctrlc::set_handler(move || {
         if seen.swap(true, Ordering::Relaxed) {
             std::process::exit(i32::from(Ending::Interrupted.code()));
@@ -124,5 +126,8 @@ fn interrupts() -> Result<Arc<AtomicBool>> {
         eprintln!("\nstopping; what is finished is on disk (again to stop at once)");
     })
     .context("no handler for Ctrl-C")?;
+    if hangups_ignored {
+        signals::ignore_hangups();
+    }
     Ok(flag)
 }

@@ -12,7 +12,9 @@ use super::progress::Reporter;
 use super::{Ending, embedder};
 use crate::bench::Recorder;
 use crate::chat::Sampling;
+use crate::chat::cache::{Cached, CallCache};
 use crate::chat::local::Local;
+use crate::device;
 use crate::engine::DecoderRunner;
 use crate::judge::{Judge, LangChoice, Prompts, Settings as JudgeSettings};
 use crate::pipeline::chunk_info::{self, ChunkInfoPlan};
@@ -23,7 +25,7 @@ use crate::pipeline::score::{self, PASSAGE_TOKENS, ScorePlan, Tools};
 use crate::pipeline::{self, CHUNK_TOKENS, Judging, OnMismatch, Session, Settings, Summary};
 use crate::retrieval::TOP_CHUNKS;
 use anyhow::{Context, Result};
-use models::source::Resolved;
+use models::source::{Resolved, digest};
 use std::cell::RefCell;
 use std::fs::File;
 use std::io::BufWriter;
@@ -48,15 +50,23 @@ impl<'a> Lazy<'a> {
         Ok(Self { common, text, found, chat: None, record: None })
     }
 
-    /// What results depend on, by name.
-    pub fn settings(&self) -> Settings {
-        let setting = |name: &str, value: String| (name.to_owned(), value);
-        Settings::from([
-            setting("model", self.text.name.clone()),
-            setting("tokenizer", self.text.tokenizer.hash().to_owned()),
-            setting("template", self.text.template.hash()),
-            setting("dtype", format!("{:?}", self.common.dtype).to_lowercase()),
-        ])
+    /// What replies depend on besides the call, by name.
+    ///
+    /// # Errors
+    /// The checkpoint can't be read, or the device not be opened.
+    pub fn settings(&self) -> Result<Settings> {
+        let device = self.common.device.open()?;
+        Ok([
+            ("version", env!("CARGO_PKG_VERSION").to_owned()),
+            ("model", self.text.name.clone()),
+            ("checkpoint", digest(&self.found.source)?),
+            ("tokenizer", self.text.tokenizer.hash().to_owned()),
+            ("template", self.text.template.hash()),
+            ("dtype", format!("{:?}", self.common.dtype).to_lowercase()),
+            ("device", device::kind(&device).to_owned()),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into())
     }
 
     /// The model, loaded if it is not yet.
@@ -90,6 +100,30 @@ impl<'a> Lazy<'a> {
     /// Runs a stage that asks the model.
     fn session(
         &mut self,
+        work: &WorkArgs,
+        cancel: &AtomicBool,
+        stage: impl FnOnce(&mut Session) -> Result<Summary, pipeline::Error>,
+    ) -> Result<Summary> {
+        let Some(file) = &work.cache else { return self.uncached(cancel, stage) };
+        let mut cache = CallCache::open(file, work.cache_size)?;
+        let settings = self.settings()?;
+        self.uncached(cancel, |session| {
+            let model = settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+            let mut chat = Cached::new(session.chat, &mut cache, model);
+            let Session { progress, cancel, .. } = session;
+            let summary = stage(&mut Session { chat: &mut chat, progress: *progress, cancel })?;
+            match chat.finish() {
+                Ok(kept) => progress.warn(&format!("{kept} replies came from {}", file.display())),
+                // What the model said is in the output all the same.
+                Err(error) => progress.warn(&error.to_string()),
+            }
+            Ok(summary)
+        })
+    }
+
+    /// Runs a stage on the model itself.
+    fn uncached(
+        &mut self,
         cancel: &AtomicBool,
         stage: impl FnOnce(&mut Session) -> Result<Summary, pipeline::Error>,
     ) -> Result<Summary> {
@@ -114,9 +148,13 @@ impl<'a> Lazy<'a> {
 /// Unreadable input, output that was made otherwise, or a model that fails.
 pub fn sample(args: &Sample, common: &Common, cancel: &AtomicBool) -> Result<Ending> {
     let mut policy = Lazy::open(&args.model, common)?;
-    let options = sample_options(&args.data, &args.out, &args.sampling, &args.work, &policy);
+    let options = sample_options(&args.data, &args.out, &args.sampling, &args.work, &policy)?;
     let plan = SamplePlan::open(options)?;
-    report(if plan.todo() == 0 { plan.close()? } else { run_sample(plan, &mut policy, cancel)? })
+    report(if plan.todo() == 0 {
+        plan.close()?
+    } else {
+        run_sample(plan, &args.work, &mut policy, cancel)?
+    })
 }
 
 /// `longreward chunk-info`.
@@ -136,7 +174,7 @@ pub fn chunk_info(args: &ChunkInfo, common: &Common, cancel: &AtomicBool) -> Res
     }
     let tokenizer = judge.text.tokenizer.clone();
     let tokens = |text: &str| tokenizer.encode_offsets(text);
-    report(judge.session(cancel, |session| plan.run(&tokens, session))?)
+    report(judge.session(&args.work, cancel, |session| plan.run(&tokens, session))?)
 }
 
 /// `longreward score`.
@@ -155,7 +193,7 @@ pub fn score(args: &Score, common: &Common, cancel: &AtomicBool) -> Result<Endin
     if plan.todo() == 0 {
         return report(plan.close()?);
     }
-    report(run_score(plan, &args.judging, &mut judge, cancel)?)
+    report(run_score(plan, &args.judging, &args.work, &mut judge, cancel)?)
 }
 
 /// `longreward pairs`.
@@ -187,7 +225,7 @@ pub fn run(args: &Run, common: &Common, cancel: &AtomicBool) -> Result<Ending> {
             &args.sampling,
             &args.work,
             policy.as_ref().unwrap_or(&judge),
-        ),
+        )?,
         score: score_options(
             ScoreFiles {
                 data: &args.data,
@@ -209,10 +247,10 @@ pub fn run(args: &Run, common: &Common, cancel: &AtomicBool) -> Result<Ending> {
         options,
         |plan| match policy.take() {
             // The policy's memory is free again before the judge is loaded.
-            Some(mut policy) => run_sample(plan, &mut policy, cancel),
-            None => run_sample(plan, &mut judge.borrow_mut(), cancel),
+            Some(mut policy) => run_sample(plan, &args.work, &mut policy, cancel),
+            None => run_sample(plan, &args.work, &mut judge.borrow_mut(), cancel),
         },
-        |plan| run_score(plan, &args.judging, &mut judge.borrow_mut(), cancel),
+        |plan| run_score(plan, &args.judging, &args.work, &mut judge.borrow_mut(), cancel),
         Some(&count),
     )?;
     println!("{summary}");
@@ -223,8 +261,13 @@ pub fn run(args: &Run, common: &Common, cancel: &AtomicBool) -> Result<Ending> {
     })
 }
 
-fn run_sample(plan: SamplePlan, policy: &mut Lazy, cancel: &AtomicBool) -> Result<Summary> {
-    policy.session(cancel, |session| plan.run(session))
+fn run_sample(
+    plan: SamplePlan,
+    work: &WorkArgs,
+    policy: &mut Lazy,
+    cancel: &AtomicBool,
+) -> Result<Summary> {
+    policy.session(work, cancel, |session| plan.run(session))
 }
 
 /// Runs a scoring stage with the judge's tokenizer and the embedder asked for.
@@ -234,13 +277,14 @@ fn run_sample(plan: SamplePlan, policy: &mut Lazy, cancel: &AtomicBool) -> Resul
 pub fn run_score(
     plan: ScorePlan,
     judging: &JudgeArgs,
+    work: &WorkArgs,
     judge: &mut Lazy,
     cancel: &AtomicBool,
 ) -> Result<Summary> {
     let mut retriever = embedder::retriever(&judging.embedder)?;
     let tokenizer = judge.text.tokenizer.clone();
     let tokens = |text: &str| tokenizer.encode_offsets(text);
-    judge.session(cancel, |session| {
+    judge.session(work, cancel, |session| {
         plan.run(Tools { tokens: &tokens, retriever: &mut retriever }, session)
     })
 }
@@ -264,11 +308,11 @@ fn sample_options(
     args: &SamplingArgs,
     work: &WorkArgs,
     policy: &Lazy,
-) -> sample::Options {
-    sample::Options {
+) -> Result<sample::Options> {
+    Ok(sample::Options {
         data: data.to_owned(),
         out: out.to_owned(),
-        model: policy.settings(),
+        model: policy.settings()?,
         n: args.n as u64,
         sampling: Sampling {
             max_new_tokens: args.max_new_tokens,
@@ -281,7 +325,7 @@ fn sample_options(
             stop: Vec::new(),
         },
         on_mismatch: on_mismatch(work),
-    }
+    })
 }
 
 fn judging(args: &PromptArgs, work: &WorkArgs, judge: &Lazy) -> Result<Judging> {
@@ -297,7 +341,7 @@ fn judging(args: &PromptArgs, work: &WorkArgs, judge: &Lazy) -> Result<Judging> 
     let settings = JudgeSettings { lang, max_reply_tokens: args.max_reply_tokens };
     Ok(Judging {
         judge: Judge::new(prompts, settings),
-        model: judge.settings(),
+        model: judge.settings()?,
         seed: work.seed,
         chunk_tokens: CHUNK_TOKENS,
     })

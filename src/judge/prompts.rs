@@ -99,7 +99,8 @@ impl Prompts {
         })
     }
 
-    /// File and SHA-256 (hexadecimal) of each prompt, for manifests.
+    /// Language and place (`en/logicality`) and SHA-256 (hexadecimal) of each prompt, wherever its
+    /// file lies.
     pub fn hashes(&self) -> &[(String, String)] {
         &self.hashes
     }
@@ -122,13 +123,13 @@ impl Prompts {
             let mut template = |lang: Lang| {
                 let (file, text) = text(row, lang as usize)?;
                 let template = Template::parse(&file, &text, row.required, row.optional)?;
-                prompts.hashes.push((file, sha256(text.as_bytes())));
+                let place = format!("{}/{}", ["en", "zh"][lang as usize], row.file);
+                prompts.hashes.push((place, sha256(text.as_bytes())));
                 Ok::<_, PromptError>(template)
             };
             let pair = [template(Lang::En)?, template(Lang::Zh)?];
             prompts.templates.push(pair);
         }
-        prompts.hashes.dedup();
         Ok(prompts)
     }
 }

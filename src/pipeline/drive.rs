@@ -16,7 +16,7 @@ use super::Error;
 use super::journal::{Journal, json};
 use super::plan::Target;
 use super::progress::{Failure, Progress, Status};
-use super::records::input_hash;
+use super::records::hexadecimal;
 use crate::chat::{Call, CallId, Chat, ChatError, Finish, Message, Reply, Sampling, Task};
 use crate::judge::{Ask, Ladder, Step, Verdict, unit_seed};
 use serde::Serialize;
@@ -279,7 +279,7 @@ impl<S: Stage> Driver<'_, '_, S> {
     /// Submits the next call of a unit, after all that an earlier run has the reply to.
     fn advance(&mut self, mut flight: Flight<S::Part>, mut call: Call) -> Result<(), Error> {
         loop {
-            flight.call = call_hash(&call)?;
+            flight.call = hexadecimal(&call.hash()[..16]);
             let Some(reply) = self.store.journal.get(&flight.call)? else { break };
             self.tally.reused_calls += 1;
             match flight.step(Ok(reply)) {
@@ -360,13 +360,4 @@ fn sampled(reply: Reply) -> Result<Finding, ChatError> {
             Err(ChatError::Refused("the model answered with scores where a text was asked".into()))
         }
     }
-}
-
-/// Tells calls apart: a reply belongs to these messages and this way of sampling.
-fn call_hash(call: &Call) -> Result<String, Error> {
-    let task = match &call.task {
-        Task::Generate(sampling) => json(sampling)?,
-        Task::Score { continuations, closing } => json(&(continuations, closing))?,
-    };
-    Ok(input_hash(&[&json(&call.messages)?, &call.prefix, &task]))
 }

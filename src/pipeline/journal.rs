@@ -7,49 +7,12 @@
 use super::Error;
 use super::jsonl::{Appender, Place, Row, RowError, Span, parse_span, read_rows, read_span};
 use super::output::{Settings, check_settings, journal_path};
-use crate::chat::{Finish, Reply, Usage};
-use serde::{Deserialize, Serialize};
+use crate::chat::Reply;
+use crate::chat::kept::Kept;
+use serde::Serialize;
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-
-/// A reply as it is kept: without its usage, which was paid for once.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Kept {
-    Text {
-        text: String,
-        finish: Finish,
-    },
-    /// Numbers as texts, which come back exactly, and can be infinite.
-    Scores(Vec<String>),
-}
-
-impl From<&Reply> for Kept {
-    fn from(reply: &Reply) -> Self {
-        match reply {
-            Reply::Text { text, finish, .. } => Kept::Text { text: text.clone(), finish: *finish },
-            Reply::Scores { logprobs, .. } => {
-                Kept::Scores(logprobs.iter().map(f64::to_string).collect())
-            }
-        }
-    }
-}
-
-impl TryFrom<Kept> for Reply {
-    type Error = std::num::ParseFloatError;
-
-    fn try_from(kept: Kept) -> Result<Self, Self::Error> {
-        let usage = Usage::default();
-        match kept {
-            Kept::Text { text, finish } => Ok(Reply::Text { text, finish, usage }),
-            Kept::Scores(texts) => {
-                let logprobs = texts.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
-                Ok(Reply::Scores { logprobs, usage })
-            }
-        }
-    }
-}
 
 #[derive(Serialize)]
 struct Header<'a> {
@@ -153,6 +116,7 @@ fn read_replies(path: &Path, settings: &Settings) -> Result<HashMap<String, (Pla
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chat::{Finish, Usage};
 
     fn text(text: &str) -> Reply {
         let (text, usage) = (text.to_owned(), Usage::default());

@@ -5,7 +5,6 @@ use super::journal::Journal;
 use super::jsonl::RowError;
 use super::output::{Output, Settings};
 use super::progress::{Status, Summary};
-use super::records::input_hash;
 use super::{Error, OnMismatch};
 use crate::judge::Judge;
 use std::collections::HashMap;
@@ -30,17 +29,17 @@ impl Judging {
     /// All of this by name.
     pub(super) fn settings(&self) -> Settings {
         let judge = self.judge.settings();
-        let hashes = self.judge.prompts().hashes();
-        let hashes: Vec<&str> = hashes.iter().map(|(_, hash)| hash.as_str()).collect();
         let budget = judge.max_reply_tokens.map_or("by prompt".to_owned(), |n| n.to_string());
         let own = [
-            ("prompts", input_hash(&hashes)),
             ("lang", format!("{:?}", judge.lang).to_lowercase()),
             ("max_reply_tokens", budget),
             ("seed", self.seed.to_string()),
             ("chunk_tokens", self.chunk_tokens.to_string()),
         ];
-        with(&self.model, own)
+        let mut settings = with(&self.model, own);
+        let prompts = self.judge.prompts().hashes().iter();
+        settings.extend(prompts.map(|(place, hash)| (format!("prompt {place}"), hash.clone())));
+        settings
     }
 }
 

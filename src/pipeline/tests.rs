@@ -266,7 +266,7 @@ fn an_edited_prompt_file_is_another_setting() {
     lab.score_killed(100);
     lab.write("prompts/logicality_few_shot.txt", "LOGICALITY\nnew\n<<question>>\n<<answer>>");
     let refused = lab.score(&mut Model::new()).unwrap_err().to_string();
-    assert!(refused.contains("prompts: was"), "{refused}");
+    assert!(refused.contains("prompt en/logicality: was"), "{refused}");
 }
 
 #[test]

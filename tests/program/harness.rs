@@ -98,6 +98,17 @@ impl World {
         self.command(args).spawn().unwrap()
     }
 
+    /// Starts it as `nohup` would.
+    #[cfg(unix)]
+    pub fn start_without_hangups(&self, args: &str) -> Child {
+        let plain = self.command(args);
+        let mut command = Command::new("sh");
+        command.args(["-c", "trap '' HUP; exec \"$0\" \"$@\""]);
+        command.arg(plain.get_program()).args(plain.get_args());
+        command.current_dir(self.folder.path()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().unwrap()
+    }
+
     /// Runs it and expects the exit code; gives what it printed.
     #[track_caller]
     pub fn expect(&self, code: i32, args: &str) -> String {

@@ -82,3 +82,19 @@ fn a_program_killed_again_and_again_ends_with_the_same_file() {
     }
     assert!(!world.path("killed/scored_responses.jsonl.journal").exists());
 }
+
+#[cfg(unix)]
+#[test]
+fn a_hangup_stops_it_only_if_hangups_are_not_ignored() {
+    let world = World::new();
+    let ends_with = |mut child: std::process::Child| {
+        for _ in 0..20 {
+            std::thread::sleep(Duration::from_millis(20));
+            let hangup = ["-HUP", &child.id().to_string()].map(String::from);
+            std::process::Command::new("kill").args(hangup).output().unwrap();
+        }
+        child.wait().unwrap().code()
+    };
+    assert_eq!(ends_with(world.start_without_hangups(&score("a", "--threads 1"))), Some(0));
+    assert_ne!(ends_with(world.start(&score("b", "--threads 1"))), Some(0));
+}

@@ -1,5 +1,6 @@
 use super::*;
 use crate::kv::{BLOCK, KvDtype, KvShape};
+use crate::memory::Arena;
 use crate::testing::{assert_close, noise};
 use candle_core::Device;
 
@@ -44,9 +45,11 @@ fn case_in(
 ) -> Case {
     let held: Vec<usize> = batch.iter().map(|(a, b)| (a + b).div_ceil(BLOCK)).collect();
     let blocks = held.iter().sum::<usize>() + 3;
-    let new = if portable { KvLayer::portable } else { KvLayer::new };
     let shape = KvShape { blocks, kv_heads, head_dim: d, dtype };
-    let mut kv = new(shape, &Device::Cpu).unwrap();
+    let mut kv = match portable {
+        true => KvLayer::portable(shape, &Device::Cpu).unwrap(),
+        false => KvLayer::new(shape, &Device::Cpu, &mut Arena::heap()).unwrap(),
+    };
     let poison = tensor(vec![f32::NAN; blocks * BLOCK * kv_heads * d], kv_heads, d);
     let all: Vec<u32> = (0..(blocks * BLOCK) as u32).collect();
     kv.store(&poison, &poison, &all).unwrap();

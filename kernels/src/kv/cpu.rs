@@ -6,9 +6,9 @@
 //! values  [block][kv head][token 0..16][column 0..D]
 //! ```
 
-use super::memory::Memory;
 use super::{BLOCK, KvDtype, KvShape};
 use crate::host::with_f32;
+use crate::memory::{Arena, Numbers};
 use crate::simd::{Element, F16, F32};
 use candle_core::{Result, Tensor};
 
@@ -20,10 +20,10 @@ pub enum AnyPages {
 }
 
 impl AnyPages {
-    pub fn new(shape: KvShape) -> Result<Self> {
+    pub fn new(shape: KvShape, arena: &mut Arena) -> Result<Self> {
         Ok(match shape.dtype {
-            KvDtype::F32 => Self::F32(Pages::new(shape)?),
-            KvDtype::F16 => Self::F16(Pages::new(shape)?),
+            KvDtype::F32 => Self::F32(Pages::new(shape, arena)?),
+            KvDtype::F16 => Self::F16(Pages::new(shape, arena)?),
         })
     }
 
@@ -44,16 +44,18 @@ impl AnyPages {
 
 #[derive(Debug)]
 pub struct Pages<E: Element> {
-    keys: Memory<E::Stored>,
-    values: Memory<E::Stored>,
+    keys: Numbers<E::Stored>,
+    values: Numbers<E::Stored>,
     kv_heads: usize,
     head_dim: usize,
 }
 
 impl<E: Element> Pages<E> {
-    fn new(KvShape { blocks, kv_heads, head_dim, .. }: KvShape) -> Result<Self> {
+    fn new(shape: KvShape, arena: &mut Arena) -> Result<Self> {
+        let KvShape { blocks, kv_heads, head_dim, .. } = shape;
         let len = blocks * kv_heads * head_dim * BLOCK;
-        Ok(Self { keys: Memory::zeroed(len)?, values: Memory::zeroed(len)?, kv_heads, head_dim })
+        let (keys, values) = (arena.zeroed(len)?, arena.zeroed(len)?);
+        Ok(Self { keys, values, kv_heads, head_dim })
     }
 
     /// Keys of a block's head, `[D][BLOCK]`.

@@ -1,13 +1,12 @@
 //! One layer's paged KV cache: a pool of blocks of [`BLOCK`] tokens, and where rows go in it.
 
 mod cpu;
-mod memory;
 mod portable;
 
 pub(crate) use cpu::{AnyPages, Pages};
-pub(crate) use memory::Plain;
 pub(crate) use portable::TensorPages;
 
+use crate::memory::Arena;
 use candle_core::{Device, Result, Tensor, bail};
 
 /// Tokens of a block.
@@ -119,15 +118,15 @@ pub(crate) enum Store {
 }
 
 impl KvLayer {
-    /// An empty pool in the layout that suits the device.
+    /// An empty pool in the layout that suits the device; on the processor it lies in `arena`.
     ///
     /// # Errors
     /// A device that is out of memory.
-    pub fn new(shape: KvShape, device: &Device) -> Result<Self> {
+    pub fn new(shape: KvShape, device: &Device, arena: &mut Arena) -> Result<Self> {
         if !device.is_cpu() {
             return Self::portable(shape, device);
         }
-        Ok(Self { shape, store: Store::Cpu(AnyPages::new(shape)?) })
+        Ok(Self { shape, store: Store::Cpu(AnyPages::new(shape, arena)?) })
     }
 
     /// The portable layout, on whatever device.

@@ -15,6 +15,7 @@
 
 use super::{Grid, PANEL, Target};
 use crate::host::{Shared, for_each_task};
+use crate::memory::{Arena, Numbers, Plain};
 use crate::simd::{Bf16, Element, F16, F32, Kernel, Simd, dispatch};
 use candle_core::{DType, Device, Result, Tensor, bail};
 use half::{bf16, f16};
@@ -28,21 +29,23 @@ pub struct Packed {
 
 #[derive(Debug)]
 enum Panels {
-    F32(Vec<f32>),
+    F32(Numbers<f32>),
     /// Bits.
-    Bf16(Vec<u16>),
+    Bf16(Numbers<u16>),
     /// Bits.
-    F16(Vec<u16>),
+    F16(Numbers<u16>),
 }
 
 impl Packed {
-    pub fn new(w: &Tensor) -> Result<Self> {
+    pub fn new(w: &Tensor, arena: &mut Arena) -> Result<Self> {
         let (n, k) = w.dims2()?;
         let w = w.to_device(&Device::Cpu)?.flatten_all()?;
         let panels = match w.dtype() {
-            DType::F32 => Panels::F32(pack(&w.to_vec1::<f32>()?, n, k)),
-            DType::BF16 => Panels::Bf16(pack(&bits(w.to_vec1::<bf16>()?, bf16::to_bits), n, k)),
-            DType::F16 => Panels::F16(pack(&bits(w.to_vec1::<f16>()?, f16::to_bits), n, k)),
+            DType::F32 => Panels::F32(pack(&w.to_vec1::<f32>()?, n, k, arena)?),
+            DType::BF16 => {
+                Panels::Bf16(pack(&bits(w.to_vec1::<bf16>()?, bf16::to_bits), n, k, arena)?)
+            }
+            DType::F16 => Panels::F16(pack(&bits(w.to_vec1::<f16>()?, f16::to_bits), n, k, arena)?),
             other => bail!("linear: weights of type {other:?}; f32, bf16 and f16 can be read"),
         };
         Ok(Self { panels, n, k })
@@ -85,15 +88,15 @@ fn bits<T: Copy>(values: Vec<T>, to_bits: fn(T) -> u16) -> Vec<u16> {
 }
 
 /// Row-major `[n, k]` to `[ceil(n / 16)][k][16]`; missing rows are zero.
-fn pack<T: Copy + Default>(w: &[T], n: usize, k: usize) -> Vec<T> {
-    let mut packed = vec![T::default(); n.div_ceil(PANEL) * PANEL * k];
+fn pack<T: Plain>(w: &[T], n: usize, k: usize, arena: &mut Arena) -> Result<Numbers<T>> {
+    let mut packed = arena.zeroed(n.div_ceil(PANEL) * PANEL * k)?;
     for (row, values) in w.chunks_exact(k).enumerate() {
         let base = row / PANEL * PANEL * k + row % PANEL;
         for (i, &value) in values.iter().enumerate() {
             packed[base + i * PANEL] = value;
         }
     }
-    packed
+    Ok(packed)
 }
 
 /// One task: `rows` × `columns` (panels) of the product.

@@ -11,6 +11,7 @@ mod quantized;
 pub mod reference;
 
 use crate::host::{Shared, with_f32, written};
+use crate::memory::Arena;
 use candle_core::quantized::QTensor;
 use candle_core::{DType, Result, Tensor, bail};
 
@@ -58,9 +59,17 @@ impl Linear {
     /// # Errors
     /// Another rank or type.
     pub fn from_tensor(w: &Tensor) -> Result<Self> {
+        Self::from_tensor_in(w, &mut Arena::heap())
+    }
+
+    /// [`Linear::from_tensor`], on the processor packed into `arena`.
+    ///
+    /// # Errors
+    /// As there, or no more memory.
+    pub fn from_tensor_in(w: &Tensor, arena: &mut Arena) -> Result<Self> {
         let (n, k) = w.dims2()?;
         let part = if w.device().is_cpu() {
-            Part::Dense(dense::Packed::new(w)?)
+            Part::Dense(dense::Packed::new(w, arena)?)
         } else {
             Part::Portable(portable::Weights::dense(w)?)
         };
@@ -72,9 +81,17 @@ impl Linear {
     /// # Errors
     /// Another rank, a block type that no file stores weights in, or a K that is no multiple of it.
     pub fn from_quantized(w: &QTensor) -> Result<Self> {
+        Self::from_quantized_in(w, &mut Arena::heap())
+    }
+
+    /// [`Linear::from_quantized`], on the processor packed into `arena`.
+    ///
+    /// # Errors
+    /// As there, or no more memory.
+    pub fn from_quantized_in(w: &QTensor, arena: &mut Arena) -> Result<Self> {
         let (n, k) = w.shape().dims2()?;
         let part = if w.device().is_cpu() {
-            Part::Quantized(quantized::Packed::new(w)?)
+            Part::Quantized(quantized::Packed::new(w, arena)?)
         } else {
             Part::Portable(portable::Weights::quantized(w)?)
         };

@@ -17,6 +17,7 @@ use super::blocks::{Block, Format};
 use super::dense::store_columns;
 use super::{Grid, PANEL, Target};
 use crate::host::{Shared, for_each_task, pieces};
+use crate::memory::{Arena, Numbers, Plain};
 use crate::simd::{Element, F16, F32, Kernel, LANES, Simd, dispatch};
 use candle_core::quantized::QTensor;
 use candle_core::{Result, bail};
@@ -38,17 +39,17 @@ pub struct Packed {
     /// would be reordered into long chains of dependent products with most operands on the stack.
     quads: usize,
     /// `[panels][K / 32][8 or 4][64]`.
-    values: Vec<u8>,
+    values: Numbers<u8>,
     factors: AnyFactors,
 }
 
 /// What integers are scaled by.
 #[derive(Debug)]
-struct Factors<T> {
+struct Factors<T: Plain> {
     /// `[panels][K / 32][groups][16]`.
-    scales: Vec<T>,
+    scales: Numbers<T>,
     /// As `scales`; empty if the type has none.
-    mins: Vec<T>,
+    mins: Numbers<T>,
 }
 
 #[derive(Debug)]
@@ -61,12 +62,15 @@ enum AnyFactors {
 impl AnyFactors {
     /// In f16 if that loses nothing: files hold the factors of the older types so, and reading
     /// weights is what decoding one sequence waits for.
-    fn new(scales: Vec<f32>, mins: Vec<f32>) -> Self {
+    fn new(scales: Vec<f32>, mins: Vec<f32>, arena: &mut Arena) -> Result<Self> {
         let exact = |x: &f32| f16::from_f32(*x).to_f32().to_bits() == x.to_bits();
         if !scales.par_iter().chain(&mins).all(exact) {
-            return Self::F32(Factors { scales, mins });
+            let (scales, mins) = (arena.copy(scales)?, arena.copy(mins)?);
+            return Ok(Self::F32(Factors { scales, mins }));
         }
-        Self::F16(Factors { scales: F16::narrow(&scales), mins: F16::narrow(&mins) })
+        let scales = arena.copy(F16::narrow(&scales))?;
+        let mins = arena.copy(F16::narrow(&mins))?;
+        Ok(Self::F16(Factors { scales, mins }))
     }
 
     fn bytes(&self) -> usize {
@@ -78,7 +82,7 @@ impl AnyFactors {
 }
 
 impl Packed {
-    pub fn new(w: &QTensor) -> Result<Self> {
+    pub fn new(w: &QTensor, arena: &mut Arena) -> Result<Self> {
         let (n, k) = w.shape().dims2()?;
         let format = Format::of(w.dtype())?;
         if k % format.len != 0 {
@@ -88,7 +92,7 @@ impl Packed {
         let panels = n.div_ceil(PANEL);
         let scale_len = k / SPAN * groups * PANEL;
         let value_len = k * PANEL / if format.nibbles { 2 } else { 1 };
-        let mut values = vec![0; panels * value_len];
+        let mut values = arena.zeroed(panels * value_len)?;
         let mut scales = vec![0.0; panels * scale_len];
         let mut mins = vec![0.0; if format.has_min { panels * scale_len } else { 0 }];
         let data = w.data()?;
@@ -116,7 +120,7 @@ impl Packed {
             }
         });
         let Format { nibbles, zero, .. } = format;
-        let factors = AnyFactors::new(scales, mins);
+        let factors = AnyFactors::new(scales, mins, arena)?;
         Ok(Self { n, k, nibbles, groups, zero, quads: 4, values, factors })
     }
 

@@ -6,7 +6,7 @@ use half::{bf16, f16};
 
 /// How a stored number becomes f32 and back.
 pub trait Element: std::fmt::Debug + Send + Sync + 'static {
-    type Stored: crate::kv::Plain + Default + std::fmt::Debug + Send + Sync + 'static;
+    type Stored: crate::memory::Plain + std::fmt::Debug + Send + Sync + 'static;
 
     /// Widens sixteen numbers.
     ///

@@ -83,7 +83,7 @@ impl Encoder {
     fn build(config: EncoderConfig, names: Tensors, weights: &mut dyn Weights) -> Result<Self> {
         let options = LoadOptions { dtype: DtypeChoice::Auto, device: Device::Cpu };
         let mut ignore_progress = |_, _| ();
-        let mut loader = Loader::new(weights, &options, &mut ignore_progress);
+        let mut loader = Loader::new(weights, &options, &mut ignore_progress)?;
         let (words, _) = loader.embedding(&names.words, false)?;
         let type_0 = loader.vector(&names.token_types)?.narrow(0, 0, 1)?;
         let positions = loader.vector(&names.positions)?.broadcast_add(&type_0)?;

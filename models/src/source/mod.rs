@@ -5,9 +5,11 @@
 //! anybody; only what is missing is fetched.
 
 mod alias;
+mod digest;
 mod hub;
 mod places;
 
+pub use digest::digest;
 use places::Places;
 use std::path::{Path, PathBuf};
 
