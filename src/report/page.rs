@@ -64,7 +64,7 @@ pub fn render(input: &Input, agree: Option<&Value>) -> Result<String, Error> {
     let mut environment = Environment::new();
     environment.set_auto_escape_callback(|_| AutoEscape::Html);
     environment.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
-    let page = environment.render_str(TEMPLATE, minijinja::Value::from_serialize(view))?;
+    let page = environment.render_str(TEMPLATE, minijinja::value::Serde(view))?;
     Ok(with_blocks(&page, &blocks(&input.prompts)?))
 }
 
