@@ -3,9 +3,10 @@
 use super::load::{Candidate, Input, SCORES};
 use super::pairs::best_and_worst;
 use super::stats::{Bins, deviation, grid, mean, median, pearson};
-use super::svg::{Axis, bin_name, bubbles, histogram};
+use super::svg::{Axis, Plane, bin_name, bubbles, histogram};
 use crate::judge::ATTEMPTS;
 use serde::Serialize;
+use std::cmp::Ordering;
 
 /// Ratings, counted around whole numbers.
 const RATINGS: Bins = Bins { low: -0.5, width: 1.0, count: 11 };
@@ -63,7 +64,7 @@ pub struct MatrixRow {
 
 #[derive(Debug, Serialize)]
 pub struct MatrixCell {
-    /// A chart below the diagonal, a correlation above it.
+    /// A chart on and below the diagonal, a correlation above it.
     pub chart: Option<String>,
     pub r: Option<String>,
     /// Tenths of the correlation's size, for its shade.
@@ -186,14 +187,14 @@ fn facts(
             format!("mean margin {} of 40", margins.mean),
         ),
         fact(
-            "Candidates with a forced verdict",
+            "Forced",
             percent(forced, candidates.len()),
-            format!("{forced} of {}", candidates.len()),
+            format!("{forced} of {} candidates have a forced verdict", candidates.len()),
         ),
         fact(
-            "Verdicts from the first reply",
+            "Read at once",
             percent(whole.first, whole.verdicts),
-            format!("{} of {}", whole.first, whole.verdicts),
+            format!("{} of {} verdicts from the first reply", whole.first, whole.verdicts),
         ),
     ]
 }
@@ -217,7 +218,7 @@ fn dimension(i: usize, candidates: &[&Candidate], values: &[f64]) -> Dimension {
         median: median_text,
         deviation: shown(deviation(values)),
         expected: shown(expected.and_then(|values| mean(&values))),
-        chart: histogram(&label, axis, &counts),
+        chart: histogram(Plane::SMALL, &label, axis, &counts),
     }
 }
 
@@ -248,11 +249,18 @@ fn matrix(columns: &[Vec<f64>]) -> Vec<MatrixRow> {
         let text = signed(r);
         let strength = r.map_or(0, |r| (r.abs() * 10.0).round() as usize);
         let (x, y) = (axis(column), axis(row));
-        let chart = (row > column).then(|| {
-            let cells = grid(&columns[column], &columns[row], x.bins, y.bins);
-            let label = format!("{} across, {} up: correlation {text}", x.name, y.name);
-            bubbles(&label, [x, y], &cells, true)
-        });
+        let chart = match row.cmp(&column) {
+            Ordering::Less => None,
+            Ordering::Equal => {
+                let counts = x.bins.histogram(&columns[column]);
+                Some(histogram(Plane::CELL, &format!("{} alone", x.name), x, &counts))
+            }
+            Ordering::Greater => {
+                let cells = grid(&columns[column], &columns[row], x.bins, y.bins);
+                let label = format!("{} across, {} up: correlation {text}", x.name, y.name);
+                Some(bubbles(Plane::CELL, &label, [x, y], &cells))
+            }
+        };
         MatrixCell { chart, r: (row < column).then_some(text), strength }
     };
     let row = |row: usize| MatrixRow {
@@ -278,7 +286,7 @@ fn length(candidates: &[&Candidate], columns: &[Vec<f64>]) -> Length {
     let correlation =
         |(name, column): (&&'static str, &Vec<f64>)| (*name, signed(pearson(&lengths, column)));
     Length {
-        chart: bubbles(&label, [x, y], &cells, false),
+        chart: bubbles(Plane::WIDE, &label, [x, y], &cells),
         median: median(&lengths).unwrap_or(0.0) as usize,
         correlations: NAMES.iter().zip(columns).map(correlation).collect(),
     }
@@ -327,7 +335,7 @@ fn margins(input: &Input) -> Margins {
     Margins {
         from_file: input.pairs.is_some(),
         pairs: pairs.len(),
-        chart: histogram(&label, axis, &axis.bins.histogram(&totals)),
+        chart: histogram(Plane::WIDE, &label, axis, &axis.bins.histogram(&totals)),
         mean: mean_text,
         median: median_text,
         longer: format!("{} ({longer} of {})", percent(longer, pairs.len()), pairs.len()),
@@ -442,8 +450,8 @@ mod tests {
                 ("Candidates", "3"),
                 ("Mean total", "20.00"),
                 ("Best against worst", "1"),
-                ("Candidates with a forced verdict", "0.0 %"),
-                ("Verdicts from the first reply", "100.0 %"),
+                ("Forced", "0.0 %"),
+                ("Read at once", "100.0 %"),
             ]
         );
         assert_eq!(overview.dimensions[0].mean, "5.00");

@@ -7,10 +7,8 @@ use super::page::escape;
 use super::stats::Bins;
 use std::fmt::Write;
 
-const WIDTH: f64 = 360.0;
-const HEIGHT: f64 = 170.0;
 const LEFT: f64 = 34.0;
-const RIGHT: f64 = 10.0;
+const RIGHT: f64 = 18.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 26.0;
 
@@ -39,12 +37,20 @@ impl Axis<'_> {
 }
 
 /// The plane that a chart is drawn in: y grows upwards, both axes go from 0 to 1.
-struct Plane {
+#[derive(Debug, Clone, Copy)]
+pub struct Plane {
     width: f64,
     height: f64,
 }
 
 impl Plane {
+    /// One of several beside each other.
+    pub const SMALL: Self = Self { width: 360.0, height: 170.0 };
+    /// A cell of a matrix.
+    pub const CELL: Self = Self { width: 240.0, height: 210.0 };
+    /// One that stands beside a table.
+    pub const WIDE: Self = Self { width: 480.0, height: 240.0 };
+
     fn x(&self, share: f64) -> f64 {
         LEFT + share * (self.width - LEFT - RIGHT)
     }
@@ -96,11 +102,10 @@ pub fn number(value: f64) -> String {
 }
 
 /// Bars of how many values fall in each bin.
-pub fn histogram(label: &str, axis: Axis, counts: &[usize]) -> String {
-    let plane = Plane { width: WIDTH, height: HEIGHT };
+pub fn histogram(plane: Plane, label: &str, axis: Axis, counts: &[usize]) -> String {
     let most = counts.iter().copied().max().unwrap_or(0).max(1);
     let mut svg = plane.open(label);
-    plane.ticks_y(&[(0.5, number(most as f64 / 2.0)), (1.0, most.to_string())], &mut svg);
+    plane.ticks_y(&count_ticks(most), &mut svg);
     let step = (plane.x(1.0) - plane.x(0.0)) / axis.bins.count as f64;
     for (bin, &count) in counts.iter().enumerate().filter(|(_, count)| **count > 0) {
         let x = plane.x(axis.share(axis.bins.start(bin))) + 1.0;
@@ -112,6 +117,12 @@ pub fn histogram(label: &str, axis: Axis, counts: &[usize]) -> String {
     }
     plane.ticks_x(&axis, &mut svg);
     svg + "</svg>"
+}
+
+/// The largest count, and half of it where that is a whole number.
+fn count_ticks(most: usize) -> Vec<(f64, String)> {
+    let half = most.is_multiple_of(2).then(|| (0.5, (most / 2).to_string()));
+    half.into_iter().chain([(1.0, most.to_string())]).collect()
 }
 
 /// What a bin holds: `7` around whole numbers, else `6 to 8`.
@@ -127,15 +138,11 @@ pub fn bin_name(bins: Bins, bin: usize) -> String {
 /// A circle for each cell of a grid, as large as it has points. Ten thousand points are drawn as
 /// fast as ten, and ratings, which are mostly whole numbers, don't hide each other.
 pub fn bubbles(
+    plane: Plane,
     label: &str,
-    axes: [Axis; 2],
+    [across, up]: [Axis; 2],
     cells: &[(usize, usize, usize)],
-    square: bool,
 ) -> String {
-    let height = if square { 230.0 } else { 300.0 };
-    let width = if square { 240.0 } else { 640.0 };
-    let plane = Plane { width, height };
-    let [across, up] = axes;
     let most = cells.iter().map(|cell| cell.2).max().unwrap_or(1) as f64;
     let room = |axis: &Axis, from: f64, to: f64| (to - from).abs() / axis.bins.count as f64;
     let largest = room(&across, plane.x(0.0), plane.x(1.0))
@@ -147,7 +154,7 @@ pub fn bubbles(
     plane.ticks_y(&ticks, &mut svg);
     for &(i, j, count) in cells {
         let (x, y) = (plane.x(across.centre(i)), plane.y(up.centre(j)));
-        let radius = (largest * (count as f64 / most).sqrt()).max(1.6);
+        let radius = (largest * (count as f64 / most).sqrt()).max(2.0);
         push(&mut svg, format_args!("<circle class=\"dot\" cx=\"{x:.1}\" cy=\"{y:.1}\""));
         push(&mut svg, format_args!(" r=\"{radius:.1}\"><title>{} ", across.name));
         push(&mut svg, format_args!("{}, {} ", bin_name(across.bins, i), up.name));
@@ -171,7 +178,7 @@ mod tests {
     fn bars_are_as_high_as_their_counts() {
         let mut counts = [0; 11];
         (counts[3], counts[7]) = (2, 4);
-        let svg = histogram("a \"label\" <", axis(RATINGS), &counts);
+        let svg = histogram(Plane::SMALL, "a \"label\" <", axis(RATINGS), &counts);
         assert_eq!(svg.matches("<rect").count(), 2);
         assert!(svg.contains("height=\"66.0\"><title>3: 2</title>"), "{svg}");
         assert!(svg.contains("height=\"132.0\"><title>7: 4</title>"), "{svg}");
@@ -180,18 +187,18 @@ mod tests {
 
     #[test]
     fn nothing_is_drawn_as_nothing() {
-        assert!(!histogram("", axis(RATINGS), &[0; 11]).contains("<rect"));
-        assert!(!bubbles("", [axis(RATINGS); 2], &[], true).contains("<circle"));
+        assert!(!histogram(Plane::SMALL, "", axis(RATINGS), &[0; 11]).contains("<rect"));
+        assert!(!bubbles(Plane::CELL, "", [axis(RATINGS); 2], &[]).contains("<circle"));
     }
 
     #[test]
     fn bubbles_grow_with_the_square_root() {
-        let svg = bubbles("", [axis(RATINGS); 2], &[(0, 0, 4), (5, 5, 1)], true);
+        let svg = bubbles(Plane::CELL, "", [axis(RATINGS); 2], &[(0, 0, 9), (5, 5, 4)]);
         let radius = |at: usize| -> f64 {
             let rest = svg.split(" r=\"").nth(at).unwrap();
             rest.split('"').next().unwrap().parse().unwrap()
         };
-        assert!((radius(1) / radius(2) - 2.0).abs() < 0.05, "{svg}");
+        assert!((radius(1) / radius(2) - 1.5).abs() < 0.05, "{svg}");
     }
 
     #[test]

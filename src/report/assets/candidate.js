@@ -22,10 +22,6 @@ function forcedTag() {
 
 const attemptsText = (verdict) => (verdict.forced ? `forced after ${plural(verdict.attempts, "reply", "replies")}` : verdict.attempts === 1 ? "first reply" : `reply ${verdict.attempts}`);
 
-function fold(summary, content, open) {
-  return el("details", { class: "fold", open: open === true }, el("summary", {}, summary), content);
-}
-
 /** Content that is made when it is first unfolded: most never is. */
 function lazyFold(summary, make) {
   const details = el("details", { class: "fold" }, el("summary", {}, summary));
@@ -53,10 +49,11 @@ function statementItem(statement, block) {
   const passages = statement.passages.map((i) => block.passages[i]);
   return el("li", { class: `statement ${degree.kind}` },
     el("div", { class: "head" }, el("span", { class: `label ${degree.kind}` }, degree.name), el("span", {}, attemptsText(statement)), supportTable(statement)),
-    el("h4", { dir: "auto" }, statement.fact),
+    el("h3", { dir: "auto" }, statement.fact),
     passages.length > 0 ? strip(passages.map((passage) => passage.position), true) : null,
-    lazyFold(plural(passages.length, "evidence chunk", "evidence chunks"), () => el("ol", { class: "passages" }, passages.map(passageItem))),
-    lazyFold("The judge’s reply", () => foreign(statement.analysis)));
+    el("div", { class: "folds" },
+      lazyFold(plural(passages.length, "evidence chunk", "evidence chunks"), () => el("ol", { class: "passages" }, passages.map(passageItem))),
+      lazyFold("The judge’s reply", () => foreign(statement.analysis))));
 }
 
 function statementsPart(row, verdicts, block) {
@@ -68,7 +65,7 @@ function statementsPart(row, verdicts, block) {
     el("h2", {}, `Faithfulness: ${tidy(table.scores[2][row])}`),
     intro,
     el("ol", { class: "statements" }, statements.map((statement) => statementItem(statement, block))),
-    lazyFold("How the answer was cut into statements", () => [foreign(faithfulness.analysis)].reduce((box, text) => add(box, text), el("div"))),
+    lazyFold("How the answer was cut into statements", () => foreign(faithfulness.analysis)),
   ];
 }
 
@@ -119,8 +116,8 @@ async function candidateView(section, id) {
   const row = rowOf(id);
   if (row === undefined) return missing(section, "candidate", id);
   const prompt = promptOf(row);
-  const block_ = await block(table.prompt[row]);
-  const verdicts = block_.candidates[row - prompt.first];
+  const facts = await block(table.prompt[row]);
+  const verdicts = facts.candidates[row - prompt.first];
   const rank = rowsOf(prompt).filter((other) => table.scores[4][other] > table.scores[4][row]).length + 1;
   section.replaceChildren(
     crumbs(row),
@@ -128,17 +125,17 @@ async function candidateView(section, id) {
     el("div", { class: "box question-text", tabindex: 0, role: "group", "aria-label": "Question" }, foreign(prompt.query)),
     scoreList(row, verdicts),
     el("div", { class: "columns" },
-      el("div", {},
+      el("div", { class: "beside", tabindex: 0, role: "group", "aria-label": "Answer" },
         el("h2", {}, "Answer"),
         el("p", { class: "small" }, `${plural(table.chars[row], "character", "characters")} · place ${rank} of ${prompt.count} · document of ${plural(prompt.chars, "character", "characters")}`, table.cut[row] ? " · cut off at its longest allowed length" : null),
         el("div", { class: "box" }, foreign(answers()[row]))),
-      el("div", {}, statementsPart(row, verdicts, block_))),
+      el("div", {}, statementsPart(row, verdicts, facts))),
     el("div", { class: "columns" },
       el("div", {}, ratedPart("Helpfulness", table.scores[0][row], verdicts.helpfulness)),
       el("div", {}, ratedPart("Logicality", table.scores[1][row], verdicts.logicality))),
     el("div", { class: "columns" },
       el("div", {}, ratedPart("Completeness", table.scores[3][row], verdicts.completeness)),
-      el("div", {}, el("h2", {}, "Extracts"), el("p", { class: "lead" }, "What the document says on the question, by place."), extractsPart(block_.extracts[verdicts.extracts] ?? []))));
+      el("div", {}, el("h2", {}, "Extracts"), el("p", { class: "lead" }, "What the document says on the question, by place."), extractsPart(facts.extracts[verdicts.extracts] ?? []))));
   return `Candidate ${id}`;
 }
 

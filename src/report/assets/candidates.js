@@ -1,12 +1,15 @@
 // All candidates: to search, filter and sort.
 
+/** Faithfulness and total are fractions, the others whole as a rule. */
+const WRITTEN = [tidy, tidy, fixed2, tidy, fixed2];
+
 function candidatesTable() {
   const score = (i) => ({
     label: SCORES[i],
     numeric: true,
     falling: true,
     value: (row) => table.scores[i][row],
-    cell: (row) => scoreCell(table.scores[i][row], i === 4 ? 40 : 10),
+    cell: (row) => scoreCell(table.scores[i][row], i === 4 ? 40 : 10, WRITTEN[i]),
   });
   return dataTable({
     caption: "Candidates",

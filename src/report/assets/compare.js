@@ -3,7 +3,7 @@
 function differenceTable(left, right) {
   const rows = SCORES.map((name, i) => {
     const [a, b] = [table.scores[i][left], table.scores[i][right]];
-    return el("tr", {}, el("th", { scope: "row" }, name), scoreCell(a, i === 4 ? 40 : 10), scoreCell(b, i === 4 ? 40 : 10), numberCell(signed(a - b)));
+    return el("tr", {}, el("th", { scope: "row" }, name), numberCell(fixed2(a)), numberCell(fixed2(b)), numberCell(signed(a - b)));
   });
   const more = (name, values, shown) => el("tr", {}, el("th", { scope: "row" }, name), cell(shown(left), "n"), cell(shown(right), "n"), numberCell(values ? signed(values[left] - values[right]).replace(".00", "") : null));
   const head = ["", idOf(left), idOf(right), "Difference"].map((text, i) => (i === 0 ? el("td") : el("th", { scope: "col", class: "n" }, text)));
@@ -12,8 +12,7 @@ function differenceTable(left, right) {
 }
 
 function markedText(runs, mark) {
-  const box = foreign("", "text");
-  return box.replaceChildren(...runs.map((run) => (run.same ? document.createTextNode(run.text) : el(mark, {}, run.text)))), box;
+  return el("div", { class: "text", dir: "auto" }, runs.map((run) => (run.same ? run.text : el(mark, {}, run.text))));
 }
 
 function side(row, runs, mark, verdicts) {
@@ -44,7 +43,7 @@ function chooser(label, id, row, prompt, change) {
 async function compareView(section, leftId, rightId) {
   const [left, right] = [rowOf(leftId), rowOf(rightId)];
   if (left === undefined) return missing(section, "candidate", leftId);
-  if (right === undefined || table.prompt[left] !== table.prompt[right]) return missing(section, `candidate of the same prompt`, rightId ?? "");
+  if (right === undefined || table.prompt[left] !== table.prompt[right]) return missing(section, "candidate of the same prompt:", rightId ?? "none given");
   const prompt = promptOf(left);
   const { candidates } = await block(table.prompt[left]);
   const runs = difference(answers()[left], answers()[right]);

@@ -25,7 +25,7 @@ let shown = 0;
 /** Shows the view that the address names. */
 async function route(first) {
   const [name, ...rest] = location.hash.replace(/^#\/?/, "").split("/").map(decode);
-  const [view, title, make] = (VIEWS[name] ?? VIEWS[""])(...rest);
+  const [view, title, make] = (Object.hasOwn(VIEWS, name) ? VIEWS[name] : VIEWS[""])(...rest);
   const section = sections.get(view) ?? sections.get("overview");
   const turn = (shown += 1);
   let made;

@@ -23,7 +23,7 @@ function compareLink(left, right, text) {
 
 function promptsView(section) {
   const total = (row) => table.scores[4][row];
-  const candidateCell = (row) => el("td", { class: "n" }, tidy(total(row)), " ", el("a", { href: `#/candidate/${idOf(row)}`, "aria-label": `candidate ${idOf(row)}` }, idOf(row)));
+  const candidateCell = (row) => el("td", { class: "n" }, fixed2(total(row)), " ", el("a", { href: `#/candidate/${idOf(row)}`, "aria-label": `candidate ${idOf(row)}` }, idOf(row)));
   const list = dataTable({
     caption: "Prompts",
     noun: ["prompt", "prompts"],
@@ -31,11 +31,11 @@ function promptsView(section) {
     columns: [
       { label: "Prompt", value: (p) => p, cell: (p) => el("th", { scope: "row" }, index.prompts[p].idx) },
       { label: "Question", value: questionRank, cell: (p) => questionCell(index.prompts[p]) },
-      { label: "Document", numeric: true, falling: true, value: (p) => index.prompts[p].chars, cell: (p) => numberCell(`${index.prompts[p].chars.toLocaleString("en")} characters`) },
+      { label: "Document characters", numeric: true, falling: true, value: (p) => index.prompts[p].chars, cell: (p) => numberCell(index.prompts[p].chars.toLocaleString("en")) },
       { label: "Candidates", numeric: true, falling: true, value: (p) => index.prompts[p].count, cell: (p) => numberCell(index.prompts[p].count) },
       { label: "Best", numeric: true, falling: true, value: (p) => total(extremes[p].best), cell: (p) => candidateCell(extremes[p].best) },
       { label: "Worst", numeric: true, falling: true, value: (p) => total(extremes[p].worst), cell: (p) => candidateCell(extremes[p].worst) },
-      { label: "Spread", numeric: true, falling: true, value: (p) => extremes[p].spread, cell: (p) => scoreCell(extremes[p].spread, 40) },
+      { label: "Spread", numeric: true, falling: true, value: (p) => extremes[p].spread, cell: (p) => scoreCell(extremes[p].spread, 40, fixed2) },
       { label: index.pairs_from_file ? "Pair" : "Side by side", value: (p) => (pairOfPrompt.has(p) ? 0 : 1), cell: pairCell },
     ],
   });

@@ -12,7 +12,8 @@ function dataTable({ caption, columns, noun, sort }) {
   const body = el("tbody");
   const signs = columns.map(() => el("span", { class: "sign", "aria-hidden": "true" }));
   const heads = columns.map((column, i) => {
-    const button = el("button", { type: "button", onclick: () => sortBy(i) }, column.label, signs[i]);
+    const label = column.numeric ? [signs[i], column.label] : [column.label, signs[i]];
+    const button = el("button", { type: "button", onclick: () => sortBy(i) }, label);
     return el("th", { scope: "col", class: column.numeric ? "n" : null }, button);
   });
   const count = el("span", { class: "count" });
@@ -38,9 +39,10 @@ function dataTable({ caption, columns, noun, sort }) {
 
   function order() {
     const { column, falling } = state.sort;
-    const keys = new Map(state.rows.map((row) => [row, columns[column].value(row)]));
     const sign = falling ? -1 : 1;
-    state.sorted = [...state.rows].sort((a, b) => sign * (keys.get(a) - keys.get(b)) || a - b);
+    const keys = [];
+    for (const row of state.rows) keys[row] = sign * columns[column].value(row);
+    state.sorted = [...state.rows].sort((a, b) => keys[a] - keys[b] || a - b);
   }
 
   function turn(page) {
@@ -76,7 +78,7 @@ function dataTable({ caption, columns, noun, sort }) {
     draw();
   }
 
-  const scroll = el("div", { class: "scroll" }, view);
+  const scroll = el("div", { class: "scroll table" }, view);
   return { element: el("div", {}, pager, scroll), show };
 }
 
@@ -84,8 +86,8 @@ const cell = (content, classes = null) => el("td", { class: classes }, content);
 const numberCell = (content) => cell(content, "n");
 
 /** A score with a bar as long as its share of the most that it can be. */
-function scoreCell(value, most) {
-  const td = el("td", { class: "n score" }, tidy(value));
+function scoreCell(value, most, write = tidy) {
+  const td = el("td", { class: "n score" }, write(value));
   td.style.setProperty("--v", `${(value / most) * 100}%`);
   return td;
 }
