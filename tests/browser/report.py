@@ -210,6 +210,7 @@ def check_comparison(page):
     check_difference(page)
     Select(page.one("#compare-right")).select_by_value("1-0")
     page.wait(lambda: "1-0" in page.driver.title)
+    page.wait(lambda: page.js("return document.activeElement.id") == "compare-right")
     check_difference(page)
     page.one("#marks").send_keys(Keys.SPACE)
     assert page.all(".columns.unmarked")

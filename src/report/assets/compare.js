@@ -7,7 +7,7 @@ function differenceTable(left, right) {
   });
   const more = (name, values, shown) => el("tr", {}, el("th", { scope: "row" }, name), cell(shown(left), "n"), cell(shown(right), "n"), numberCell(values ? signed(values[left] - values[right]).replace(".00", "") : null));
   const head = ["", idOf(left), idOf(right), "Difference"].map((text, i) => (i === 0 ? el("td") : el("th", { scope: "col", class: "n" }, text)));
-  return el("table", { class: "data" }, el("caption", { class: "unseen" }, "Scores of both"), el("thead", {}, el("tr", {}, head)),
+  return el("table", { class: "data both" }, el("caption", { class: "unseen" }, "Scores of both"), el("thead", {}, el("tr", {}, head)),
     el("tbody", {}, rows, more("Characters", table.chars, (row) => table.chars[row].toLocaleString("en")), more("Statements", null, supportCounts)));
 }
 
@@ -37,7 +37,12 @@ function sharedWords(both) {
 
 function chooser(label, id, row, prompt, change) {
   const option = (other) => el("option", { value: idOf(other), selected: other === row }, `${idOf(other)} · ${tidy(table.scores[4][other])}`);
-  return el("label", {}, label, el("select", { id, onchange: (event) => change(event.target.value) }, rowsOf(prompt).map(option)));
+  const choose = (event) => {
+    // Whoever goes through the list by keyboard stays in it.
+    focusNext = id;
+    change(event.target.value);
+  };
+  return el("label", {}, label, el("select", { id, onchange: choose }, rowsOf(prompt).map(option)));
 }
 
 async function compareView(section, leftId, rightId) {
@@ -60,7 +65,7 @@ async function compareView(section, leftId, rightId) {
       chooser("Left", "compare-left", left, prompt, (id) => go(id, rightId)),
       chooser("Right", "compare-right", right, prompt, (id) => go(leftId, id)),
       el("label", { class: "check" }, check, " Mark differences"),
-      el("span", { class: "small" }, `${percent(sharedWords(runs))} of the words stand in both, in the same order.`)),
+      el("span", { class: "small" }, `${percent(sharedWords(runs))} of the words stand in both, in the same order. The others are marked: dotted on the left, solid on the right.`)),
     differenceTable(left, right),
     el("h2", {}, "Answers"),
     sides);

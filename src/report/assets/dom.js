@@ -41,6 +41,9 @@ function announce(text) {
 }
 
 const round2 = (value) => (value === null || value === undefined ? "–" : value.toFixed(2));
+/** The id of what takes the focus after the next change of view; its heading otherwise. */
+let focusNext = null;
+
 const fixed2 = (value) => value.toFixed(2);
 const tidy = (value) => String(Math.round(value * 100) / 100);
 const signed = (value) => (value > 0 ? "+" : value < 0 ? "−" : "±") + Math.abs(value).toFixed(2);

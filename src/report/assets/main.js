@@ -42,10 +42,20 @@ async function route(first) {
     if (link.dataset.nav === (NAVIGATION[view] ?? view)) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
-  if (first !== true) {
-    window.scrollTo(0, 0);
-    section.querySelector("h1").focus({ preventScroll: true });
+  document.getElementById("fault").hidden = true;
+  if (first !== true) takeFocus(section);
+}
+
+/** Tells keyboards and screen readers where they are now. */
+function takeFocus(section) {
+  const kept = focusNext && document.getElementById(focusNext);
+  focusNext = null;
+  if (kept) {
+    announce(document.title);
+    return kept.focus();
   }
+  window.scrollTo(0, 0);
+  section.querySelector("h1").focus({ preventScroll: true });
 }
 
 function decode(part) {
