@@ -32,7 +32,7 @@ fn lab() -> Lab {
 /// The text of the script element with this id.
 fn element<'a>(page: &'a str, id: &str) -> &'a str {
     let at = page.find(&format!("id=\"{id}\">")).unwrap();
-    let text = &page[at + id.len() + 5..];
+    let text = &page[at + id.len() + 6..];
     &text[..text.find("</script>").unwrap()]
 }
 
