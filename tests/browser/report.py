@@ -103,7 +103,7 @@ def numbers(cells):
 def check_overview(page):
     page.open()
     assert page.view() == ["overview"]
-    assert len(page.all("svg.chart")) == 13, len(page.all("svg.chart"))
+    assert len(page.all("svg.chart")) == 17, len(page.all("svg.chart"))
     for chart in page.all("svg.chart"):
         assert chart.get_attribute("role") == "img" and chart.get_attribute("aria-label")
     page.one("details.more summary").click()
