@@ -140,8 +140,8 @@ fn agreement_and_settings_are_shown_where_they_are() {
     };
     lab.write("scored_responses.jsonl.meta.json", r#"{"settings": {"model": "m<i>", "seed": 7}}"#);
     let (_, page) = lab.report(&options);
-    assert!(page.contains("kappa &lt;b&gt;") && page.contains("0.5000"));
+    assert!(page.contains("kappa &lt;b&gt;") && page.contains("0.500"));
     assert!(page.contains("m&lt;i&gt;"));
     let (_, page) = lab.report(&lab.options());
-    assert!(!page.contains("0.5000"));
+    assert!(!page.contains("0.500"));
 }
