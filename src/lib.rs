@@ -10,5 +10,6 @@ pub mod device;
 pub mod engine;
 pub mod judge;
 pub mod pipeline;
+pub mod report;
 pub mod retrieval;
 pub mod tokenizer;

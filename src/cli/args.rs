@@ -71,6 +71,7 @@ pub enum Command {
     ChunkInfo(ChunkInfo),
     Score(Score),
     Pairs(Pairs),
+    Report(super::report::Report),
     Generate(Generate),
     Tokenize(Tokenize),
     Pull(Pull),

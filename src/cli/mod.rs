@@ -10,6 +10,7 @@ mod generate;
 mod inspect;
 mod model;
 mod progress;
+mod report;
 mod signals;
 mod stages;
 
@@ -87,6 +88,7 @@ fn run(cli: &Cli) -> Result<Ending> {
         Command::ChunkInfo(args) => stages::chunk_info(args, common, interrupts()?.as_ref()),
         Command::Score(args) => stages::score(args, common, interrupts()?.as_ref()),
         Command::Pairs(args) => stages::pairs(args),
+        Command::Report(args) => report::report(args),
         Command::Generate(args) => generate::generate(args, common).map(done),
         Command::Tokenize(args) => generate::tokenize(args).map(done),
         Command::Pull(args) => inspect::pull(args).map(done),

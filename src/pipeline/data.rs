@@ -138,7 +138,7 @@ pub fn read_chunk_info(
 }
 
 /// The prompt that a row belongs to.
-pub(super) fn prompt_of<'a>(
+pub(crate) fn prompt_of<'a>(
     prompts: &'a Prompts,
     idx: u64,
     query: &str,
@@ -169,7 +169,7 @@ fn check_hash(hash: Option<&str>, prompt: &PromptRow, place: &Place) -> Result<(
 }
 
 /// The idx values met so far, with their lines.
-pub(super) struct Seen<T>(HashMap<T, u64>);
+pub(crate) struct Seen<T>(HashMap<T, u64>);
 
 impl<T> Default for Seen<T> {
     fn default() -> Self {
@@ -179,7 +179,7 @@ impl<T> Default for Seen<T> {
 
 impl<T: Hash + Eq> Seen<T> {
     /// An error if the idx was met before.
-    pub(super) fn insert(&mut self, idx: T, place: &Place) -> Result<(), RowError> {
+    pub(crate) fn insert(&mut self, idx: T, place: &Place) -> Result<(), RowError> {
         match self.0.entry(idx) {
             Entry::Vacant(entry) => {
                 entry.insert(place.line);

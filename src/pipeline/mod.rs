@@ -12,7 +12,7 @@
 //! bytes as one that was not.
 
 pub mod chunk_info;
-mod data;
+pub(crate) mod data;
 mod drive;
 mod error;
 mod extracts;

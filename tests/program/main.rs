@@ -5,4 +5,5 @@ mod harness;
 mod bad_rows;
 mod generate;
 mod prompts;
+mod report;
 mod reproducible;

@@ -1,0 +1,111 @@
+//! `longreward report`: the result files as one HTML page that explains them.
+//!
+//! Needs the result files only, no model. The page opens from disk and asks nothing of a network;
+//! its policy forbids it to. Layers: [`load`] reads and checks the files, [`overview`] counts,
+//! [`svg`] draws, [`embed`] packs what the page's script shows on demand, [`page`] puts it together.
+//!
+//! Everything from models and data reaches the page in one of two ways: through the template's
+//! escaping (the overview), or as JSON that the script turns into text nodes (all other views).
+
+mod agree;
+mod embed;
+mod error;
+mod load;
+mod locate;
+mod overview;
+mod page;
+mod pairs;
+mod stats;
+mod svg;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
+pub use error::Error;
+
+use crate::pipeline::jsonl::{RowError, replace};
+use std::fmt;
+use std::io::Write;
+use std::path::PathBuf;
+
+/// What is to be reported, and where it goes.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// `scored_responses.jsonl`.
+    pub scored: PathBuf,
+    /// `sft.jsonl`.
+    pub data: PathBuf,
+    /// `preference_pairs.jsonl` with LongReward's fields. Without it, margins are those between
+    /// each prompt's best and worst candidate.
+    pub pairs: Option<PathBuf>,
+    /// `chunk_info.jsonl`, for extracts that the scored rows don't hold themselves.
+    pub chunk_info: Option<PathBuf>,
+    /// A JSON object that measures the judge against people; see [`agree`].
+    pub agree: Option<PathBuf>,
+    /// The page; an older one is replaced.
+    pub out: PathBuf,
+}
+
+/// What was reported. [`fmt::Display`] writes it for people.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Summary {
+    pub out: PathBuf,
+    pub bytes: u64,
+    pub prompts: usize,
+    pub candidates: usize,
+    /// `None` without a file of pairs.
+    pub pairs: Option<usize>,
+    /// Bad rows of the input, which the page lacks.
+    pub problems: Vec<RowError>,
+}
+
+impl Summary {
+    /// Whether all rows of the input were good.
+    pub fn is_complete(&self) -> bool {
+        self.problems.is_empty()
+    }
+}
+
+/// Writes the page. The same files give the same bytes.
+///
+/// # Errors
+/// Unreadable input, no scored row that could be shown, or an output that can't be written.
+pub fn run(options: &Options) -> Result<Summary, Error> {
+    let input = load::load(options)?;
+    let agree = options.agree.as_deref().map(agree::read).transpose()?;
+    let page = page::render(&input, agree.as_ref())?;
+    let out = &options.out;
+    if let Some(folder) = out.parent() {
+        std::fs::create_dir_all(folder).map_err(error::io(folder))?;
+    }
+    replace(out, |file| file.write_all(page.as_bytes()).map_err(error::io(out)))?;
+    Ok(Summary {
+        out: out.clone(),
+        bytes: page.len() as u64,
+        prompts: input.prompts.len(),
+        candidates: input.candidates().count(),
+        pairs: input.pairs.as_ref().map(Vec::len),
+        problems: input.problems,
+    })
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let Self { candidates, prompts, .. } = self;
+        write!(f, "report: {candidates} candidates of {prompts} prompts")?;
+        if let Some(pairs) = self.pairs {
+            write!(f, ", {pairs} pairs")?;
+        }
+        let size = self.bytes as f64 / 1e6;
+        write!(f, ", in {} ({size:.1} MB)", self.out.display())?;
+        if !self.problems.is_empty() {
+            write!(f, "\n  bad input rows: {}", self.problems.len())?;
+        }
+        for problem in &self.problems {
+            write!(f, "\n    {problem}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,147 @@
+//! The page as a whole.
+
+use super::testing::{Lab, scored_row};
+use super::{Error, run};
+use serde_json::{Value, json};
+use std::io::Read;
+
+/// What must never become markup.
+const HOSTILE: &str = "</script><script>window.hacked=1</script><img src=x onerror=alert(1)>\
+    <!-- {{ 7*7 }} & \u{2028}\u{202e}مرحبا 🙂";
+
+fn lab() -> Lab {
+    let lab = Lab::new();
+    let context = format!("first part. {HOSTILE} second part.");
+    lab.write_rows(
+        "sft.jsonl",
+        &[
+            json!({"idx": 2, "query": HOSTILE, "answer": "", "context": context}),
+            json!({"idx": 1, "query": "plain", "answer": "", "context": "plain"}),
+        ],
+    );
+    lab.write_rows(
+        "scored_responses.jsonl",
+        &[
+            scored_row("2-1", HOSTILE, HOSTILE, HOSTILE),
+            scored_row("2-0", HOSTILE, "short", "second part."),
+        ],
+    );
+    lab
+}
+
+/// The text of the script element with this id.
+fn element<'a>(page: &'a str, id: &str) -> &'a str {
+    let at = page.find(&format!("id=\"{id}\">")).unwrap();
+    let text = &page[at + id.len() + 6..];
+    &text[..text.find("</script>").unwrap()]
+}
+
+fn block(page: &str, position: usize) -> Value {
+    let text = element(page, &format!("block-{position}"));
+    let letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let six = |letter: u8| letters.iter().position(|&l| l == letter).map(|i| i as u32);
+    let mut bytes = Vec::new();
+    for group in text.as_bytes().chunks(4) {
+        let bits = group.iter().fold(0, |bits, &l| (bits << 6) | six(l).unwrap_or(0));
+        bytes.extend_from_slice(&bits.to_be_bytes()[1..]);
+    }
+    let mut json = String::new();
+    flate2::read::ZlibDecoder::new(bytes.as_slice()).read_to_string(&mut json).unwrap();
+    serde_json::from_str(&json).unwrap()
+}
+
+#[test]
+fn texts_stay_texts() {
+    let lab = lab();
+    let (summary, page) = lab.report(&lab.options());
+    assert!(summary.is_complete());
+    assert_eq!((summary.prompts, summary.candidates, summary.pairs), (1, 2, None));
+    assert_eq!(summary.bytes, page.len() as u64);
+    assert!(!page.contains("window.hacked=1</script>") && !page.contains("<img"));
+    let answers: Vec<String> = serde_json::from_str(element(&page, "answers")).unwrap();
+    assert_eq!(answers, ["short", HOSTILE]);
+    let index: Value = serde_json::from_str(element(&page, "index")).unwrap();
+    assert_eq!(index["prompts"][0]["query"], HOSTILE);
+    assert_eq!(index["candidates"]["scores"][2], json!([5.0, 5.0]));
+    assert_eq!(index["candidates"]["cut"], json!([1, 1]));
+}
+
+#[test]
+fn blocks_hold_what_single_views_show() {
+    let lab = lab();
+    let (_, page) = lab.report(&lab.options());
+    let block = block(&page, 0);
+    let statement = &block["candidates"][1]["statements"][0];
+    assert_eq!(statement["fact"], HOSTILE);
+    let passage = &block["passages"][statement["passages"][0].as_u64().unwrap() as usize];
+    assert_eq!((&passage["text"], &passage["position"]["offset"]), (&json!(HOSTILE), &json!(12)));
+    assert_eq!(block["extracts"][0][0]["text"], "short");
+    assert_eq!(block["extracts"][1][0]["place"], "0% - 100%");
+}
+
+#[test]
+fn the_same_files_give_the_same_bytes() {
+    let lab = lab();
+    let (_, first) = lab.report(&lab.options());
+    let (_, second) = lab.report(&lab.options());
+    assert!(first == second);
+}
+
+#[test]
+fn nothing_is_loaded_and_only_our_script_may_run() {
+    let lab = lab();
+    let (_, page) = lab.report(&lab.options());
+    let policy = page.split("http-equiv=\"Content-Security-Policy\" content=\"").nth(1).unwrap();
+    let policy = policy.split('"').next().unwrap();
+    for part in ["default-src &#x27;none&#x27;", "script-src &#x27;sha256-"] {
+        assert!(policy.contains(part), "{policy}");
+    }
+    assert!(!policy.contains("unsafe"));
+    for outside in ["src=\"", "url(", "@import", "<link", "<iframe"] {
+        assert!(!page.contains(outside), "{outside}");
+    }
+}
+
+#[test]
+fn bad_rows_are_named_and_the_rest_is_shown() {
+    let lab = lab();
+    let good = std::fs::read_to_string(lab.path("scored_responses.jsonl")).unwrap();
+    let mut other = scored_row("1-0", "plain", "x", "plain");
+    other["scores"]["total"] = json!(85);
+    let mut without = scored_row("1-1", "plain", "x", "plain");
+    without["details"]["logicality"] = json!({});
+    let orphan = scored_row("9-0", "plain", "x", "plain");
+    let bad = format!("{good}{other}\n{without}\n{{\n{orphan}\n");
+    lab.write("scored_responses.jsonl", &bad);
+    let (summary, page) = lab.report(&lab.options());
+    let lines: Vec<_> = summary.problems.iter().map(|p| (p.line, p.field.as_deref())).collect();
+    let want = [(3, Some("scores.total")), (4, Some("details")), (5, None), (6, Some("idx"))];
+    assert_eq!(lines, want);
+    assert_eq!(summary.candidates, 2);
+    assert!(page.contains("scored_responses.jsonl:5"));
+}
+
+#[test]
+fn nothing_to_show_is_an_error() {
+    let lab = lab();
+    lab.write("scored_responses.jsonl", "{\n");
+    let error = run(&lab.options()).unwrap_err();
+    assert!(matches!(error, Error::NothingToShow { .. }));
+    assert!(error.to_string().contains("scored_responses.jsonl:1"), "{error}");
+    assert!(!lab.options().out.exists());
+}
+
+#[test]
+fn agreement_and_settings_are_shown_where_they_are() {
+    let lab = lab();
+    let options = super::Options {
+        agree: Some(lab.write("a.json", r#"{"kappa <b>": 0.5, "rows": [{"n": 1}]}"#)),
+        ..lab.options()
+    };
+    lab.write("scored_responses.jsonl.meta.json", r#"{"settings": {"model": "m<i>", "seed": 7}}"#);
+    let (_, page) = lab.report(&options);
+    assert!(page.contains("kappa &lt;b&gt;") && page.contains("0.500"));
+    assert!(page.contains("m&lt;i&gt;"));
+    let (_, page) = lab.report(&lab.options());
+    assert!(!page.contains("0.500"));
+}

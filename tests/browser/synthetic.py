@@ -1,0 +1,181 @@
+"""Makes result files of any size for the report: sft.jsonl, scored_responses.jsonl, preference_pairs.jsonl.
+
+    python3 tests/browser/synthetic.py DIR [--prompts 1000] [--candidates 10] [--document 30000]
+
+The same arguments give the same files. Texts are random words of a small vocabulary; sizes are those of a real
+judge's work: 10 to 18 statements an answer, five chunks of evidence each, analyses of a hundred words. The first
+candidate of the first prompt is hostile: markup, scripts, the end of a script element, right-to-left text, emoji.
+Needs Python's standard library only.
+"""
+
+import argparse
+import json
+import random
+from pathlib import Path
+
+HOSTILE = (
+    "</script><script>window.hacked = 1; document.title = 'hacked'</script>"
+    "<img src=x onerror=\"window.hacked = 2\"><svg onload=window.hacked=3> <!-- <script> ]]> "
+    "{{ 7*7 }} ${window.hacked=4} \u2028\u2029 \u202e\u0645\u0631\u062d\u0628\u0627 \u0628\u0643 \u202c \U0001f469\u200d\U0001f680\U0001f389 \\u003c &lt;b&gt; \"'` \x07"
+)
+
+SYLLABLES = "ba ce di fo gu ha je ki lo mu na pe ri so tu va we xi yo zu bra cle dri flo gru sta spe tri".split()
+
+
+def vocabulary(rng, size):
+    words = {"".join(rng.choice(SYLLABLES) for _ in range(rng.randint(1, 3))) for _ in range(size)}
+    return sorted(words)
+
+
+class Maker:
+    def __init__(self, seed):
+        self.rng = random.Random(seed)
+        self.words = vocabulary(self.rng, 4000)
+
+    def text(self, count):
+        rng, out = self.rng, []
+        while len(out) < count:
+            sentence = rng.choices(self.words, k=rng.randint(6, 18))
+            sentence[0] = sentence[0].capitalize()
+            sentence[-1] += "."
+            out += sentence
+        return " ".join(out[:count])
+
+    def peaked(self, size, at):
+        weights = [0.6 ** (3 * abs(i - at)) + 0.002 * self.rng.random() for i in range(size)]
+        return [weight / sum(weights) for weight in weights]
+
+    def attempts(self):
+        tries = self.rng.choices([1, 2, 3, 4, 5], [90, 6, 2, 1, 1])[0]
+        return tries, tries == 5 and self.rng.random() < 0.5
+
+    def rated(self, score):
+        attempts, forced = self.attempts()
+        distribution = self.peaked(11, score)
+        return {
+            "analysis": f"{self.text(90)}\n\n[[{score}]]",
+            "score": float(score),
+            "attempts": attempts,
+            "forced": forced,
+            "distribution": distribution,
+            "expected": sum(i * p for i, p in enumerate(distribution)),
+        }
+
+    def statement(self, chunks, total, fact=None):
+        score = self.rng.choices([1.0, 0.5, 0.0], [6, 2, 2])[0]
+        attempts, forced = self.attempts()
+        distribution = self.peaked(3, [1.0, 0.5, 0.0].index(score))
+        near = self.rng.randrange(len(chunks))
+        chosen = sorted({min(len(chunks) - 1, max(0, round(self.rng.gauss(near, 12)))) for _ in range(8)})[:5]
+        return {
+            "fact": fact or self.text(self.rng.randint(10, 22)),
+            "analysis": self.text(70) + " [[Fully supported]]",
+            "score": score,
+            "evidences": [
+                {"c_idx": i, "content": chunks[i], "start_idx": i * 128, "end_idx": i * 128 + 128, "total_token": total}
+                for i in chosen
+            ],
+            "attempts": attempts,
+            "forced": forced,
+            "distribution": distribution,
+            "expected": distribution[0] + distribution[1] / 2,
+        }
+
+    def row(self, idx, query, answer, chunks, extracts, quality, hostile):
+        rate = lambda: max(0, min(10, round(self.rng.gauss(quality, 1.6))))
+        rated = {name: self.rated(rate()) for name in ("helpfulness", "logicality", "completeness")}
+        if hostile:
+            for verdict in rated.values():
+                verdict["analysis"] += HOSTILE
+        total = len(chunks) * 128
+        count = self.rng.randint(10, 18) if self.rng.random() > 0.02 else 0
+        facts = [self.statement(chunks, total, HOSTILE if hostile and i == 0 else None) for i in range(count)]
+        faith = 10 * sum(fact["score"] for fact in facts) / count if count else 10.0
+        scores = {name: rated[name]["score"] for name in ("helpfulness", "logicality")}
+        scores |= {"faithfulness": round(faith, 6), "completeness": rated["completeness"]["score"]}
+        scores["total"] = round(sum(scores.values()), 6)
+        scores["reward"] = round(scores["total"] / 4, 6)
+        attempts, listed = self.attempts()
+        faithfulness = {
+            "score": faith,
+            "facts": {fact["fact"]: fact["score"] for fact in facts},
+            "details": facts,
+            "analysis": "\n".join(f"<statement>{fact['fact']}</statement>" for fact in facts),
+            "attempts": attempts,
+            "forced": listed or any(fact["forced"] for fact in facts),
+            "no_statements": count == 0,
+            "expected": None,
+        }
+        completeness = {**rated["completeness"], "info_list": extracts, "forced_extracts": []}
+        details = {
+            "helpfulness": rated["helpfulness"],
+            "logicality": rated["logicality"],
+            "faithfulness": faithfulness,
+            "completeness": completeness,
+        }
+        forced = any(part["forced"] for part in details.values())
+        return {
+            "idx": idx, "query": query, "answer": answer, "finish": "stop",
+            "scores": scores, "details": details, "forced": forced, "input_hash": "0",
+        }
+
+    def prompt(self, idx, candidates, document_words, hostile):
+        """A prompt's own row, its scored rows and its pair."""
+        size = 90
+        chunks = [self.text(size) for _ in range(max(6, document_words // size))]
+        if hostile:
+            chunks[2] = HOSTILE + " " + chunks[2]
+        query = self.text(self.rng.randint(12, 30))[:-1] + "?" + (" " + HOSTILE if hostile else "")
+        parts = 8
+        extracts = {f"{round(100 * i / parts)}% - {round(100 * (i + 1) / parts)}%": self.text(110) for i in range(parts)}
+        if hostile:
+            extracts["0% - 12%"] = HOSTILE
+        base = self.rng.gauss(6.2, 1.2)
+        rows, shared = [], self.text(60)
+        for k in range(candidates):
+            answer = shared + "\n\n" + self.text(self.rng.randint(120, 420))
+            bad = hostile and k == 0
+            answer = HOSTILE + "\n" + answer if bad else answer
+            quality = base + self.rng.gauss(0, 1.3) + len(answer) / 4000
+            rows.append(self.row(f"{idx}-{k}", query, answer, chunks, extracts, quality, bad))
+        prompt = {"idx": idx, "query": query, "answer": "", "context": " ".join(chunks)}
+        return prompt, rows, pair(prompt, rows)
+
+
+def pair(prompt, rows):
+    win = max(rows, key=lambda row: row["scores"]["total"])
+    lose = min(rows, key=lambda row: row["scores"]["total"])
+    if win["scores"]["total"] == lose["scores"]["total"]:
+        return None
+    return {
+        "idx": prompt["idx"], "context": prompt["context"], "query": prompt["query"],
+        "win_response": win["answer"], "lose_response": lose["answer"],
+        "win_idx": win["idx"], "lose_idx": lose["idx"],
+        "win_total": win["scores"]["total"], "lose_total": lose["scores"]["total"],
+    }
+
+
+def write(folder, prompts, candidates=10, document_words=6000, seed=0):
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    maker = Maker(seed)
+    names = ["sft.jsonl", "scored_responses.jsonl", "preference_pairs.jsonl"]
+    files = [open(folder / name, "w", encoding="utf-8") for name in names]
+    for idx in range(1, prompts + 1):
+        prompt, rows, chosen = maker.prompt(idx, candidates, document_words, hostile=idx == 1)
+        for file, items in zip(files, ([prompt], rows, [chosen] if chosen else [])):
+            for item in items:
+                file.write(json.dumps(item, ensure_ascii=False) + "\n")
+    for file in files:
+        file.close()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder")
+    parser.add_argument("--prompts", type=int, default=1000)
+    parser.add_argument("--candidates", type=int, default=10)
+    parser.add_argument("--document", type=int, default=6000, metavar="WORDS")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    write(args.folder, args.prompts, args.candidates, args.document, args.seed)
