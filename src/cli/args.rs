@@ -71,6 +71,7 @@ pub enum Command {
     ChunkInfo(ChunkInfo),
     Score(Score),
     Pairs(Pairs),
+    Agree(super::agree_args::Agree),
     Generate(Generate),
     Tokenize(Tokenize),
     Pull(Pull),
