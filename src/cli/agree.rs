@@ -86,9 +86,9 @@ fn judge(labels: &Path, args: &Agree, common: &Common, cancel: &AtomicBool) -> R
     let out = args.out.as_deref().context("--out is missing")?;
     let mut judge = Lazy::open(args.model.as_deref().context("--model is missing")?, common)?;
     let options = options(labels, out, args, &judge)?;
-    let (settings, cut) = (options.judging.model.clone(), options.method.claim_passage);
+    let cut = options.method.claim_passage;
     let plan = JudgingPlan::open(options)?;
-    let items = plan.items().to_vec();
+    let (items, settings) = (plan.items().to_vec(), plan.settings().clone());
     let mut retriever = embedder::retriever(&args.judging.embedder)?;
     let tokenizer = judge.text.tokenizer.clone();
     let tokens = |text: &str| tokenizer.encode_offsets(text);

@@ -14,7 +14,6 @@ pub use record::{Answered, Found, Judged, Score, read_judged};
 use super::labels::{Format, Item, Kind, Labels};
 use super::passages::Cut;
 use crate::judge::{Dimension, Verdict};
-use crate::pipeline::jsonl::RowError;
 use crate::pipeline::{
     Error, Finding, Finished, Judging, OnMismatch, Plan, Session, Settings, Stage, Summary, Target,
     Tokens, Unit, Work, with,
@@ -102,9 +101,9 @@ impl JudgingPlan {
         &self.items
     }
 
-    /// What is wrong with the others.
-    pub fn problems(&self) -> &[RowError] {
-        &self.plan.problems
+    /// What the verdicts depend on.
+    pub fn settings(&self) -> &Settings {
+        &self.plan.settings
     }
 
     /// Records that are not there yet. If there are none, [`close`](Self::close) does without a
