@@ -186,7 +186,8 @@ fn ratings_within_and_across_prompts() {
     assert_eq!((rating.items, rating.prompts), (4, 2));
     let value = |name: &str, metric: &str| value(&rating.predictors, name, metric);
     assert_eq!(value("judge", "accuracy_with_ties"), Some(0.5));
-    assert!((value("judge", "spearman").unwrap() + 0.6).abs() < 1e-12);
+    // Ranks 3 4 2 1 against 1 2 3 4: 1 - 6 × 18 / (4 × 15).
+    assert!((value("judge", "spearman").unwrap() + 0.8).abs() < 1e-12);
     assert_eq!(value("length", "pearson"), Some(1.0));
     assert_eq!(value("people", "pearson"), Some(1.0));
     assert!(!metrics(&rating.predictors, "people").contains_key("accuracy_with_ties"));
