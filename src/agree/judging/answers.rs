@@ -1,7 +1,7 @@
 //! The work on the answers to one question: each is judged by itself, in the dimensions asked for.
 
 use super::record::Answered;
-use super::{Method, Tools};
+use super::{Method, Tools, needs_document};
 use crate::agree::passages::Passages;
 use crate::judge::{
     Ask, Completeness, Dimension, Evidence, Faithfulness, Lang, Rated, Supported, Verdict,
@@ -74,11 +74,9 @@ impl Answers {
         method: &Method,
         tools: &Tools,
     ) -> Self {
-        let needs_none = |dimension: &Dimension| {
-            context.is_some() || matches!(dimension, Dimension::Helpfulness | Dimension::Logicality)
-        };
+        let applies = |dimension: &Dimension| context.is_some() || !needs_document(*dimension);
         let dimensions: Vec<Dimension> =
-            method.dimensions.iter().copied().filter(needs_none).collect();
+            method.dimensions.iter().copied().filter(applies).collect();
         let complete = dimensions.contains(&Dimension::Completeness);
         let document = Document::new(context.unwrap_or_default(), complete, judging, method, tools);
         let answer = |text: &&str| Answer {

@@ -84,6 +84,7 @@ impl JudgingPlan {
         let Options { labels, format, limit, out, judging, runs, method, on_mismatch, .. } =
             options;
         let Labels { items, problems } = Labels::read(&labels, format, limit)?;
+        check_contexts(&items, &method.dimensions)?;
         let all: Vec<(usize, usize)> =
             (0..items.len()).flat_map(|item| (0..runs).map(move |run| (item, run))).collect();
         let id = |&(item, run): &(usize, usize)| Judged::id(&items[item].idx, run);
@@ -130,6 +131,30 @@ impl JudgingPlan {
     }
 }
 
+/// Every answer must have a dimension that it can be judged in.
+fn check_contexts(items: &[Item], dimensions: &[Dimension]) -> Result<(), Error> {
+    let without = |item: &&Item| match &item.kind {
+        Kind::Support(_) => false,
+        Kind::Pairwise(pair) => pair.context.is_none(),
+        Kind::Rating(rating) => rating.context.is_none(),
+    };
+    if dimensions.iter().any(|dimension| !needs_document(*dimension)) {
+        return Ok(());
+    }
+    match items.iter().find(without) {
+        None => Ok(()),
+        Some(item) => Err(Error::Tools(format!(
+            "the row {:?} has no context, but faithfulness and completeness need one: add \
+             helpfulness or logicality to the dimensions",
+            item.idx
+        ))),
+    }
+}
+
+fn needs_document(dimension: Dimension) -> bool {
+    matches!(dimension, Dimension::Faithfulness | Dimension::Completeness)
+}
+
 /// Everything that a verdict depends on. Not how many there are.
 fn settings(options: &Options) -> Settings {
     let Method { claim_passage, passage_tokens, passages, dimensions } = &options.method;
@@ -174,7 +199,7 @@ struct Job {
 }
 
 enum RowWork {
-    Claim(ClaimWork),
+    Claim(Box<ClaimWork>),
     Answers(Box<Answers>),
 }
 
@@ -184,7 +209,8 @@ impl Panel<'_> {
         match &self.items[item].kind {
             Kind::Support(claim) => {
                 let work = ClaimWork::new(claim, judging, method, tools);
-                work.map(RowWork::Claim).map_err(|e| Error::Tools(e.to_string()))
+                work.map(|work| RowWork::Claim(Box::new(work)))
+                    .map_err(|e| Error::Tools(e.to_string()))
             }
             Kind::Pairwise(pair) => {
                 let [a, b] = &pair.responses;
@@ -239,8 +265,8 @@ fn found(answers: Vec<Answered>) -> Option<(Found, bool)> {
     let mut answers = answers.into_iter();
     let first = answers.next()?;
     let found = match answers.next() {
-        Some(b) => Found::Pairwise { a: first, b },
-        None => Found::Rating { details: first },
+        Some(b) => Found::Pairwise { a: first.into(), b: b.into() },
+        None => Found::Rating { details: first.into() },
     };
     Some((found, forced))
 }

@@ -29,8 +29,8 @@ pub struct Judged {
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Found {
     Support { details: Supported },
-    Pairwise { a: Answered, b: Answered },
-    Rating { details: Answered },
+    Pairwise { a: Box<Answered>, b: Box<Answered> },
+    Rating { details: Box<Answered> },
 }
 
 /// The dimensions that an answer was judged in.
@@ -161,8 +161,8 @@ mod tests {
         let answered = Answered { logicality: Some(rated(3.0, Some(2.5))), ..Answered::default() };
         for found in [
             Found::Support { details: supported },
-            Found::Pairwise { a: answered.clone(), b: Answered::default() },
-            Found::Rating { details: answered },
+            Found::Pairwise { a: answered.clone().into(), b: Answered::default().into() },
+            Found::Rating { details: answered.into() },
         ] {
             let (item, input_hash) = ("i".to_owned(), "h".to_owned());
             let idx = Judged::id(&item, 2);

@@ -195,6 +195,19 @@ fn other_dimensions_are_refused_by_name() {
 }
 
 #[test]
+fn no_row_is_passed_over_for_want_of_a_document() {
+    let lab = lab();
+    let mut needing = options(&lab);
+    needing.method.dimensions = vec![Dimension::Faithfulness];
+    let refused = JudgingPlan::open(needing.clone()).unwrap_err().to_string();
+    assert!(refused.contains("the row \"p0\" has no context"), "{refused}");
+    lab.write(LABELS, &text(&rows()[4..5]));
+    assert!(run(needing, &mut Model::new()).unwrap().is_complete());
+    let Found::Pairwise { a, .. } = &records(&lab)[0].found else { panic!() };
+    assert_eq!(dimensions(a), [Dimension::Faithfulness]);
+}
+
+#[test]
 fn bad_rows_and_failed_verdicts_are_counted_and_the_rest_goes_on() {
     let lab = Lab::new();
     lab.write(LABELS, &(text(&rows()) + "{\"claim\":\"c\"}\n"));

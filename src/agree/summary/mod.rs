@@ -85,11 +85,11 @@ impl Summary {
             _ => None,
         });
         let pairs = rows(items, &runs, |kind, found| match (kind, found) {
-            (Kind::Pairwise(pair), Found::Pairwise { a, b }) => Some((pair, [a, b])),
+            (Kind::Pairwise(pair), Found::Pairwise { a, b }) => Some((pair, [&**a, &**b])),
             _ => None,
         });
         let ratings = rows(items, &runs, |kind, found| match (kind, found) {
-            (Kind::Rating(rating), Found::Rating { details }) => Some((rating, details)),
+            (Kind::Rating(rating), Found::Rating { details }) => Some((rating, &**details)),
             _ => None,
         });
         Ok(Self {

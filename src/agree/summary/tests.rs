@@ -129,8 +129,8 @@ fn pairs_by_rating_by_expected_value_and_by_length() {
         pair("4", "s", [5, 5], Tie),
     ];
     let found = |a: [f64; 2], b: [f64; 2]| Found::Pairwise {
-        a: answered(a[0], a[1]),
-        b: answered(b[0], b[1]),
+        a: answered(a[0], a[1]).into(),
+        b: answered(b[0], b[1]).into(),
     };
     let records = [
         judged("1", 0, found([8.0, 7.5], [3.0, 3.5])),
@@ -178,7 +178,7 @@ fn ratings_within_and_across_prompts() {
     ];
     let scores = [5.0, 9.0, 2.0, 1.0];
     let record = |(i, score): (usize, &f64)| {
-        judged(&(i + 1).to_string(), 0, Found::Rating { details: answered(*score, *score) })
+        judged(&(i + 1).to_string(), 0, Found::Rating { details: answered(*score, *score).into() })
     };
     let records: Vec<Judged> = scores.iter().enumerate().map(record).collect();
     let summary = Summary::new(&items, &records, NO_INTERVALS, None).unwrap();
@@ -229,7 +229,7 @@ fn probabilities_are_those_of_all_pairs_of_sums() {
 #[test]
 fn summaries_survive_json_and_hold_no_nan() {
     let items = [pair("1", "q", [2, 1], Preference::A), claim("2", Level::Not, &[])];
-    let found = Found::Pairwise { a: answered(1.0, 1.5), b: answered(2.0, 2.5) };
+    let found = Found::Pairwise { a: answered(1.0, 1.5).into(), b: answered(2.0, 2.5).into() };
     let records = [judged("1", 0, found), judged("2", 0, supported(0.5, [0.0, 1.0, 0.0], ""))];
     let summary = Summary::new(&items, &records, Bootstrap::default(), None).unwrap();
     let json = serde_json::to_string(&summary).unwrap();
