@@ -17,6 +17,7 @@ use crate::pipeline::{Error, Tokens};
 use crate::retrieval::{Embed, Retriever, TOP_CHUNKS};
 use anyhow::{Context, Result};
 use serde::Serialize;
+use std::fmt;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -39,7 +40,7 @@ pub fn agree(args: &Agree, common: &Common, cancel: &AtomicBool) -> Result<Endin
 
 fn compare_files(a: &Path, b: &Path, args: &Agree) -> Result<Ending> {
     let (comparison, problems) = compare(a, b, bootstrap(args))?;
-    finish(&comparison, comparison.to_string(), &problems, args)
+    finish(&comparison, &problems, args)
 }
 
 fn recall_only(labels: &Path, args: &Agree) -> Result<Ending> {
@@ -60,7 +61,7 @@ fn recall_only(labels: &Path, args: &Agree) -> Result<Ending> {
         recall,
         ..Summary::default()
     };
-    finish(&summary, summary.to_string(), &problems, args)
+    finish(&summary, &problems, args)
 }
 
 /// Recall of BM25, and of the embedder if there is one.
@@ -110,8 +111,7 @@ fn judge(labels: &Path, args: &Agree, common: &Common, cancel: &AtomicBool) -> R
     let measured = Summary::new(&items, &judged, bootstrap(args), embed(&mut retriever))?;
     let labels = labels.display().to_string();
     let summary = Summary { labels, settings, recall, ..measured };
-    print!("{summary}");
-    write_summary(&summary, args)?;
+    show(&summary, args)?;
     Ok(if stage.is_complete() { Ending::Done } else { Ending::Incomplete })
 }
 
@@ -153,16 +153,14 @@ fn bootstrap(args: &Agree) -> Bootstrap {
 
 /// Prints and writes what was measured without a judge.
 fn finish(
-    measured: &impl Serialize,
-    table: String,
+    measured: &(impl Serialize + fmt::Display),
     problems: &[RowError],
     args: &Agree,
 ) -> Result<Ending> {
-    print!("{table}");
     for problem in problems {
         eprintln!("{problem}");
     }
-    write_summary(measured, args)?;
+    show(measured, args)?;
     if problems.is_empty() {
         return Ok(Ending::Done);
     }
@@ -170,15 +168,25 @@ fn finish(
     Ok(Ending::Incomplete)
 }
 
-/// Writes `OUT.summary.json`, if there is an `--out`.
-fn write_summary(measured: &impl Serialize, args: &Agree) -> Result<()> {
-    let Some(out) = &args.out else { return Ok(()) };
-    let path = summary_path(out);
+/// Writes `OUT.summary.json`, if there is an `--out`, and only then prints: what reads the table may
+/// stop early.
+fn show(measured: &(impl Serialize + fmt::Display), args: &Agree) -> Result<()> {
+    let path = args.out.as_deref().map(summary_path);
+    if let Some(path) = &path {
+        write_summary(measured, path)?;
+    }
+    print!("{measured}");
+    if let Some(path) = &path {
+        println!("measures are in {}", path.display());
+    }
+    Ok(())
+}
+
+fn write_summary(measured: &impl Serialize, path: &Path) -> Result<()> {
     let text = serde_json::to_string_pretty(measured)?;
-    replace(&path, |file| {
-        writeln!(file, "{text}").map_err(|source| Error::Io { path: path.clone(), source })
+    replace(path, |file| {
+        writeln!(file, "{text}").map_err(|source| Error::Io { path: path.to_owned(), source })
     })?;
-    println!("measures are in {}", path.display());
     Ok(())
 }
 
