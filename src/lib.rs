@@ -3,6 +3,7 @@
 //!
 //! Rooms, and who may call whom, are listed in the README under "Map".
 
+pub mod agree;
 pub mod bench;
 pub mod chat;
 pub mod cli;

@@ -72,6 +72,7 @@ pub enum Command {
     Score(Score),
     Pairs(Pairs),
     Report(super::report::Report),
+    Agree(super::agree_args::Agree),
     Generate(Generate),
     Tokenize(Tokenize),
     Pull(Pull),

@@ -1,5 +1,7 @@
 //! The command line: the only place that reads flags and files of options, and wires things.
 
+mod agree;
+mod agree_args;
 mod args;
 mod bench;
 mod config_file;
@@ -89,6 +91,7 @@ fn run(cli: &Cli) -> Result<Ending> {
         Command::Score(args) => stages::score(args, common, interrupts()?.as_ref()),
         Command::Pairs(args) => stages::pairs(args),
         Command::Report(args) => report::report(args),
+        Command::Agree(args) => agree::agree(args, common, interrupts()?.as_ref()),
         Command::Generate(args) => generate::generate(args, common).map(done),
         Command::Tokenize(args) => generate::tokenize(args).map(done),
         Command::Pull(args) => inspect::pull(args).map(done),

@@ -98,7 +98,7 @@ impl<'a> Lazy<'a> {
     }
 
     /// Runs a stage that asks the model.
-    fn session(
+    pub fn session(
         &mut self,
         work: &WorkArgs,
         cancel: &AtomicBool,
@@ -298,7 +298,7 @@ fn report(summary: Summary) -> Result<Ending> {
     })
 }
 
-fn on_mismatch(work: &WorkArgs) -> OnMismatch {
+pub fn on_mismatch(work: &WorkArgs) -> OnMismatch {
     if work.force { OnMismatch::StartOver } else { OnMismatch::Refuse }
 }
 
@@ -328,7 +328,7 @@ fn sample_options(
     })
 }
 
-fn judging(args: &PromptArgs, work: &WorkArgs, judge: &Lazy) -> Result<Judging> {
+pub fn judging(args: &PromptArgs, work: &WorkArgs, judge: &Lazy) -> Result<Judging> {
     let prompts = match &args.prompts {
         Some(folder) => Prompts::from_dir(folder)?,
         None => Prompts::built_in()?,

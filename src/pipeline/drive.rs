@@ -33,7 +33,7 @@ pub struct Session<'a> {
 }
 
 /// One question to the model.
-pub(super) struct Unit<P> {
+pub(crate) struct Unit<P> {
     /// What the stage knows it by.
     pub part: P,
     /// Unique within the stage's output; with the global seed it gives the unit's seed.
@@ -41,7 +41,7 @@ pub(super) struct Unit<P> {
     pub work: Work,
 }
 
-pub(super) enum Work {
+pub(crate) enum Work {
     Judge(Ask),
     /// The seed in `sampling` is replaced by the unit's.
     Sample {
@@ -51,7 +51,7 @@ pub(super) enum Work {
 }
 
 /// The result of a unit.
-pub(super) enum Finding {
+pub(crate) enum Finding {
     Verdict(Verdict),
     Sample { text: String, finish: Finish },
 }
@@ -67,7 +67,7 @@ impl Finding {
 }
 
 /// What becomes of a record.
-pub(super) enum Finished {
+pub(crate) enum Finished {
     /// To be added to the target of this number.
     Record {
         target: usize,
@@ -78,7 +78,7 @@ pub(super) enum Finished {
 }
 
 impl Finished {
-    pub(super) fn record(
+    pub(crate) fn record(
         target: usize,
         id: impl ToString,
         row: &impl Serialize,
@@ -86,13 +86,13 @@ impl Finished {
         Ok(Self::Record { target, id: id.to_string(), line: json(row)? })
     }
 
-    pub(super) fn failed(id: impl ToString, reason: impl Into<String>) -> Self {
+    pub(crate) fn failed(id: impl ToString, reason: impl Into<String>) -> Self {
         Self::Failed(Failure { id: id.to_string(), reason: reason.into() })
     }
 }
 
 /// Turns input into units, and findings into records.
-pub(super) trait Stage {
+pub(crate) trait Stage {
     /// The work on one row of the input, or a few that belong together.
     type Job;
     /// Names a unit within its job.

@@ -55,7 +55,7 @@ pub enum Error {
 
 impl Error {
     /// Turns an input/output error at `path` into ours.
-    pub(super) fn io(path: &Path) -> impl FnOnce(io::Error) -> Error + use<> {
+    pub(crate) fn io(path: &Path) -> impl FnOnce(io::Error) -> Error + use<> {
         let path = path.to_owned();
         move |source| Error::Io { path, source }
     }

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 /// The extracts of one document, some of them still to come.
 #[derive(Debug)]
-pub(super) struct Extracts(Vec<Slot>);
+pub(crate) struct Extracts(Vec<Slot>);
 
 #[derive(Debug)]
 struct Slot {

@@ -28,14 +28,17 @@ pub mod sample;
 pub mod score;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
 pub use drive::Session;
+pub(crate) use drive::{Finding, Finished, Stage, Unit, Work};
 pub use error::Error;
+pub(crate) use extracts::Extracts;
 pub use output::{OnMismatch, Settings};
 pub use plan::{CHUNK_TOKENS, Judging};
+pub(crate) use plan::{Plan, Target, with};
 pub use progress::{Failure, Progress, Quiet, Status, Summary};
 
 /// Cuts a text into tokens: each with the bytes that it stands for.

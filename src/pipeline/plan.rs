@@ -27,7 +27,7 @@ pub const CHUNK_TOKENS: usize = 4096;
 
 impl Judging {
     /// All of this by name.
-    pub(super) fn settings(&self) -> Settings {
+    pub(crate) fn settings(&self) -> Settings {
         let judge = self.judge.settings();
         let budget = judge.max_reply_tokens.map_or("by prompt".to_owned(), |n| n.to_string());
         let own = [
@@ -44,7 +44,7 @@ impl Judging {
 }
 
 /// Settings with more of them.
-pub(super) fn with<const N: usize>(settings: &Settings, more: [(&str, String); N]) -> Settings {
+pub(crate) fn with<const N: usize>(settings: &Settings, more: [(&str, String); N]) -> Settings {
     let mut settings = settings.clone();
     settings.extend(more.map(|(name, value)| (name.to_owned(), value)));
     settings
@@ -52,7 +52,7 @@ pub(super) fn with<const N: usize>(settings: &Settings, more: [(&str, String); N
 
 /// An output with all ids that it should come to hold, in the order of the input.
 #[derive(Debug)]
-pub(super) struct Target {
+pub(crate) struct Target {
     pub output: Output,
     pub ids: Vec<String>,
 }
@@ -79,7 +79,7 @@ impl Target {
 
 /// A stage that is ready to run.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(crate) struct Plan {
     pub stage: &'static str,
     pub settings: Settings,
     pub seed: u64,

@@ -60,7 +60,7 @@ impl Bm25 {
 
 /// Lower-cased words, and the pairs of neighbours in runs of Chinese and Japanese characters (a run
 /// of one is a term itself), in the order of the text.
-fn terms(text: &str) -> Vec<String> {
+pub fn terms(text: &str) -> Vec<String> {
     let mut terms = Vec::new();
     let text = text.to_lowercase();
     for run in text.split(|c: char| !c.is_alphanumeric()) {

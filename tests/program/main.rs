@@ -2,6 +2,7 @@
 
 mod harness;
 
+mod agree;
 mod bad_rows;
 mod generate;
 mod prompts;

@@ -1,0 +1,321 @@
+//! Brings labelled rows to verdicts, as scoring would.
+//!
+//! A claim is checked against the passages of its evidence that are nearest to it. Answers are
+//! rated one by one, never side by side: of two answers the one with the higher mean is preferred.
+//! So the order in which two answers are given can't matter, and there is no bias of position to
+//! measure: every seed hangs on the answer's text, not its place.
+
+mod answers;
+mod claim;
+mod record;
+
+pub use record::{Answered, Found, Judged, Score, read_judged};
+
+use super::labels::{Format, Item, Kind, Labels};
+use super::passages::Cut;
+use crate::judge::{Dimension, Verdict};
+use crate::pipeline::{
+    Error, Finding, Finished, Judging, OnMismatch, Plan, Session, Settings, Stage, Summary, Target,
+    Tokens, Unit, Work, with,
+};
+use crate::retrieval::Retriever;
+use answers::Answers;
+use claim::ClaimWork;
+use std::collections::VecDeque;
+use std::path::PathBuf;
+
+/// What is judged, how, and where it goes.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The file of labels.
+    pub labels: PathBuf,
+    pub format: Format,
+    /// So many good rows of it at most.
+    pub limit: Option<usize>,
+    pub out: PathBuf,
+    pub judging: Judging,
+    /// Every row is judged so often, each time with other seeds. The number may grow later.
+    pub runs: usize,
+    pub method: Method,
+    /// Names the way of finding passages: `bm25`, or the embedder and its revision.
+    pub retriever: String,
+    pub on_mismatch: OnMismatch,
+}
+
+/// How texts are cut, and answers are judged.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Method {
+    /// What passage a claim is checked against.
+    pub claim_passage: Cut,
+    /// Tokens of a passage that the statements of an answer are checked against.
+    pub passage_tokens: usize,
+    /// Passages shown for a claim or a statement.
+    pub passages: usize,
+    /// In which answers are judged. Those that need a document are passed over where a row has
+    /// none.
+    pub dimensions: Vec<Dimension>,
+}
+
+/// What judging needs besides a model.
+pub struct Tools<'a> {
+    /// The judge's own tokens.
+    pub tokens: &'a Tokens<'a>,
+    pub retriever: &'a mut Retriever,
+}
+
+/// The stage with its files open and checked.
+#[derive(Debug)]
+pub struct JudgingPlan {
+    plan: Plan,
+    items: Vec<Item>,
+    /// Rows and runs that are not there yet.
+    jobs: VecDeque<(usize, usize)>,
+    judging: Judging,
+    method: Method,
+}
+
+impl JudgingPlan {
+    /// Checks the input and opens the output.
+    ///
+    /// # Errors
+    /// Any [`Error`] but [`Error::Broken`].
+    pub fn open(options: Options) -> Result<Self, Error> {
+        let settings = settings(&options);
+        let Options { labels, format, limit, out, judging, runs, method, on_mismatch, .. } =
+            options;
+        let Labels { items, problems } = Labels::read(&labels, format, limit)?;
+        check_contexts(&items, &method.dimensions)?;
+        let all: Vec<(usize, usize)> =
+            (0..items.len()).flat_map(|item| (0..runs).map(move |run| (item, run))).collect();
+        let id = |&(item, run): &(usize, usize)| Judged::id(&items[item].idx, run);
+        let inputs = all.iter().map(|job| (id(job), items[job.0].hash()));
+        let target = Target::open(&out, &settings, inputs, on_mismatch)?;
+        let missing = all.iter().filter(|job| !target.output.contains(&id(job)));
+        let jobs = missing.copied().collect();
+        let (seed, targets) = (judging.seed, vec![target]);
+        let plan = Plan { stage: "agree", settings, seed, targets, problems };
+        Ok(Self { plan, items, jobs, judging, method })
+    }
+
+    /// The good rows of the labels.
+    pub fn items(&self) -> &[Item] {
+        &self.items
+    }
+
+    /// What the verdicts depend on.
+    pub fn settings(&self) -> &Settings {
+        &self.plan.settings
+    }
+
+    /// Records that are not there yet. If there are none, [`close`](Self::close) does without a
+    /// model.
+    pub fn todo(&self) -> usize {
+        self.plan.todo()
+    }
+
+    /// Ends a stage that has nothing to do.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn close(self) -> Result<Summary, Error> {
+        self.plan.close()
+    }
+
+    /// Judges what is missing.
+    ///
+    /// # Errors
+    /// [`Error::Broken`], [`Error::Io`], [`Error::Damaged`].
+    pub fn run(self, tools: Tools, session: &mut Session) -> Result<Summary, Error> {
+        let Self { plan, items, jobs, judging, method } = self;
+        plan.run(Panel { items, jobs, judging, method, tools }, session)
+    }
+}
+
+/// Every answer must have a dimension that it can be judged in.
+fn check_contexts(items: &[Item], dimensions: &[Dimension]) -> Result<(), Error> {
+    let without = |item: &&Item| match &item.kind {
+        Kind::Support(_) => false,
+        Kind::Pairwise(pair) => pair.context.is_none(),
+        Kind::Rating(rating) => rating.context.is_none(),
+    };
+    if dimensions.iter().any(|dimension| !needs_document(*dimension)) {
+        return Ok(());
+    }
+    match items.iter().find(without) {
+        None => Ok(()),
+        Some(item) => Err(Error::Tools(format!(
+            "the row {:?} has no context, but faithfulness and completeness need one: add \
+             helpfulness or logicality to the dimensions",
+            item.idx
+        ))),
+    }
+}
+
+fn needs_document(dimension: Dimension) -> bool {
+    matches!(dimension, Dimension::Faithfulness | Dimension::Completeness)
+}
+
+/// Everything that a verdict depends on. Not how many there are.
+fn settings(options: &Options) -> Settings {
+    let Method { claim_passage, passage_tokens, passages, dimensions } = &options.method;
+    let dimensions: Vec<&str> = dimensions.iter().map(|dimension| dimension.name()).collect();
+    with(
+        &options.judging.settings(),
+        [
+            ("stage", "agree".to_owned()),
+            ("retriever", options.retriever.clone()),
+            ("claim_passage", claim_passage.to_string()),
+            ("passage_tokens", passage_tokens.to_string()),
+            ("passages", passages.to_string()),
+            ("dimensions", dimensions.join(",")),
+        ],
+    )
+}
+
+/// A unit of the work on a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// Check the claim.
+    Claim,
+    Answers(answers::Part),
+}
+
+struct Panel<'a> {
+    items: Vec<Item>,
+    jobs: VecDeque<(usize, usize)>,
+    judging: Judging,
+    method: Method,
+    tools: Tools<'a>,
+}
+
+/// The work on one row in one run.
+struct Job {
+    /// Of the row, among the good ones.
+    item: usize,
+    run: usize,
+    work: RowWork,
+    /// Its record is written, or it has failed.
+    settled: bool,
+}
+
+enum RowWork {
+    Claim(Box<ClaimWork>),
+    Answers(Box<Answers>),
+}
+
+impl Panel<'_> {
+    fn begin(&mut self, item: usize) -> Result<RowWork, Error> {
+        let Self { judging, method, tools, .. } = self;
+        match &self.items[item].kind {
+            Kind::Support(claim) => {
+                let work = ClaimWork::new(claim, judging, method, tools);
+                work.map(|work| RowWork::Claim(Box::new(work)))
+                    .map_err(|e| Error::Tools(e.to_string()))
+            }
+            Kind::Pairwise(pair) => {
+                let [a, b] = &pair.responses;
+                let context = pair.context.as_deref();
+                let work = Answers::new(&pair.query, context, &[a, b], judging, method, tools);
+                Ok(RowWork::Answers(Box::new(work)))
+            }
+            Kind::Rating(row) => {
+                let context = row.context.as_deref();
+                let work =
+                    Answers::new(&row.query, context, &[&row.answer], judging, method, tools);
+                Ok(RowWork::Answers(Box::new(work)))
+            }
+        }
+    }
+
+    fn put(&mut self, job: &mut Job, part: Part, verdict: Verdict) -> Result<(), String> {
+        match (&mut job.work, part) {
+            (RowWork::Claim(work), Part::Claim) => work.put(verdict),
+            (RowWork::Answers(work), Part::Answers(part)) => {
+                work.put(part, verdict, self.tools.retriever, self.method.passages)
+            }
+            _ => Err("a verdict came for a row of another kind".to_owned()),
+        }
+    }
+
+    /// The record, if all verdicts are there.
+    fn record(&self, job: &Job) -> Option<Judged> {
+        let item = &self.items[job.item];
+        let (found, forced) = match &job.work {
+            RowWork::Claim(work) => {
+                let details = work.found()?;
+                let forced = details.forced;
+                (Found::Support { details }, forced)
+            }
+            RowWork::Answers(work) => found(work.found()?)?,
+        };
+        Some(Judged {
+            idx: Judged::id(&item.idx, job.run),
+            item: item.idx.clone(),
+            run: job.run,
+            found,
+            forced,
+            input_hash: item.hash(),
+        })
+    }
+}
+
+/// One answer was rated, or two compared.
+fn found(answers: Vec<Answered>) -> Option<(Found, bool)> {
+    let forced = answers.iter().any(Answered::forced);
+    let mut answers = answers.into_iter();
+    let first = answers.next()?;
+    let found = match answers.next() {
+        Some(b) => Found::Pairwise { a: first.into(), b: b.into() },
+        None => Found::Rating { details: first.into() },
+    };
+    Some((found, forced))
+}
+
+impl Stage for Panel<'_> {
+    type Job = Job;
+    type Part = Part;
+
+    fn open(&mut self) -> Option<Result<Job, Error>> {
+        let (item, run) = self.jobs.pop_front()?;
+        let begun = self.begin(item);
+        Some(begun.map(|work| Job { item, run, work, settled: false }))
+    }
+
+    fn next(&mut self, job: &mut Job) -> Option<Unit<Part>> {
+        if job.settled {
+            return None;
+        }
+        let record = Judged::id(&self.items[job.item].idx, job.run);
+        let (part, key, ask) = match &mut job.work {
+            RowWork::Claim(work) => (Part::Claim, "support".to_owned(), work.next()?),
+            RowWork::Answers(work) => {
+                let (part, key, ask) = work.next(&self.judging)?;
+                (Part::Answers(part), key, ask)
+            }
+        };
+        Some(Unit { part, key: format!("{record}/{key}"), work: Work::Judge(ask) })
+    }
+
+    fn take(
+        &mut self,
+        job: &mut Job,
+        part: Part,
+        found: Result<Finding, String>,
+    ) -> Result<Vec<Finished>, Error> {
+        if job.settled {
+            return Ok(Vec::new());
+        }
+        let id = Judged::id(&self.items[job.item].idx, job.run);
+        let taken = found.and_then(|finding| self.put(job, part, finding.verdict()?));
+        if let Err(why) = taken {
+            job.settled = true;
+            return Ok(vec![Finished::failed(id, why)]);
+        }
+        let Some(record) = self.record(job) else { return Ok(Vec::new()) };
+        job.settled = true;
+        Ok(vec![Finished::record(0, id, &record)?])
+    }
+}
+
+#[cfg(test)]
+mod tests;

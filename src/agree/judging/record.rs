@@ -1,0 +1,186 @@
+//! The rows of `OUT.jsonl`: what the judge says of each labelled row.
+
+use crate::judge::{Completeness, Dimension, Faithfulness, Rated, Supported};
+use crate::pipeline::Error;
+use crate::pipeline::jsonl::{RowError, read_rows};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::path::Path;
+
+/// The judge's view of an item.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Judged {
+    /// `"<item>#<run>"`.
+    pub idx: String,
+    /// The label's idx.
+    pub item: String,
+    /// From 0; every run has seeds of its own.
+    pub run: usize,
+    #[serde(flatten)]
+    pub found: Found,
+    /// Whether any of its verdicts was forced.
+    pub forced: bool,
+    /// Over all that was judged.
+    pub input_hash: String,
+}
+
+/// By the kind of label.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
+pub enum Found {
+    Support { details: Supported },
+    Pairwise { a: Box<Answered>, b: Box<Answered> },
+    Rating { details: Box<Answered> },
+}
+
+/// The dimensions that an answer was judged in.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Answered {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub helpfulness: Option<Rated>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub logicality: Option<Rated>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub faithfulness: Option<Faithfulness>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub completeness: Option<Completeness>,
+}
+
+/// One dimension of an answer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Score<'a> {
+    pub dimension: Dimension,
+    /// 0 to 10.
+    pub score: f64,
+    /// The mean of the distribution.
+    pub expected: Option<f64>,
+    /// Probabilities of the ratings 0 to 10; empty where there is none.
+    pub distribution: &'a [f64],
+    pub forced: bool,
+    /// Replies that the verdict took.
+    pub attempts: u32,
+}
+
+impl<'a> Score<'a> {
+    fn of(dimension: Dimension, rated: &'a Rated) -> Self {
+        let &Rated { score, expected, forced, attempts, ref distribution, .. } = rated;
+        Self { dimension, score, expected, distribution, forced, attempts }
+    }
+
+    fn of_faithfulness(found: &'a Faithfulness) -> Self {
+        let &Faithfulness { score, expected, forced, attempts, .. } = found;
+        let dimension = Dimension::Faithfulness;
+        Self { dimension, score, expected, distribution: &[], forced, attempts }
+    }
+}
+
+impl Judged {
+    pub fn id(item: &str, run: usize) -> String {
+        format!("{item}#{run}")
+    }
+}
+
+impl Answered {
+    /// The dimensions that are there, in the order of the fields.
+    pub fn scores(&self) -> Vec<Score<'_>> {
+        let Self { helpfulness, logicality, faithfulness, completeness } = self;
+        let scores = [
+            helpfulness.as_ref().map(|one| Score::of(Dimension::Helpfulness, one)),
+            logicality.as_ref().map(|one| Score::of(Dimension::Logicality, one)),
+            faithfulness.as_ref().map(Score::of_faithfulness),
+            completeness.as_ref().map(|one| Score::of(Dimension::Completeness, &one.rated)),
+        ];
+        scores.into_iter().flatten().collect()
+    }
+
+    /// The mean score of the dimensions.
+    pub fn mean(&self) -> Option<f64> {
+        let scores: Vec<f64> = self.scores().iter().map(|score| score.score).collect();
+        crate::agree::metrics::mean(&scores).map(rounded)
+    }
+
+    /// The mean of expected values, where all dimensions have one.
+    pub fn expected(&self) -> Option<f64> {
+        let values: Option<Vec<f64>> = self.scores().iter().map(|score| score.expected).collect();
+        crate::agree::metrics::mean(&values?).map(rounded)
+    }
+
+    pub fn forced(&self) -> bool {
+        self.scores().iter().any(|score| score.forced)
+    }
+}
+
+/// To six decimals, so that equal means are equal however they were summed.
+fn rounded(value: f64) -> f64 {
+    (value * 1e6).round() / 1e6
+}
+
+/// Reads `OUT.jsonl`.
+///
+/// # Errors
+/// [`Error::Io`].
+pub fn read_judged(path: &Path) -> Result<(Vec<Judged>, Vec<RowError>), Error> {
+    let mut records = Vec::new();
+    let problems = read_rows(path, |row| {
+        let place = row.place;
+        let record = serde_json::from_value(Value::Object(row.fields));
+        records.push(record.map_err(|e| place.error(None, format!("is no such record: {e}")))?);
+        Ok(())
+    })?;
+    Ok((records, problems))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rated(score: f64, expected: Option<f64>) -> Rated {
+        let distribution = vec![0.25, 0.75];
+        Rated {
+            analysis: "x".to_owned(),
+            score,
+            attempts: 1,
+            forced: false,
+            distribution,
+            expected,
+        }
+    }
+
+    #[test]
+    fn records_survive_json() {
+        let supported = Supported {
+            fact: "f".to_owned(),
+            analysis: "x".to_owned(),
+            score: 0.5,
+            evidences: Vec::new(),
+            attempts: 2,
+            forced: true,
+            distribution: vec![0.333333, 0.666667, 0.0],
+            expected: Some(0.666667),
+        };
+        let answered = Answered { logicality: Some(rated(3.0, Some(2.5))), ..Answered::default() };
+        for found in [
+            Found::Support { details: supported },
+            Found::Pairwise { a: answered.clone().into(), b: Answered::default().into() },
+            Found::Rating { details: answered.into() },
+        ] {
+            let (item, input_hash) = ("i".to_owned(), "h".to_owned());
+            let idx = Judged::id(&item, 2);
+            let record = Judged { idx, item, run: 2, found, forced: true, input_hash };
+            let json = serde_json::to_string(&record).unwrap();
+            assert!(json.starts_with("{\"idx\":\"i#2\",\"item\":\"i\",\"run\":2,\"kind\":"));
+            assert_eq!(serde_json::from_str::<Judged>(&json).unwrap(), record);
+        }
+    }
+
+    #[test]
+    fn means_are_over_the_dimensions_that_are_there() {
+        let helpfulness = Some(rated(4.0, Some(5.0)));
+        let answered = Answered { helpfulness, ..Answered::default() };
+        assert_eq!((answered.mean(), answered.expected()), (Some(4.0), Some(5.0)));
+        assert_eq!(answered.scores()[0].distribution, [0.25, 0.75]);
+        let both = Answered { logicality: Some(rated(1.0, None)), ..answered };
+        assert_eq!((both.mean(), both.expected()), (Some(2.5), None));
+        assert_eq!(Answered::default().mean(), None);
+    }
+}

@@ -1,0 +1,22 @@
+//! How often the judge is right: its verdicts beside those of people.
+//!
+//! ```text
+//! labels ─┬─ judging ─► OUT.jsonl ─┐
+//!         └────────────────────────┴─ summary ─► OUT.summary.json, a table
+//! two scored files ─ compare ─► the same
+//! ```
+//!
+//! [`labels`] reads what people said, [`judging`] brings each row to a verdict as scoring would
+//! (resumable, in batches, the same bytes at every run), [`summary`] measures the agreement by
+//! [`metrics`], with [`baselines`] beside it. [`recall`] measures retrieval alone, and [`compare`]
+//! two files of scores.
+
+pub mod baselines;
+pub mod compare;
+pub mod judging;
+pub mod labels;
+pub mod metrics;
+pub mod passages;
+pub mod recall;
+pub mod summary;
+pub mod table;

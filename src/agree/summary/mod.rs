@@ -1,0 +1,164 @@
+//! Labels beside verdicts, measured. All of it is plain data that stands in `OUT.summary.json`.
+
+mod bias;
+mod pairwise;
+mod predictor;
+mod rating;
+mod spread;
+mod support;
+#[cfg(test)]
+mod tests;
+
+pub use bias::LengthBias;
+pub use pairwise::PairwiseSummary;
+pub use predictor::Predictor;
+pub(super) use predictor::within_prompts;
+pub use rating::RatingSummary;
+pub use spread::Spread;
+pub use support::SupportSummary;
+
+use super::judging::{Answered, Found, Judged};
+use super::labels::{Item, Kind};
+use super::metrics::Bootstrap;
+use super::recall::Recall;
+use crate::pipeline::Settings;
+use crate::retrieval::{Embed, EmbedError};
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+
+/// Everything that is known of a judge's agreement with people.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// The file of labels.
+    pub labels: String,
+    /// What the verdicts depend on: model, prompts, seed and the like.
+    pub settings: Settings,
+    /// How intervals are made.
+    pub bootstrap: Bootstrap,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub support: Option<SupportSummary>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pairwise: Option<PairwiseSummary>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rating: Option<RatingSummary>,
+    /// Of labelled supporting sentences among the passages found for their claims.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recall: Vec<Recall>,
+}
+
+/// How smoothly verdicts came, over all runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+pub struct Reading {
+    /// Ratings or degrees of support.
+    pub verdicts: usize,
+    /// The share that was readable in the first reply.
+    pub first_reply: f64,
+    /// The share that was never readable and was forced.
+    pub forced: f64,
+    /// Replies that a verdict took, in the mean.
+    pub replies: f64,
+}
+
+/// A label with the verdicts on it, by run.
+struct Row<'a, L, V> {
+    item: &'a Item,
+    label: &'a L,
+    /// Never empty; the first is that of run 0.
+    runs: Vec<V>,
+}
+
+impl Summary {
+    /// Measures the first run, and its spread over the others. Rows without a record of run 0 are
+    /// left out. With an embedder there is a baseline that uses nothing else.
+    ///
+    /// # Errors
+    /// From the embedder.
+    pub fn new(
+        items: &[Item],
+        judged: &[Judged],
+        bootstrap: Bootstrap,
+        mut embed: Option<&mut dyn Embed>,
+    ) -> Result<Self, EmbedError> {
+        let runs = by_item(judged);
+        let claims = rows(items, &runs, |kind, found| match (kind, found) {
+            (Kind::Support(claim), Found::Support { details }) => Some((claim, details)),
+            _ => None,
+        });
+        let pairs = rows(items, &runs, |kind, found| match (kind, found) {
+            (Kind::Pairwise(pair), Found::Pairwise { a, b }) => Some((pair, [&**a, &**b])),
+            _ => None,
+        });
+        let ratings = rows(items, &runs, |kind, found| match (kind, found) {
+            (Kind::Rating(rating), Found::Rating { details }) => Some((rating, &**details)),
+            _ => None,
+        });
+        Ok(Self {
+            bootstrap,
+            support: SupportSummary::new(&claims, &bootstrap, reborrow(&mut embed))?,
+            pairwise: PairwiseSummary::new(&pairs, &bootstrap, reborrow(&mut embed))?,
+            rating: RatingSummary::new(&ratings, &bootstrap, reborrow(&mut embed))?,
+            ..Self::default()
+        })
+    }
+}
+
+/// The embedder for a while.
+fn reborrow<'a>(embed: &'a mut Option<&mut dyn Embed>) -> Option<&'a mut dyn Embed> {
+    match embed {
+        Some(embed) => Some(&mut **embed),
+        None => None,
+    }
+}
+
+/// The records of each item, by run.
+fn by_item(judged: &[Judged]) -> HashMap<&str, Vec<&Judged>> {
+    let mut runs: HashMap<&str, Vec<&Judged>> = HashMap::new();
+    for record in judged {
+        runs.entry(&record.item).or_default().push(record);
+    }
+    runs.values_mut().for_each(|records| records.sort_by_key(|record| record.run));
+    runs
+}
+
+/// The items of a kind that were judged in run 0, in the order of their file.
+fn rows<'a, L, V>(
+    items: &'a [Item],
+    runs: &HashMap<&str, Vec<&'a Judged>>,
+    pick: impl Fn(&'a Kind, &'a Found) -> Option<(&'a L, V)>,
+) -> Vec<Row<'a, L, V>> {
+    let row = |item: &'a Item| {
+        let records = runs.get(item.idx.as_str())?;
+        records.first().filter(|record| record.run == 0)?;
+        let picked = records.iter().map(|record| pick(&item.kind, &record.found));
+        let (labels, runs): (Vec<&'a L>, Vec<V>) =
+            picked.collect::<Option<Vec<_>>>()?.into_iter().unzip();
+        Some(Row { item, label: *labels.first()?, runs })
+    };
+    items.iter().filter_map(row).collect()
+}
+
+impl Reading {
+    /// From replies taken and whether forced, of each verdict.
+    fn new(verdicts: impl Iterator<Item = (u32, bool)>) -> Self {
+        let (mut count, mut first, mut forced, mut replies) = (0, 0, 0, 0);
+        for (attempts, was_forced) in verdicts {
+            count += 1;
+            first += usize::from(attempts == 1 && !was_forced);
+            forced += usize::from(was_forced);
+            replies += attempts as usize;
+        }
+        let share = |part: usize| part as f64 / count.max(1) as f64;
+        let (first_reply, forced, replies) = (share(first), share(forced), share(replies));
+        Self { verdicts: count, first_reply, forced, replies }
+    }
+
+    fn of_answers<'a>(answers: impl Iterator<Item = &'a Answered>) -> Self {
+        let scores = answers.flat_map(Answered::scores);
+        Self::new(scores.map(|score| (score.attempts, score.forced)))
+    }
+}
+
+/// Characters of a text.
+fn length(text: &str) -> f64 {
+    text.chars().count() as f64
+}

@@ -1,0 +1,200 @@
+//! Whatever says something about labelled items: the judge, a baseline, another person.
+
+use crate::agree::metrics::{
+    Bootstrap, Calibration, Confusion, Metrics, PairCounts, kendall, pearson, spearman,
+};
+use serde::{Deserialize, Serialize};
+use std::cmp::Ordering;
+
+/// Who predicts, and how well.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Predictor {
+    pub name: String,
+    /// Measures by name; which ones depends on the kind of label.
+    pub metrics: Metrics,
+}
+
+/// Predicted classes, with numbers behind them.
+pub(super) struct Classes {
+    pub classes: Vec<usize>,
+    /// In the order of classes.
+    pub values: Vec<f64>,
+    /// Probabilities of the predicted classes, where there are some.
+    pub confidences: Vec<Option<f64>>,
+}
+
+impl Classes {
+    /// Without probabilities.
+    pub fn new(classes: Vec<usize>, values: Vec<f64>) -> Self {
+        let confidences = vec![None; classes.len()];
+        Self { classes, values, confidences }
+    }
+
+    /// Compares with labels. `count` is the number of classes.
+    pub fn measure(
+        &self,
+        name: &str,
+        labels: &[usize],
+        count: usize,
+        clusters: &[Vec<usize>],
+        bootstrap: &Bootstrap,
+    ) -> Predictor {
+        let metrics = bootstrap.estimate(clusters, |items| {
+            let confusion = self.confusion(labels, count, items);
+            let label: Vec<f64> = items.iter().map(|&item| labels[item] as f64).collect();
+            let value: Vec<f64> = items.iter().map(|&item| self.values[item]).collect();
+            vec![
+                ("accuracy", confusion.accuracy()),
+                ("macro_f1", confusion.macro_f1()),
+                ("kappa", confusion.kappa()),
+                ("quadratic_kappa", confusion.quadratic_kappa()),
+                ("pearson", pearson(&label, &value)),
+                ("spearman", spearman(&label, &value)),
+                ("kendall", kendall(&label, &value)),
+                ("calibration_error", self.calibration(labels, items).error),
+            ]
+        });
+        Predictor { name: name.to_owned(), metrics }
+    }
+
+    pub fn confusion(&self, labels: &[usize], count: usize, items: &[usize]) -> Confusion {
+        Confusion::new(count, items.iter().map(|&item| (labels[item], self.classes[item])))
+    }
+
+    pub fn calibration(&self, labels: &[usize], items: &[usize]) -> Calibration {
+        let right = |item: usize| labels[item] == self.classes[item];
+        let items = items.iter().filter_map(|&item| Some((self.confidences[item]?, right(item))));
+        Calibration::new(&items.collect::<Vec<_>>(), Calibration::BINS)
+    }
+}
+
+/// By how much the first of each pair is held to be better than the second.
+pub(super) struct Differences {
+    pub values: Vec<f64>,
+    /// Probabilities that the first is better, where there are some.
+    pub probabilities: Vec<Option<f64>>,
+}
+
+impl Differences {
+    /// Without probabilities.
+    pub fn new(values: Vec<f64>) -> Self {
+        let probabilities = vec![None; values.len()];
+        Self { values, probabilities }
+    }
+
+    /// Compares with labels: 1 where the first is better, -1 where the second is, else 0.
+    pub fn measure(
+        &self,
+        name: &str,
+        labels: &[f64],
+        clusters: &[Vec<usize>],
+        bootstrap: &Bootstrap,
+    ) -> Predictor {
+        let metrics = bootstrap.estimate(clusters, |items| {
+            let counts = self.counts(labels, items);
+            let label: Vec<f64> = items.iter().map(|&item| labels[item]).collect();
+            let value: Vec<f64> = items.iter().map(|&item| self.values[item]).collect();
+            vec![
+                ("accuracy_with_ties", counts.with_ties()),
+                ("accuracy_without_ties", counts.without_ties()),
+                ("accuracy_ties_half", counts.ties_as_half()),
+                ("kappa", self.confusion(labels, items).kappa()),
+                ("kendall", kendall(&label, &value)),
+                ("pearson", pearson(&label, &value)),
+                ("spearman", spearman(&label, &value)),
+                ("calibration_error", self.calibration(labels, items).error),
+            ]
+        });
+        Predictor { name: name.to_owned(), metrics }
+    }
+
+    pub fn counts(&self, labels: &[f64], items: &[usize]) -> PairCounts {
+        let sign = |value: f64| value.total_cmp(&0.0);
+        let pair = |&item: &usize| (sign(labels[item]), sign(self.values[item]));
+        PairCounts::new(items.iter().map(pair))
+    }
+
+    /// Classes: the first, a tie, the second.
+    pub fn confusion(&self, labels: &[f64], items: &[usize]) -> Confusion {
+        let pair = |&item: &usize| (side(labels[item]), side(self.values[item]));
+        Confusion::new(3, items.iter().map(pair))
+    }
+
+    /// Of the likelier side, among pairs that the label decides.
+    pub fn calibration(&self, labels: &[f64], items: &[usize]) -> Calibration {
+        let judged = |&item: &usize| {
+            let probability = self.probabilities[item]?;
+            let decided = labels[item] != 0.0 && probability != 0.5;
+            let right = (probability > 0.5) == (labels[item] > 0.0);
+            decided.then_some((probability.max(1.0 - probability), right))
+        };
+        Calibration::new(&items.iter().filter_map(judged).collect::<Vec<_>>(), Calibration::BINS)
+    }
+}
+
+fn side(difference: f64) -> usize {
+    match difference.total_cmp(&0.0) {
+        Ordering::Greater => 0,
+        Ordering::Equal => 1,
+        Ordering::Less => 2,
+    }
+}
+
+/// Compares numbers with numbers. `prompts` are items whose order among themselves counts.
+pub(super) fn measure_values(
+    name: &str,
+    labels: &[f64],
+    values: &[f64],
+    prompts: &[Vec<usize>],
+    bootstrap: &Bootstrap,
+) -> Predictor {
+    let metrics = bootstrap.estimate(prompts, |items| {
+        let label: Vec<f64> = items.iter().map(|&item| labels[item]).collect();
+        let value: Vec<f64> = items.iter().map(|&item| values[item]).collect();
+        vec![
+            ("pearson", pearson(&label, &value)),
+            ("spearman", spearman(&label, &value)),
+            ("kendall", kendall(&label, &value)),
+        ]
+    });
+    let mut predictor = Predictor { name: name.to_owned(), metrics };
+    predictor.metrics.extend(within_prompts(labels, values, prompts, bootstrap));
+    predictor
+}
+
+/// Pairwise accuracy within prompts: what is drawn is a prompt with all its pairs.
+pub(in crate::agree) fn within_prompts(
+    labels: &[f64],
+    values: &[f64],
+    prompts: &[Vec<usize>],
+    bootstrap: &Bootstrap,
+) -> Metrics {
+    let counts: Vec<PairCounts> = prompts
+        .iter()
+        .map(|prompt| PairCounts::within(std::slice::from_ref(prompt), labels, values))
+        .collect();
+    let single: Vec<Vec<usize>> = (0..prompts.len()).map(|prompt| vec![prompt]).collect();
+    bootstrap.estimate(&single, |drawn| {
+        let all: PairCounts = drawn.iter().map(|&prompt| counts[prompt]).sum();
+        vec![
+            ("accuracy_with_ties", all.with_ties()),
+            ("accuracy_without_ties", all.without_ties()),
+            ("accuracy_ties_half", all.ties_as_half()),
+        ]
+    })
+}
+
+/// All ordered pairs of different annotators of each item: what one says as label, what another
+/// says as prediction; and the pairs of each item.
+pub(super) fn annotator_pairs<T: Copy>(votes: &[&[T]]) -> (Vec<(T, T)>, Vec<Vec<usize>>) {
+    let (mut pairs, mut clusters) = (Vec::new(), Vec::new());
+    for votes in votes.iter().filter(|votes| votes.len() > 1) {
+        let start = pairs.len();
+        for (i, &one) in votes.iter().enumerate() {
+            let others = votes.iter().enumerate().filter(|&(j, _)| j != i);
+            pairs.extend(others.map(|(_, &other)| (one, other)));
+        }
+        clusters.push((start..pairs.len()).collect());
+    }
+    (pairs, clusters)
+}

@@ -1,0 +1,240 @@
+//! Small sets of verdicts whose measures are known.
+
+use super::pairwise::probability_of_first;
+use super::*;
+use crate::agree::labels::{Claim, Level, Pair, Preference, Rating};
+use crate::agree::metrics::Metrics;
+use crate::judge::{Evidence, Rated, Supported};
+
+const NO_INTERVALS: Bootstrap = Bootstrap { resamples: 0, seed: 0 };
+
+fn rated(score: f64, expected: f64) -> Rated {
+    // All on two neighbours, so that the mean is as wanted.
+    let low = expected.floor() as usize;
+    let mut distribution = vec![0.0; 11];
+    distribution[low] = 1.0 - expected.fract();
+    distribution[(low + 1).min(10)] += expected.fract();
+    let expected = Some(expected);
+    Rated { analysis: String::new(), score, attempts: 1, forced: false, distribution, expected }
+}
+
+fn answered(score: f64, expected: f64) -> Answered {
+    Answered { helpfulness: Some(rated(score, expected)), ..Answered::default() }
+}
+
+fn judged(item: &str, run: usize, found: Found) -> Judged {
+    let (idx, item) = (Judged::id(item, run), item.to_owned());
+    Judged { idx, item, run, found, forced: false, input_hash: String::new() }
+}
+
+fn claim(idx: &str, label: Level, votes: &[Level]) -> Item {
+    Item {
+        idx: idx.to_owned(),
+        kind: Kind::Support(Claim {
+            query: String::new(),
+            claim: "the cat sat".to_owned(),
+            evidence: vec!["x".to_owned()],
+            label,
+            votes: votes.to_vec(),
+            supporting: Vec::new(),
+        }),
+    }
+}
+
+fn supported(score: f64, distribution: [f64; 3], evidence: &str) -> Found {
+    let content = evidence.to_owned();
+    let evidence = Evidence { c_idx: 0, content, start_idx: 0, end_idx: 1, total_token: 1 };
+    Found::Support {
+        details: Supported {
+            fact: String::new(),
+            analysis: String::new(),
+            score,
+            evidences: vec![evidence],
+            attempts: 5,
+            forced: score == 0.0,
+            distribution: distribution.to_vec(),
+            expected: Some(distribution[0] + distribution[1] / 2.0),
+        },
+    }
+}
+
+fn pair(idx: &str, query: &str, lengths: [usize; 2], label: Preference) -> Item {
+    Item {
+        idx: idx.to_owned(),
+        kind: Kind::Pairwise(Pair {
+            query: query.to_owned(),
+            context: None,
+            responses: lengths.map(|length| "x".repeat(length)),
+            label,
+            votes: vec![label, Preference::A],
+        }),
+    }
+}
+
+fn metrics<'a>(predictors: &'a [Predictor], name: &str) -> &'a Metrics {
+    let found = predictors.iter().find(|predictor| predictor.name == name);
+    &found.unwrap_or_else(|| panic!("no {name}")).metrics
+}
+
+fn value(predictors: &[Predictor], name: &str, metric: &str) -> Option<f64> {
+    metrics(predictors, name)[metric].value
+}
+
+#[test]
+fn claims_by_verdict_by_distribution_and_by_words() {
+    use Level::{Fully, Not, Partially};
+    let items = [
+        claim("1", Fully, &[Fully, Fully]),
+        claim("2", Partially, &[Partially, Not]),
+        claim("3", Not, &[]),
+        claim("4", Not, &[]),
+    ];
+    let records = [
+        judged("1", 0, supported(1.0, [0.7, 0.2, 0.1], "the cat sat here")),
+        judged("2", 0, supported(1.0, [0.3, 0.6, 0.1], "a cat sat")),
+        judged("3", 0, supported(0.0, [0.1, 0.1, 0.8], "the cat")),
+        judged("4", 0, supported(0.5, [0.0, 0.5, 0.5], "dog")),
+        judged("4", 1, supported(0.0, [0.0, 0.5, 0.5], "dog")),
+    ];
+    let summary = Summary::new(&items, &records, NO_INTERVALS, None).unwrap();
+    let support = summary.support.as_ref().unwrap();
+    assert_eq!((support.items, &support.labelled), (4, &vec![2, 1, 1]));
+    assert_eq!(support.confusion.counts, [[1, 1, 0], [0, 0, 1], [0, 0, 1]]);
+    let value = |name: &str, metric: &str| value(&support.predictors, name, metric);
+    assert_eq!(value("judge", "accuracy"), Some(0.5));
+    // Of equals the one named first: partially.
+    assert_eq!(value("judge, likeliest", "accuracy"), Some(0.75));
+    let error = (0.3 + 0.4 + 0.2 + 0.5) / 4.0;
+    assert!((value("judge, likeliest", "calibration_error").unwrap() - error).abs() < 1e-12);
+    assert_eq!(value("majority class", "accuracy"), Some(0.5));
+    assert_eq!(value("majority class", "spearman"), None);
+    // Three thirds, two thirds twice (both go to the higher class), none.
+    assert_eq!(value("word overlap", "accuracy"), Some(0.75));
+    assert_eq!(value("people", "accuracy"), Some(0.5));
+    assert!(support.annotators.is_some());
+    let spread = support.spread.as_ref().unwrap();
+    assert_eq!((spread.runs, spread.items, spread.metrics["flips"].value), (2, 1, Some(1.0)));
+    assert_eq!(spread.by_run, [Some(0.0), Some(1.0)]);
+    let Reading { verdicts, first_reply, forced, replies } = support.reading;
+    assert_eq!((verdicts, first_reply, forced, replies), (5, 0.0, 0.4, 5.0));
+}
+
+#[test]
+fn pairs_by_rating_by_expected_value_and_by_length() {
+    use Preference::{A, B, Tie};
+    let items = [
+        pair("1", "q", [9, 5], A),
+        pair("2", "q", [5, 9], A),
+        pair("3", "r", [5, 9], B),
+        pair("4", "s", [5, 5], Tie),
+    ];
+    let found = |a: [f64; 2], b: [f64; 2]| Found::Pairwise {
+        a: answered(a[0], a[1]).into(),
+        b: answered(b[0], b[1]).into(),
+    };
+    let records = [
+        judged("1", 0, found([8.0, 7.5], [3.0, 3.5])),
+        judged("2", 0, found([5.0, 5.4], [5.0, 5.2])),
+        judged("3", 0, found([6.0, 6.0], [4.0, 4.5])),
+        judged("4", 0, found([6.0, 6.0], [6.0, 6.0])),
+    ];
+    let summary = Summary::new(&items, &records, NO_INTERVALS, None).unwrap();
+    let pairwise = summary.pairwise.as_ref().unwrap();
+    assert_eq!(pairwise.labelled, [2, 1, 1]);
+    assert_eq!(pairwise.confusion.counts, [[1, 1, 0], [0, 1, 0], [1, 0, 0]]);
+    let value = |name: &str, metric: &str| value(&pairwise.predictors, name, metric);
+    assert_eq!(value("judge", "accuracy_with_ties"), Some(0.5));
+    assert_eq!(value("judge", "accuracy_without_ties"), Some(0.5));
+    assert_eq!(value("judge", "accuracy_ties_half"), Some(0.5));
+    assert_eq!(value("judge, expected", "accuracy_with_ties"), Some(0.75));
+    assert_eq!(value("helpfulness", "accuracy_with_ties"), Some(0.5));
+    assert_eq!(value("longest wins", "accuracy_without_ties"), Some(2.0 / 3.0));
+    assert_eq!(value("longest wins", "accuracy_with_ties"), Some(0.75));
+    assert_eq!(value("majority class", "accuracy_with_ties"), Some(0.5));
+    assert_eq!(value("people", "accuracy_with_ties"), Some(0.5));
+    let bias = &pairwise.length_bias[0];
+    assert_eq!((bias.longer_better, bias.shorter_better, bias.similar), (2, 1, 0));
+    assert_eq!(pairwise.spread, None);
+}
+
+#[test]
+fn ratings_within_and_across_prompts() {
+    let item = |idx: &str, query: &str, rating: f64, votes: &[f64]| Item {
+        idx: idx.to_owned(),
+        kind: Kind::Rating(Rating {
+            query: query.to_owned(),
+            context: None,
+            answer: "x".repeat(rating as usize),
+            rating,
+            votes: votes.to_vec(),
+        }),
+    };
+    let items = [
+        item("1", "q", 1.0, &[1.0, 1.0]),
+        item("2", "q", 2.0, &[2.0, 2.0]),
+        item("3", "r", 3.0, &[]),
+        item("4", "r", 4.0, &[]),
+        item("5", "not judged", 4.0, &[]),
+    ];
+    let scores = [5.0, 9.0, 2.0, 1.0];
+    let record = |(i, score): (usize, &f64)| {
+        judged(&(i + 1).to_string(), 0, Found::Rating { details: answered(*score, *score).into() })
+    };
+    let records: Vec<Judged> = scores.iter().enumerate().map(record).collect();
+    let summary = Summary::new(&items, &records, NO_INTERVALS, None).unwrap();
+    let rating = summary.rating.as_ref().unwrap();
+    assert_eq!((rating.items, rating.prompts), (4, 2));
+    let value = |name: &str, metric: &str| value(&rating.predictors, name, metric);
+    assert_eq!(value("judge", "accuracy_with_ties"), Some(0.5));
+    // Ranks 3 4 2 1 against 1 2 3 4: 1 - 6 × 18 / (4 × 15).
+    assert!((value("judge", "spearman").unwrap() + 0.8).abs() < 1e-12);
+    assert_eq!(value("length", "pearson"), Some(1.0));
+    assert_eq!(value("people", "pearson"), Some(1.0));
+    assert!(!metrics(&rating.predictors, "people").contains_key("accuracy_with_ties"));
+    assert!(rating.predictors.iter().all(|predictor| predictor.name != "logicality"));
+}
+
+#[test]
+fn probabilities_are_those_of_all_pairs_of_sums() {
+    let answer = |one: &[f64], two: &[f64]| {
+        let rated = |d: &[f64]| Some(Rated { distribution: d.to_vec(), ..rated(0.0, 0.0) });
+        Answered { helpfulness: rated(one), logicality: rated(two), ..Answered::default() }
+    };
+    let (a, b) = (answer(&[0.5, 0.2, 0.3], &[0.1, 0.9]), answer(&[0.25, 0.5, 0.25], &[0.6, 0.4]));
+    let mut expected = 0.0;
+    let sums = |answer: &Answered| -> Vec<(usize, f64)> {
+        let scores = answer.scores();
+        let (one, two) = (scores[0].distribution, scores[1].distribution);
+        let pairs = one
+            .iter()
+            .enumerate()
+            .flat_map(|(i, p)| two.iter().enumerate().map(move |(j, q)| (i + j, p * q)));
+        pairs.collect()
+    };
+    for (x, p) in sums(&a) {
+        for (y, q) in sums(&b) {
+            let wins = if x > y { 1.0 } else { f64::from(u8::from(x == y)) / 2.0 };
+            expected += p * q * wins;
+        }
+    }
+    let found = probability_of_first([&a, &b]).unwrap();
+    assert!((found - expected).abs() < 1e-12, "{found} {expected}");
+    let swapped = probability_of_first([&b, &a]).unwrap();
+    assert!((found + swapped - 1.0).abs() < 1e-12);
+    assert_eq!(probability_of_first([&a, &a]), Some(0.5));
+    let without = answer(&[], &[1.0]);
+    assert_eq!(probability_of_first([&a, &without]), None);
+}
+
+#[test]
+fn summaries_survive_json_and_hold_no_nan() {
+    let items = [pair("1", "q", [2, 1], Preference::A), claim("2", Level::Not, &[])];
+    let found = Found::Pairwise { a: answered(1.0, 1.5).into(), b: answered(2.0, 2.5).into() };
+    let records = [judged("1", 0, found), judged("2", 0, supported(0.5, [0.0, 1.0, 0.0], ""))];
+    let summary = Summary::new(&items, &records, Bootstrap::default(), None).unwrap();
+    let json = serde_json::to_string(&summary).unwrap();
+    assert_eq!(serde_json::from_str::<Summary>(&json).unwrap(), summary);
+    assert!(!format!("{summary:?}{summary}").contains("NaN"));
+    let nothing = Summary::new(&[], &[], Bootstrap::default(), None).unwrap();
+    assert_eq!((nothing.support, nothing.pairwise, nothing.rating), (None, None, None));
+}

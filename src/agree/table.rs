@@ -1,0 +1,267 @@
+//! What is measured, for people.
+
+use super::compare::Comparison;
+use super::metrics::{Confusion, Estimate, Metrics};
+use super::recall::Recall;
+use super::summary::{
+    LengthBias, PairwiseSummary, Predictor, RatingSummary, Reading, Spread, Summary, SupportSummary,
+};
+use std::fmt;
+
+/// Measures of predictors: name in [`Metrics`], heading.
+type Columns = &'static [(&'static str, &'static str)];
+
+const CLASSES: Columns = &[
+    ("accuracy", "accuracy"),
+    ("macro_f1", "macro-F1"),
+    ("kappa", "kappa"),
+    ("quadratic_kappa", "kappa, quadratic"),
+];
+const PAIRS: Columns = &[
+    ("accuracy_ties_half", "accuracy, ties half"),
+    ("accuracy_with_ties", "with ties"),
+    ("accuracy_without_ties", "without ties"),
+    ("kappa", "kappa"),
+];
+const WITHIN: Columns = &[
+    ("accuracy_ties_half", "pairs, ties half"),
+    ("accuracy_with_ties", "with ties"),
+    ("accuracy_without_ties", "without ties"),
+];
+const CORRELATIONS: Columns = &[
+    ("pearson", "Pearson"),
+    ("spearman", "Spearman"),
+    ("kendall", "Kendall tau-b"),
+    ("calibration_error", "calibration error"),
+];
+const DIFFERENCES: Columns =
+    &[("mean_absolute_difference", "mean abs. difference"), ("mean_difference", "b less a")];
+const RECALL: Columns = &[("recall", "recall"), ("complete", "complete"), ("shown", "shown")];
+const LENGTH: Columns = &[
+    ("accuracy_longer_better", "accuracy where the longer answer is better"),
+    ("accuracy_shorter_better", "accuracy where the shorter answer is better"),
+    ("accuracy_similar", "accuracy where lengths differ by less than 10 %"),
+    ("judge_prefers_longer", "the judge prefers the longer answer"),
+    ("people_prefer_longer", "people prefer the longer answer"),
+    ("score_and_label", "correlation of score and label"),
+    ("score_and_label_given_length", "the same, given the lengths"),
+    ("score_and_length", "correlation of score and length"),
+];
+
+/// Lines of cells, the first of them headings; columns are as wide as they must be.
+struct Table(Vec<Vec<String>>);
+
+impl Table {
+    fn new(first: &str, columns: Columns) -> Self {
+        let headings = columns.iter().map(|(_, heading)| (*heading).to_owned());
+        Self(vec![std::iter::once(first.to_owned()).chain(headings).collect()])
+    }
+
+    /// A row, unless it has none of the measures.
+    fn add(&mut self, name: &str, metrics: &Metrics, columns: Columns) {
+        let cells: Vec<Option<&Estimate>> =
+            columns.iter().map(|(metric, _)| metrics.get(*metric)).collect();
+        if cells.iter().any(|cell| cell.is_some_and(|estimate| estimate.value.is_some())) {
+            let cells = cells.into_iter().map(|cell| show(cell.copied().unwrap_or_default()));
+            self.0.push(std::iter::once(name.to_owned()).chain(cells).collect());
+        }
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let Some(headings) = self.0.first() else { return Ok(()) };
+        let width = |column: usize| {
+            let cells = self.0.iter().filter_map(|row| row.get(column));
+            cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..headings.len()).map(width).collect();
+        for row in &self.0 {
+            let mut line = String::from("  ");
+            for (cell, width) in row.iter().zip(&widths) {
+                line += &format!("{cell:<width$}  ");
+            }
+            writeln!(f, "{}", line.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+/// `0.512 [0.461, 0.563]`, or a dash.
+fn show(estimate: Estimate) -> String {
+    match estimate {
+        Estimate { value: None, .. } => "–".to_owned(),
+        Estimate { value: Some(value), low: Some(low), high: Some(high) } => {
+            format!("{value:.3} [{low:.3}, {high:.3}]")
+        }
+        Estimate { value: Some(value), .. } => format!("{value:.3}"),
+    }
+}
+
+fn predictors(f: &mut fmt::Formatter, predictors: &[Predictor], columns: Columns) -> fmt::Result {
+    let mut table = Table::new("", columns);
+    predictors.iter().for_each(|one| table.add(&one.name, &one.metrics, columns));
+    if table.0.len() > 1 {
+        write!(f, "{table}")?;
+    }
+    Ok(())
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        if let Some(support) = &self.support {
+            write!(f, "{support}")?;
+        }
+        if let Some(pairwise) = &self.pairwise {
+            write!(f, "{pairwise}")?;
+        }
+        if let Some(rating) = &self.rating {
+            write!(f, "{rating}")?;
+        }
+        write_recall(f, &self.recall)
+    }
+}
+
+impl fmt::Display for SupportSummary {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let labelled = labelled(&self.classes, &self.labelled);
+        writeln!(f, "support: {} claims ({labelled})", self.items)?;
+        writeln!(f, "  {}", self.reading)?;
+        predictors(f, &self.predictors, CLASSES)?;
+        predictors(f, &self.predictors, CORRELATIONS)?;
+        confusion(f, &self.classes, &self.confusion)?;
+        after(f, self.annotators.as_ref(), self.spread.as_ref())
+    }
+}
+
+impl fmt::Display for PairwiseSummary {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let labelled = labelled(&self.classes, &self.labelled);
+        writeln!(f, "pairwise: {} pairs ({labelled})", self.items)?;
+        writeln!(f, "  {}", self.reading)?;
+        predictors(f, &self.predictors, PAIRS)?;
+        predictors(f, &self.predictors, CORRELATIONS)?;
+        confusion(f, &self.classes, &self.confusion)?;
+        length_bias(f, &self.length_bias)?;
+        after(f, self.annotators.as_ref(), self.spread.as_ref())
+    }
+}
+
+impl fmt::Display for RatingSummary {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        writeln!(f, "rating: {} answers to {} prompts", self.items, self.prompts)?;
+        writeln!(f, "  {}", self.reading)?;
+        predictors(f, &self.predictors, &CORRELATIONS[..3])?;
+        predictors(f, &self.predictors, WITHIN)?;
+        after(f, None, self.spread.as_ref())
+    }
+}
+
+impl fmt::Display for Reading {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let Self { verdicts, first_reply, forced, replies } = self;
+        let percent = |share: &f64| share * 100.0;
+        write!(
+            f,
+            "{verdicts} verdicts: {:.1} % read in the first reply, {:.1} % forced, {replies:.2} \
+             replies each",
+            percent(first_reply),
+            percent(forced)
+        )
+    }
+}
+
+fn labelled(classes: &[String], counts: &[usize]) -> String {
+    let parts = counts.iter().zip(classes).map(|(count, class)| format!("{count} {class}"));
+    parts.collect::<Vec<_>>().join(", ")
+}
+
+fn confusion(f: &mut fmt::Formatter, classes: &[String], confusion: &Confusion) -> fmt::Result {
+    let mut rows = vec![vec!["label \\ judge".to_owned()]];
+    rows[0].extend(classes.iter().cloned());
+    for (class, counts) in classes.iter().zip(&confusion.counts) {
+        let counts = counts.iter().map(usize::to_string);
+        rows.push(std::iter::once(class.clone()).chain(counts).collect());
+    }
+    write!(f, "{}", Table(rows))
+}
+
+/// Measures are the rows here, since their names are long.
+fn length_bias(f: &mut fmt::Formatter, biases: &[LengthBias]) -> fmt::Result {
+    let headings = biases.iter().map(|bias| bias.predictor.clone());
+    let mut rows: Vec<Vec<String>> =
+        vec![std::iter::once("length".to_owned()).chain(headings).collect()];
+    for (metric, heading) in LENGTH {
+        let cells =
+            biases.iter().map(|bias| show(bias.metrics.get(*metric).copied().unwrap_or_default()));
+        rows.push(std::iter::once((*heading).to_owned()).chain(cells).collect());
+    }
+    write!(f, "{}", Table(rows))
+}
+
+fn after(
+    f: &mut fmt::Formatter,
+    annotators: Option<&Metrics>,
+    spread: Option<&Spread>,
+) -> fmt::Result {
+    if let Some(kappa) = annotators.and_then(|metrics| metrics.get("fleiss_kappa")) {
+        writeln!(f, "  Fleiss' kappa among annotators: {}", show(*kappa))?;
+    }
+    let Some(Spread { runs, items, metrics, measure, by_run }) = spread else { return Ok(()) };
+    let metric = |name: &str| show(metrics.get(name).copied().unwrap_or_default());
+    let (deviation, flips) = (metric("standard_deviation"), metric("flips"));
+    let by_run: Vec<String> =
+        by_run.iter().map(|value| value.map_or("–".to_owned(), |v| format!("{v:.3}"))).collect();
+    writeln!(f, "  over {runs} seeds, {items} items:")?;
+    writeln!(f, "    standard deviation of an item's score {deviation}")?;
+    writeln!(f, "    share of items whose verdict changes  {flips}")?;
+    writeln!(f, "    {measure} by seed: {}", by_run.join(", "))
+}
+
+fn write_recall(f: &mut fmt::Formatter, recall: &[Recall]) -> fmt::Result {
+    let Some(first) = recall.first() else { return Ok(()) };
+    writeln!(f, "retrieval: {} claims with labelled sentences", first.items)?;
+    let mut table = Table::new("", RECALL);
+    for Recall { retriever, passage, k, metrics, .. } in recall {
+        table.add(&format!("{retriever}, {k} of {passage}"), metrics, RECALL);
+    }
+    write!(f, "{table}")
+}
+
+impl fmt::Display for Comparison {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let Self { a, b, answers, prompts, only_a, only_b, scores, .. } = self;
+        writeln!(f, "{answers} answers to {prompts} prompts in a = {a} and b = {b}")?;
+        if only_a + only_b > 0 {
+            writeln!(f, "  {only_a} only in a, {only_b} only in b")?;
+        }
+        for columns in [&CORRELATIONS[..3], DIFFERENCES, WITHIN] {
+            let mut table = Table::new("", columns);
+            scores.iter().for_each(|one| table.add(&one.name, &one.metrics, columns));
+            if table.0.len() > 1 {
+                write!(f, "{table}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cells_stand_below_their_headings() {
+        let estimate = |value, low, high| Estimate { value, low, high };
+        let metrics = Metrics::from([
+            ("recall".to_owned(), estimate(Some(0.5), Some(0.25), Some(0.7512))),
+            ("complete".to_owned(), estimate(Some(1.0), None, None)),
+        ]);
+        let mut table = Table::new("", RECALL);
+        table.add("bm25", &metrics, RECALL);
+        table.add("nothing", &Metrics::new(), RECALL);
+        let expected = "        recall                complete  shown\n  \
+                        bm25  0.500 [0.250, 0.751]  1.000     –\n";
+        assert_eq!(table.to_string(), expected);
+    }
+}
