@@ -11,4 +11,5 @@ pub mod engine;
 pub mod judge;
 pub mod pipeline;
 pub mod retrieval;
+pub mod serve;
 pub mod tokenizer;

@@ -4,8 +4,12 @@
 //! is ready and submits more while replies arrive, so that the engine's batch never drains
 //! between the stages of a job.
 
+mod encode;
 pub mod local;
 mod scripted;
+pub mod service;
+mod text;
+pub mod wire;
 
 pub use scripted::Scripted;
 
@@ -141,7 +145,7 @@ pub enum Reply {
 }
 
 /// Why a call has no reply.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ChatError {
     /// This call can't ever be served (the others go on).
     #[error("the prompt has {tokens} tokens, but at most {limit} fit: {why}")]

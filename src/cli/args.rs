@@ -76,6 +76,7 @@ pub enum Command {
     Pull(Pull),
     Inspect(Inspect),
     Bench(Bench),
+    Serve(super::serve::Serve),
 }
 
 /// All stages on two documents that the program contains, with a model of 135M parameters

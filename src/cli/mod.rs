@@ -9,6 +9,7 @@ mod generate;
 mod inspect;
 mod model;
 mod progress;
+mod serve;
 mod stages;
 
 use anyhow::{Context, Result};
@@ -90,6 +91,7 @@ fn run(cli: &Cli) -> Result<Ending> {
         Command::Pull(args) => inspect::pull(args).map(done),
         Command::Inspect(args) => inspect::inspect(args, common).map(done),
         Command::Bench(args) => bench::bench(args, common, interrupts()?.as_ref()),
+        Command::Serve(args) => serve::serve(args, common).map(done),
     }
 }
 

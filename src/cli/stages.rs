@@ -12,7 +12,7 @@ use super::progress::Reporter;
 use super::{Ending, embedder};
 use crate::chat::Sampling;
 use crate::chat::local::Local;
-use crate::engine::DecoderRunner;
+use crate::engine::{DecoderRunner, Engine};
 use crate::judge::{Judge, LangChoice, Prompts, Settings as JudgeSettings};
 use crate::pipeline::chunk_info::{self, ChunkInfoPlan};
 use crate::pipeline::pairs;
@@ -62,14 +62,21 @@ impl<'a> Lazy<'a> {
         let chat = match self.chat.take() {
             Some(chat) => chat,
             None => {
-                let decoder = model::load(&self.found, self.common)?;
-                let engine = model::engine(decoder, self.common)?;
+                let engine = self.engine()?;
                 let Text { tokenizer, template, .. } = &self.text;
                 let sequences = self.common.max_sequences.max(1);
                 Local::new(engine, tokenizer.clone(), template.clone(), sequences)
             }
         };
         Ok(self.chat.insert(chat))
+    }
+
+    /// A new engine over the model.
+    ///
+    /// # Errors
+    /// The checkpoint can't be read, or there is not enough memory.
+    pub fn engine(&self) -> Result<Engine<DecoderRunner>> {
+        model::engine(model::load(&self.found, self.common)?, self.common)
     }
 
     /// Runs a stage that asks the model.
@@ -261,7 +268,11 @@ fn sample_options(
     }
 }
 
-fn judging(args: &PromptArgs, work: &WorkArgs, judge: &Lazy) -> Result<Judging> {
+/// How a judge works.
+///
+/// # Errors
+/// Prompts that can't be read.
+pub fn judging(args: &PromptArgs, work: &WorkArgs, judge: &Lazy) -> Result<Judging> {
     let prompts = match &args.prompts {
         Some(folder) => Prompts::from_dir(folder)?,
         None => Prompts::built_in()?,
