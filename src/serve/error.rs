@@ -51,7 +51,7 @@ impl ApiError {
             prompt.saturating_add(reply)
         );
         let code = Some("context_length_exceeded");
-        Self { param: Some("messages".into()), code, ..Self::invalid(message) }
+        Self { code, ..Self::invalid(message) }
     }
 
     pub fn model(asked: &str, names: &[String]) -> Self {

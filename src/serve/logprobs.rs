@@ -12,6 +12,12 @@ fn finite(logprob: f32) -> f32 {
     if logprob.is_finite() { logprob } else { IMPOSSIBLE }
 }
 
+/// The number that is written with the same digits, so that readers find a token's own
+/// log-probability among the likeliest ones.
+fn as_written(logprob: f32) -> f64 {
+    logprob.to_string().parse().unwrap_or_else(|_| logprob.into())
+}
+
 /// What a token writes; of a token that is no whole text its bytes, so that no two look the same.
 fn token_text(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes).unwrap_or_else(|error| {
@@ -90,7 +96,7 @@ impl<'a> Lists<'a> {
         let mut map = Map::new();
         for &(id, logprob) in top.iter().chain([&(token, own)]) {
             let text = token_text(self.tokenizer.token_bytes(id));
-            map.entry(text).or_insert_with(|| Value::from(finite(logprob)));
+            map.entry(text).or_insert_with(|| Value::from(as_written(finite(logprob))));
         }
         map
     }
@@ -104,6 +110,7 @@ mod tests {
     fn halves_of_characters_are_told_by_their_bytes() {
         assert_eq!(token_text("磨 ".into()), "磨 ");
         assert_eq!(token_text(vec![0xe7, 0xa3]), "bytes:\\xe7\\xa3");
+        assert_eq!(Value::from(as_written(-11.494743)).to_string(), "-11.494743");
         assert_eq!((finite(f32::NEG_INFINITY), finite(-1.5)), (-9999.0, -1.5));
     }
 }

@@ -6,3 +6,5 @@ mod bad_rows;
 mod generate;
 mod prompts;
 mod reproducible;
+mod serve;
+mod server;
