@@ -58,9 +58,10 @@ pub struct Serve {
     /// Seconds that a request may take
     #[arg(long, default_value_t = 600, value_name = "S")]
     pub deadline: u64,
-    /// Seconds that the head of a request may take to arrive, and then its body
+    /// Seconds that the head of a request may take to arrive, then its body, and that a client
+    /// may leave a reply unread
     #[arg(long, default_value_t = 30, value_name = "S")]
-    pub read_timeout: u64,
+    pub client_timeout: u64,
     /// Connections that are open at once
     #[arg(long, default_value_t = 2048, value_name = "N")]
     pub max_connections: usize,
@@ -129,7 +130,7 @@ fn app(
         api_key: key,
         max_body: args.max_body,
         deadline: Duration::from_secs(args.deadline),
-        read_timeout: Duration::from_secs(args.read_timeout),
+        client_timeout: Duration::from_secs(args.client_timeout),
         max_connections: args.max_connections.max(1),
         sequences: common.max_sequences,
     };

@@ -38,7 +38,7 @@ async fn receive(app: &App, request: Request) -> Result<Bytes, ApiError> {
     check_type(request.headers())?;
     let limit = app.settings.max_body;
     let collected = collect(request.into_body(), limit);
-    match tokio::time::timeout(app.settings.read_timeout, collected).await {
+    match tokio::time::timeout(app.settings.client_timeout, collected).await {
         Ok(bytes) => bytes,
         Err(_) => Err(ApiError::body_too_slow()),
     }

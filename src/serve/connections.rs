@@ -1,5 +1,6 @@
 //! Connections: accepted up to a number, each served by a task, all ended politely.
 
+use super::patient::Patient;
 use super::{App, router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -27,7 +28,7 @@ pub async fn serve(
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
     let places = Arc::new(Semaphore::new(app.settings.max_connections));
-    let (timeout, patience) = (app.settings.read_timeout, app.settings.deadline);
+    let (timeout, patience) = (app.settings.client_timeout, app.settings.deadline);
     let service = TowerToHyperService::new(router(Arc::new(app)));
     let mut tasks = JoinSet::new();
     while let Some((stream, place)) = accept(&listener, &places, &mut stop).await {
@@ -88,7 +89,7 @@ async fn connection(
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(timeout)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Patient::new(stream, timeout)), service);
     let mut serving = pin!(serving);
     let ended = tokio::select! {
         ended = serving.as_mut() => ended,

@@ -19,6 +19,7 @@ mod guard;
 mod logprobs;
 mod metrics;
 mod models;
+mod patient;
 mod prompt;
 mod sampling;
 mod score;
@@ -48,10 +49,10 @@ pub struct Settings {
     pub api_key: Option<String>,
     /// Bytes of a request's body.
     pub max_body: usize,
-    /// From the request's head to the end of its reply.
+    /// From when the engine has a request to the end of its reply.
     pub deadline: Duration,
-    /// For the head of a request, and then for its body.
-    pub read_timeout: Duration,
+    /// For the head of a request, then for its body, and for each write of the reply.
+    pub client_timeout: Duration,
     /// Connections that are open at the same time; more wait to be accepted.
     pub max_connections: usize,
     /// Sequences that the engine runs at the same time; only for telling how long to wait.

@@ -311,7 +311,7 @@ fn what_can_not_be_served_is_refused_by_field() {
 #[test]
 fn slow_clients_are_dropped_and_harm_nobody() {
     let world = World::new();
-    let server = Server::start(&world, "--read-timeout 1");
+    let server = Server::start(&world, "--client-timeout 1");
     let mut idle: Vec<_> = (0..50).map(|_| server.connect()).collect();
     for stream in &mut idle {
         stream.write_all(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\n").unwrap();
@@ -328,6 +328,22 @@ fn slow_clients_are_dropped_and_harm_nobody() {
         let _ = stream.read_to_end(&mut rest);
     }
     server.post(CHAT, &ask("And me?")).expect(200);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_client_that_does_not_read_is_dropped() {
+    let world = World::new();
+    let mut server = Server::start(&world, "--client-timeout 1");
+    let fields = json!({"max_tokens": 3000, "ignore_eos": true, "stream": true, "logprobs": true,
+        "top_logprobs": 20});
+    let deaf = server.begin(CHAT, &with(ask("Tell me all."), fields).to_string());
+    server.wait_for("completion_tokens_total", |tokens| tokens > 2000);
+    server.post(CHAT, &ask("And me?")).expect(200);
+    // With the deaf one still there this would take as long as the deadline.
+    server.terminate();
+    assert_eq!(server.ended().code(), Some(0));
+    drop(deaf);
 }
 
 #[test]
@@ -349,7 +365,9 @@ fn a_deadline_ends_a_request_and_frees_its_memory() {
 fn a_polite_kill_lets_running_requests_end() {
     let world = World::new();
     let mut server = Server::start(&world, "");
-    let request = |k: u64| with(ask("Tell me all."), json!({"max_tokens": 300, "seed": k}));
+    let request = |k: u64| {
+        with(ask("Tell me all."), json!({"max_tokens": 1500, "ignore_eos": true, "seed": k}))
+    };
     let whole = server.post(CHAT, &request(1)).expect(200).json();
     let mut clients: Vec<_> =
         (0..20).map(|k| server.begin(CHAT, &request(k).to_string())).collect();
