@@ -133,6 +133,52 @@ fn beginning_of_stop(text: &str, stops: &[String]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tokenizer::testing;
+
+    /// The pieces of a reply of these tokens, and whether a stop string ended it.
+    fn pieces(tokenizer: &Tokenizer, ids: &[u32], stops: &[&str]) -> (Vec<Piece>, Finish) {
+        let stops: Vec<String> = stops.iter().map(|stop| (*stop).to_owned()).collect();
+        let mut text = ReplyText::new(tokenizer, true, &stops);
+        let mut pieces = Vec::new();
+        let mut finish = engine::Finish::Length;
+        for &token in ids {
+            let stopped = text.push(Sampled { token, logprob: None, top: Vec::new() });
+            pieces.push(text.piece());
+            if stopped {
+                finish = engine::Finish::Stop;
+                break;
+            }
+        }
+        let (finish, last) = text.end(finish);
+        pieces.push(last);
+        (pieces, finish)
+    }
+
+    #[test]
+    fn pieces_join_to_the_text_before_the_first_stop_string() {
+        for (name, tokenizer, _) in testing::all() {
+            let whole = "hello world, 你好。 hello \u{1F600} wor";
+            let ids = tokenizer.encode_continuation(whole);
+            for (stops, end) in [
+                (&[][..], whole.len()),
+                (&["never"], whole.len()),
+                (&["world"], 6),
+                (&["wor", "world"], 6),
+                (&["。 h", "\u{1F600}"], whole.find('。').unwrap()),
+                (&["hello world, 你好!", " wor!"], whole.len()),
+                (&["hello"], 0),
+            ] {
+                let (pieces, finish) = pieces(&tokenizer, &ids, stops);
+                let mut joined = Piece::default();
+                let tokens = pieces.iter().map(|piece| piece.tokens.len()).sum::<usize>();
+                pieces.into_iter().for_each(|piece| joined.join(piece));
+                assert_eq!(joined.text, whole[..end], "{name} {stops:?}");
+                assert_eq!(tokens, joined.tokens.len());
+                let cut = end < whole.len();
+                assert_eq!((finish == Finish::Stop, tokens < ids.len()), (cut, cut), "{name}");
+            }
+        }
+    }
 
     #[test]
     fn a_stop_string_is_found_across_pieces() {

@@ -19,7 +19,7 @@ mod huggingface;
 mod special;
 mod stream;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 mod tiktoken;

@@ -132,7 +132,7 @@ struct Submission {
 
 /// Work for the engine's thread.
 enum Order {
-    Submit(Request, Submission),
+    Submit(Box<(Request, Submission)>),
     /// Something else that needs the processor, done between two steps.
     Errand(Box<dyn FnOnce() + Send>),
 }
@@ -261,7 +261,7 @@ impl Handle {
     /// The inbox has a place for every sample in the house, so this hardly ever waits.
     fn order(&self, request: Request, submission: Submission) {
         let (tag, updates) = (submission.tag, submission.updates.clone());
-        if self.orders.send(Order::Submit(request, submission)).is_err() {
+        if self.orders.send(Order::Submit(Box::new((request, submission)))).is_err() {
             let failed = Update::Failed(ChatError::Broken(GONE.to_owned()));
             // Nobody waits if this fails.
             let _ = updates.send((tag, failed));

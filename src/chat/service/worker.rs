@@ -99,7 +99,7 @@ impl<R: Runner> Worker<R> {
 
     fn follow(&mut self, order: Order) {
         match order {
-            Order::Submit(request, submission) => self.submit(request, submission),
+            Order::Submit(order) => self.submit(order.0, order.1),
             Order::Errand(errand) => errand(),
         }
     }
@@ -189,7 +189,8 @@ impl<R: Runner> Worker<R> {
         let open = std::mem::take(&mut self.open);
         open.values().for_each(|open| open.tell(Update::Failed(error.clone())));
         while let Ok(order) = self.inbox.try_recv() {
-            if let Order::Submit(_, submission) = order {
+            if let Order::Submit(order) = order {
+                let (_, submission) = *order;
                 let _ = submission.updates.send((submission.tag, Update::Failed(error.clone())));
             }
         }
