@@ -38,7 +38,8 @@ struct Brought {
     prompt: Vec<Option<f32>>,
     prompt_top: Vec<Vec<(u32, f32)>>,
     samples: Vec<(Vec<Sampled>, Option<Finish>)>,
-    stop_tokens: Vec<Sampled>,
+    /// By sample.
+    stop_tokens: BTreeMap<usize, Sampled>,
     scores: Vec<f64>,
 }
 
@@ -88,7 +89,7 @@ impl Results {
                 Event::Sample { sample: k, finish, stop_token, .. } => {
                     let k = sample(k);
                     result.samples[k].1 = Some(finish);
-                    result.stop_tokens.extend(stop_token);
+                    result.stop_tokens.extend(stop_token.map(|token| (k, token)));
                 }
                 Event::Scores { logprobs, .. } => result.scores = logprobs,
                 Event::Done { prompt_tokens, cached_prompt_tokens, completion_tokens, .. } => {
@@ -313,7 +314,7 @@ fn a_stop_token_ends_a_sample_and_is_not_part_of_it() {
     let id = engine.submit(request(start, generate(5, 1))).unwrap();
     let results = finish(&mut engine);
     assert_eq!(results.by_request[&id].samples, [(Vec::new(), Some(Finish::Stop))]);
-    let stop_token = &results.by_request[&id].stop_tokens[0];
+    let stop_token = &results.by_request[&id].stop_tokens[&0];
     assert_eq!((stop_token.token, stop_token.top.len()), (5, 2));
     assert_eq!(results.done[&id], (21, 0, 0));
 }

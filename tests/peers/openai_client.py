@@ -3,8 +3,7 @@
     python tests/peers/openai_client.py --longreward target/release/longreward [--model smollm2] [--clients 256]
 
 Starts the server on a free port, goes through what the client offers, then asks from many clients at once and compares with
-the answers of one client. Prints a line per check and ends with code 1 at the first that fails. Needs openai (written with
-2.x); the model is fetched or in the cache.
+the answers of one client. Prints a line per check and ends with code 1 at the first that fails. Needs openai (3.54.0); the model is fetched or in the cache.
 """
 
 import argparse

@@ -162,7 +162,7 @@ fn a_stream_joined_is_the_answer() {
                 of_choice().filter_map(|choice| choice["delta"]["content"].as_str()).collect();
             let choice = &whole["choices"][k as usize];
             assert_eq!(text, choice["message"]["content"]);
-            let end = of_choice().last().unwrap();
+            let end = of_choice().next_back().unwrap();
             assert_eq!(end["finish_reason"], choice["finish_reason"]);
             let tokens: Vec<Value> = of_choice()
                 .filter_map(|choice| choice["logprobs"]["content"].as_array())
@@ -204,11 +204,14 @@ fn what_else_is_asked_at_the_same_time_does_not_show() {
     let server = Server::start(&world, "--max-sequences 16 --batch-tokens 100");
     let request = |k: usize| {
         let text = format!("{} Question {k}?", "The mill. ".repeat(k % 7));
-        with(ask(&text), json!({"seed": k, "stream": k % 3 == 0, "max_tokens": 5 + k % 11}))
+        with(
+            ask(&text),
+            json!({"seed": k, "stream": k.is_multiple_of(3), "max_tokens": 5 + k % 11}),
+        )
     };
     let answer = |k: usize| {
         let answer = server.post(CHAT, &request(k)).expect(200);
-        if k % 3 == 0 {
+        if k.is_multiple_of(3) {
             let chunks = answer.chunks().into_iter();
             let text = |c: Value| c["choices"][0]["delta"]["content"].as_str().map(str::to_owned);
             json!(chunks.filter_map(text).collect::<String>())
