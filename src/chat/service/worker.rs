@@ -8,6 +8,7 @@ use crate::engine::request::{self, Event, Request, RequestId};
 use crate::engine::{Engine, Runner};
 use crate::tokenizer::Tokenizer;
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
@@ -100,7 +101,8 @@ impl<R: Runner> Worker<R> {
     fn follow(&mut self, order: Order) {
         match order {
             Order::Submit(order) => self.submit(order.0, order.1),
-            Order::Errand(errand) => errand(),
+            // Its sender sees that it broke off; the engine has no part in it and goes on.
+            Order::Errand(errand) => drop(catch_unwind(AssertUnwindSafe(errand))),
         }
     }
 
