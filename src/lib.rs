@@ -13,4 +13,5 @@ pub mod judge;
 pub mod pipeline;
 pub mod report;
 pub mod retrieval;
+pub mod serve;
 pub mod tokenizer;

@@ -172,13 +172,7 @@ fn step<R: Runner>(engine: &mut Engine<R>) -> Result<Vec<Event>, BenchError> {
 }
 
 fn request(prompt: Vec<u32>, max_new_tokens: usize) -> Request {
-    let params = SamplingParams {
-        temperature: 0.0,
-        top_p: 1.0,
-        top_k: 0,
-        min_p: 0.0,
-        repetition_penalty: 1.0,
-    };
+    let params = SamplingParams { temperature: 0.0, ..SamplingParams::default() };
     let generate = Generate {
         n: 1,
         max_new_tokens,
@@ -186,7 +180,7 @@ fn request(prompt: Vec<u32>, max_new_tokens: usize) -> Request {
         seed: 0,
         stop_tokens: Vec::new(),
         logprobs: None,
-        prompt_logprobs: false,
+        prompt_logprobs: None,
     };
     Request { prompt, task: Task::Generate(generate) }
 }

@@ -5,9 +5,13 @@
 //! between the stages of a job.
 
 pub mod cache;
+mod encode;
 pub mod kept;
 pub mod local;
 mod scripted;
+pub mod service;
+mod text;
+pub mod wire;
 
 pub use scripted::Scripted;
 
@@ -143,7 +147,7 @@ pub enum Reply {
 }
 
 /// Why a call has no reply.
-#[derive(Debug, Clone, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ChatError {
     /// This call can't ever be served (the others go on).
     #[error("the prompt has {tokens} tokens, but at most {limit} fit: {why}")]

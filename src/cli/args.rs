@@ -79,6 +79,7 @@ pub enum Command {
     Inspect(Inspect),
     Bench(Bench),
     Dummy(Dummy),
+    Serve(super::serve::Serve),
 }
 
 /// All stages on two documents that the program contains, with a model of 135M parameters

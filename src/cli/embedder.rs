@@ -7,12 +7,32 @@ use models::encoder::Encoder;
 use models::source::{Resolved, Source, resolve};
 
 /// Finding evidence by words, without a model.
-const BM25: &str = "bm25";
+pub const BM25: &str = "bm25";
 
 /// A BERT-style encoder with its tokenizer.
-struct Bert {
+pub struct Bert {
     encoder: Encoder,
     tokenizer: Tokenizer,
+}
+
+impl Bert {
+    /// An embedder by folder, repo id or alias.
+    ///
+    /// # Errors
+    /// It can't be found or read.
+    pub fn open(embedder: &str) -> Result<Self> {
+        let found = find(embedder)?;
+        let Source::Folder(folder) = &found.source else {
+            bail!("{embedder}: an embedder is a folder with config.json, not a GGUF file");
+        };
+        let encoder = Encoder::load(folder)?;
+        Ok(Self { encoder, tokenizer: Tokenizer::load(&found.source)? })
+    }
+
+    /// Tokens of a text as the encoder sees it.
+    pub fn count(&self, text: &str) -> usize {
+        self.tokenizer.encode_for_embedder(text, self.encoder.max_tokens()).len()
+    }
 }
 
 impl Embed for Bert {
@@ -47,13 +67,7 @@ pub fn retriever(embedder: &str) -> Result<Retriever> {
     if embedder == BM25 {
         return Ok(Retriever::Bm25);
     }
-    let found = find(embedder)?;
-    let Source::Folder(folder) = &found.source else {
-        bail!("{embedder}: an embedder is a folder with config.json, not a GGUF file");
-    };
-    let encoder = Encoder::load(folder)?;
-    let tokenizer = Tokenizer::load(&found.source)?;
-    Ok(Retriever::Embeddings(Box::new(Bert { encoder, tokenizer })))
+    Ok(Retriever::Embeddings(Box::new(Bert::open(embedder)?)))
 }
 
 fn find(embedder: &str) -> Result<Resolved> {

@@ -97,11 +97,12 @@ fn task(args: &Generate, tokenizer: &Tokenizer) -> request::Task {
             top_k: filters.top_k,
             min_p: filters.min_p,
             repetition_penalty: filters.repetition_penalty,
+            ..SamplingParams::default()
         },
         seed: args.seed,
         stop_tokens: tokenizer.stop_tokens().to_vec(),
         logprobs: args.logprobs,
-        prompt_logprobs: args.prompt_logprobs,
+        prompt_logprobs: args.prompt_logprobs.then_some(0),
     })
 }
 

@@ -13,6 +13,7 @@ mod inspect;
 mod model;
 mod progress;
 mod report;
+mod serve;
 mod signals;
 mod stages;
 
@@ -98,6 +99,7 @@ fn run(cli: &Cli) -> Result<Ending> {
         Command::Inspect(args) => inspect::inspect(args, common).map(done),
         Command::Bench(args) => bench::bench(args, common, interrupts()?.as_ref()),
         Command::Dummy(args) => dummy::dummy(args).map(done),
+        Command::Serve(args) => serve::serve(args, common).map(done),
     }
 }
 

@@ -15,7 +15,7 @@ use crate::chat::Sampling;
 use crate::chat::cache::{Cached, CallCache};
 use crate::chat::local::Local;
 use crate::device;
-use crate::engine::DecoderRunner;
+use crate::engine::{DecoderRunner, Engine};
 use crate::judge::{Judge, LangChoice, Prompts, Settings as JudgeSettings};
 use crate::pipeline::chunk_info::{self, ChunkInfoPlan};
 use crate::pipeline::pairs;
@@ -77,8 +77,7 @@ impl<'a> Lazy<'a> {
         let chat = match self.chat.take() {
             Some(chat) => chat,
             None => {
-                let decoder = model::load(&self.found, self.common)?;
-                let engine = model::engine(decoder, self.common)?;
+                let engine = self.engine()?;
                 let Text { tokenizer, template, .. } = &self.text;
                 let sequences = self.common.max_sequences.max(1);
                 Local::new(engine, tokenizer.clone(), template.clone(), sequences)
@@ -95,6 +94,14 @@ impl<'a> Lazy<'a> {
         let made = File::create(file).with_context(|| format!("{}", file.display()))?;
         self.record = Some(made);
         Ok(())
+    }
+
+    /// A new engine over the model.
+    ///
+    /// # Errors
+    /// The checkpoint can't be read, or there is not enough memory.
+    pub fn engine(&self) -> Result<Engine<DecoderRunner>> {
+        model::engine(model::load(&self.found, self.common)?, self.common)
     }
 
     /// Runs a stage that asks the model.
@@ -328,6 +335,10 @@ fn sample_options(
     })
 }
 
+/// How a judge works.
+///
+/// # Errors
+/// Prompts that can't be read.
 pub fn judging(args: &PromptArgs, work: &WorkArgs, judge: &Lazy) -> Result<Judging> {
     let prompts = match &args.prompts {
         Some(folder) => Prompts::from_dir(folder)?,

@@ -9,7 +9,7 @@
 //! ```
 
 use super::request::{Generate, Sampled, Task};
-use super::sampler::{Draw, NotFinite, draw, log_probabilities};
+use super::sampler::{Draw, LogProbabilities, NotFinite, draw, log_probabilities};
 use super::scheduler::{SeqId, Sequence};
 
 /// What a sequence is to its request.
@@ -33,6 +33,8 @@ pub struct Job {
     pub branches: Vec<Branch>,
     /// One per prompt token, if asked for.
     pub prompt_logprobs: Vec<Option<f32>>,
+    /// The likeliest ones in its place, as many.
+    pub prompt_top: Vec<Vec<(u32, f32)>>,
 }
 
 /// A sample or a continuation.
@@ -50,7 +52,7 @@ impl Job {
     /// A request of a prompt of `prompt` tokens, whose samples may have `limit` tokens.
     pub fn new(task: Task, prompt: usize, limit: usize) -> Self {
         let (branches, logprobs) = match &task {
-            Task::Generate(generate) => (generate.n, generate.prompt_logprobs),
+            Task::Generate(generate) => (generate.n, generate.prompt_logprobs.is_some()),
             Task::Score { continuations, .. } => (continuations.len(), false),
         };
         Self {
@@ -60,6 +62,7 @@ impl Job {
             limit,
             branches: vec![Branch::default(); branches],
             prompt_logprobs: if logprobs { vec![None; prompt] } else { Vec::new() },
+            prompt_top: if logprobs { vec![Vec::new(); prompt] } else { Vec::new() },
         }
     }
 
@@ -67,7 +70,7 @@ impl Job {
     pub fn logits_from(&self) -> Option<usize> {
         let last = self.prompt_tokens - 1;
         match &self.task {
-            Task::Generate(generate) if generate.prompt_logprobs => Some(0),
+            Task::Generate(generate) if generate.prompt_logprobs.is_some() => Some(0),
             Task::Generate(generate) => (generate.n > 0 && self.limit > 0).then_some(last),
             Task::Score { continuations, closing } => {
                 let needs = |tokens: &Vec<u32>| closing.is_some() || !tokens.is_empty();
@@ -97,7 +100,7 @@ impl Job {
     pub fn want<'a>(&'a self, role: Role, position: usize, sequence: &'a Sequence) -> Want<'a> {
         if role == Role::Prompt && position + 1 < self.prompt_tokens {
             let tokens = vec![sequence.tokens()[position + 1]];
-            return Want::Given { tokens, closing: None };
+            return Want::Given { tokens, closing: None, top: self.prompt_top() };
         }
         let next = position + 1 - self.prompt_tokens;
         match &self.task {
@@ -106,15 +109,23 @@ impl Job {
                 Role::Continuation(k) => {
                     let token = continuations[k].get(next).copied();
                     let closing = closing.as_deref().filter(|_| token.is_none());
-                    Want::Given { tokens: token.into_iter().collect(), closing }
+                    Want::Given { tokens: token.into_iter().collect(), closing, top: 0 }
                 }
                 _ => {
                     let firsts = continuations.iter().filter_map(|tokens| tokens.first().copied());
                     let at_once = continuations.iter().any(Vec::is_empty);
                     let closing = closing.as_deref().filter(|_| at_once);
-                    Want::Given { tokens: firsts.collect(), closing }
+                    Want::Given { tokens: firsts.collect(), closing, top: 0 }
                 }
             },
+        }
+    }
+
+    /// How many of the likeliest tokens are wanted for each place of the prompt.
+    fn prompt_top(&self) -> usize {
+        match &self.task {
+            Task::Generate(generate) => generate.prompt_logprobs.unwrap_or(0),
+            Task::Score { .. } => 0,
         }
     }
 
@@ -158,8 +169,8 @@ impl Job {
 /// What a row of logits is wanted for.
 #[derive(Debug)]
 pub enum Want<'a> {
-    /// Log-probabilities of these tokens, and of the set as a whole.
-    Given { tokens: Vec<u32>, closing: Option<&'a [u32]> },
+    /// Log-probabilities of these tokens, of the set as a whole, and of the `top` likeliest.
+    Given { tokens: Vec<u32>, closing: Option<&'a [u32]>, top: usize },
     /// New tokens.
     Draw(Draw<'a>),
 }
@@ -167,7 +178,7 @@ pub enum Want<'a> {
 /// What came of a row of logits.
 #[derive(Debug)]
 pub enum Outcome {
-    Given { logprobs: Vec<f64>, closing: Option<f64> },
+    Given(LogProbabilities),
     Drawn(Vec<Sampled>),
 }
 
@@ -178,9 +189,8 @@ impl Want<'_> {
     /// Logits that are not finite.
     pub fn meet(&self, logits: &[f32]) -> Result<Outcome, NotFinite> {
         match self {
-            Self::Given { tokens, closing } => {
-                let (logprobs, closing) = log_probabilities(logits, tokens, *closing)?;
-                Ok(Outcome::Given { logprobs, closing })
+            Self::Given { tokens, closing, top } => {
+                Ok(Outcome::Given(log_probabilities(logits, tokens, *closing, *top)?))
             }
             Self::Draw(wanted) => Ok(Outcome::Drawn(draw(logits, wanted)?)),
         }

@@ -35,7 +35,7 @@ use batch::LogitRow;
 use jobs::{Job, Outcome, Role, Want};
 use kernels::kv::BLOCK;
 use rayon::prelude::*;
-use sampler::NotFinite;
+use sampler::{LogProbabilities, NotFinite};
 use scheduler::{Chunk, Scheduler, SeqId};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -70,6 +70,8 @@ pub struct Stats {
     pub preemptions: u64,
     /// Most blocks in use at the same time, of `blocks`.
     pub peak_blocks: usize,
+    /// Blocks in use now.
+    pub used_blocks: usize,
     pub blocks: usize,
 }
 
@@ -104,6 +106,12 @@ impl<R: Runner> Engine<R> {
         &self.runner
     }
 
+    /// Tokens that prompt and reply of one request may have together: the model's context, or
+    /// what fits in memory.
+    pub fn context(&self) -> usize {
+        self.runner.context().min(self.runner.blocks() * BLOCK)
+    }
+
     /// Whether there is nothing to compute and nothing to tell.
     pub fn is_idle(&self) -> bool {
         self.jobs.is_empty() && self.events.is_empty()
@@ -114,6 +122,7 @@ impl<R: Runner> Engine<R> {
         Stats {
             preemptions: self.scheduler.preemptions(),
             peak_blocks: self.scheduler.peak_blocks(),
+            used_blocks: self.scheduler.cache().referenced(),
             blocks: self.scheduler.cache().total(),
             ..self.stats
         }
@@ -177,7 +186,7 @@ impl<R: Runner> Engine<R> {
     pub fn finish_sample(&mut self, id: RequestId, sample: usize) -> bool {
         let branch = self.jobs.get(&id).and_then(|job| job.branches.get(sample));
         let Some(seq) = branch.and_then(|branch| branch.seq) else { return false };
-        self.end_sample(id, sample, Finish::Stop);
+        self.end_sample(id, sample, Finish::Stop, None);
         self.drop_sequence(seq);
         self.end_if_complete(id);
         true
@@ -211,6 +220,8 @@ impl<R: Runner> Engine<R> {
         let (tokens, in_memory, limit) = match &request.task {
             Task::Generate(generate) => {
                 generate.params.check()?;
+                let biased: Vec<u32> = generate.params.logit_bias.iter().map(|b| b.0).collect();
+                self.check_tokens(&biased)?;
                 let limit = generate.max_new_tokens.min(context.saturating_sub(prompt));
                 let first = usize::from(generate.max_new_tokens > 0 && generate.n > 0);
                 (prompt + first, prompt + limit.saturating_sub(1), limit)
@@ -283,20 +294,18 @@ impl<R: Runner> Engine<R> {
     fn take(&mut self, row: LogitRow, outcome: Outcome) -> Result<(), StepError<R::Error>> {
         let Some(&(id, role)) = self.owners.get(&row.seq) else { return Ok(()) };
         match (role, outcome) {
-            (Role::Prompt, Outcome::Given { logprobs, closing }) => {
-                self.take_prompt_row(id, row, &logprobs, closing)
-            }
+            (Role::Prompt, Outcome::Given(read)) => self.take_prompt_row(id, row, read),
             (Role::Prompt, Outcome::Drawn(tokens)) => self.begin_samples(id, row.seq, tokens),
             (Role::Sample(k), Outcome::Drawn(tokens)) => {
                 self.continue_sample(id, row.seq, k, tokens);
                 Ok(())
             }
-            (Role::Continuation(k), Outcome::Given { logprobs, closing }) => {
-                let more = logprobs.first().copied().or(closing).unwrap_or(0.0);
+            (Role::Continuation(k), Outcome::Given(read)) => {
+                let more = read.tokens.first().copied().or(read.closing).unwrap_or(0.0);
                 self.continue_score(id, row, k, more);
                 Ok(())
             }
-            (Role::Sample(_), Outcome::Given { .. }) | (Role::Continuation(_), _) => Ok(()),
+            (Role::Sample(_), Outcome::Given(_)) | (Role::Continuation(_), _) => Ok(()),
         }
     }
 
@@ -304,14 +313,15 @@ impl<R: Runner> Engine<R> {
         &mut self,
         id: RequestId,
         row: LogitRow,
-        logprobs: &[f64],
-        closing: Option<f64>,
+        read: LogProbabilities,
     ) -> Result<(), StepError<R::Error>> {
         let Some(job) = self.jobs.get_mut(&id) else { return Ok(()) };
-        if row.position + 1 == job.prompt_tokens {
-            return self.begin_scores(id, row.seq, logprobs, closing);
+        let next = row.position + 1;
+        if next == job.prompt_tokens {
+            return self.begin_scores(id, row.seq, &read.tokens, read.closing);
         }
-        job.prompt_logprobs[row.position + 1] = logprobs.first().map(|&x| x as f32);
+        job.prompt_logprobs[next] = read.tokens.first().map(|&x| x as f32);
+        job.prompt_top[next] = read.top;
         Ok(())
     }
 
@@ -404,7 +414,7 @@ impl<R: Runner> Engine<R> {
         let Some(job) = self.jobs.get_mut(&id) else { return false };
         let Task::Generate(generate) = &job.task else { return false };
         if generate.stop_tokens.contains(&token.token) {
-            self.end_sample(id, sample, Finish::Stop);
+            self.end_sample(id, sample, Finish::Stop, Some(token));
             return false;
         }
         job.branches[sample].tokens += 1;
@@ -412,17 +422,23 @@ impl<R: Runner> Engine<R> {
         self.stats.generated_tokens += 1;
         self.events.push(Event::Token { id, sample, token });
         if full {
-            self.end_sample(id, sample, Finish::Length);
+            self.end_sample(id, sample, Finish::Length, None);
         }
         !full
     }
 
-    fn end_sample(&mut self, id: RequestId, sample: usize, finish: Finish) {
+    fn end_sample(
+        &mut self,
+        id: RequestId,
+        sample: usize,
+        finish: Finish,
+        stop_token: Option<Sampled>,
+    ) {
         let branch = self.jobs.get_mut(&id).and_then(|job| job.branches.get_mut(sample));
         if let Some(branch) = branch {
             branch.ended = true;
             branch.seq = None;
-            self.events.push(Event::Sample { id, sample, finish });
+            self.events.push(Event::Sample { id, sample, finish, stop_token });
         }
     }
 
@@ -430,7 +446,8 @@ impl<R: Runner> Engine<R> {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         if !job.prompt_logprobs.is_empty() {
             let logprobs = std::mem::take(&mut job.prompt_logprobs);
-            self.events.push(Event::Prompt { id, logprobs });
+            let top = std::mem::take(&mut job.prompt_top);
+            self.events.push(Event::Prompt { id, logprobs, top });
         }
     }
 }
@@ -470,7 +487,7 @@ impl<R: Runner> Engine<R> {
         let Some(job) = self.jobs.get_mut(&id) else { return };
         if matches!(job.task, Task::Generate(_)) {
             for sample in 0..job.branches.len() {
-                self.end_sample(id, sample, Finish::Length);
+                self.end_sample(id, sample, Finish::Length, None);
             }
         } else {
             job.begin_scores(&[], None);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RequestId(pub u64);
 
-/// How the next token is chosen. See [`crate::chat::Sampling`] for the meaning of each field.
+/// How the next token is chosen. See [`crate::chat::Sampling`] for the meaning of the first fields.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SamplingParams {
     pub temperature: f32,
@@ -14,9 +14,37 @@ pub struct SamplingParams {
     pub top_k: usize,
     pub min_p: f32,
     pub repetition_penalty: f32,
+    /// Subtracted once from the logit of each token that the sample already has.
+    pub presence_penalty: f32,
+    /// Subtracted from a token's logit for each time that the sample has it.
+    pub frequency_penalty: f32,
+    /// Added to the logits of these tokens.
+    pub logit_bias: Vec<(u32, f32)>,
+}
+
+impl Default for SamplingParams {
+    /// The model's own distribution.
+    fn default() -> Self {
+        Self {
+            temperature: 1.0,
+            top_p: 1.0,
+            top_k: 0,
+            min_p: 0.0,
+            repetition_penalty: 1.0,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
+            logit_bias: Vec::new(),
+        }
+    }
 }
 
 impl SamplingParams {
+    /// Whether logits are changed before a token is drawn.
+    pub fn adjusts_logits(&self) -> bool {
+        let penalties = [self.presence_penalty, self.frequency_penalty];
+        self.repetition_penalty != 1.0 || penalties != [0.0; 2] || !self.logit_bias.is_empty()
+    }
+
     /// # Errors
     /// The first field outside its range.
     pub fn check(&self) -> Result<(), Refused> {
@@ -30,11 +58,17 @@ impl SamplingParams {
                 self.repetition_penalty > 0.0,
                 "above 0",
             ),
+            ("presence_penalty", self.presence_penalty, true, "a finite number"),
+            ("frequency_penalty", self.frequency_penalty, true, "a finite number"),
         ];
         for (field, value, holds, wanted) in checks {
             if !holds || !value.is_finite() {
                 return Err(Refused::Sampling { field, value: value.to_string(), wanted });
             }
+        }
+        if let Some((_, bias)) = self.logit_bias.iter().find(|(_, bias)| !bias.is_finite()) {
+            let (field, wanted) = ("logit_bias", "finite numbers");
+            return Err(Refused::Sampling { field, value: bias.to_string(), wanted });
         }
         Ok(())
     }
@@ -71,8 +105,9 @@ pub struct Generate {
     pub stop_tokens: Vec<u32>,
     /// `Some(k)`: log-probability of each sampled token and of the `k` likeliest ones.
     pub logprobs: Option<usize>,
-    /// Log-probability of each prompt token given those before it.
-    pub prompt_logprobs: bool,
+    /// `Some(k)`: log-probability of each prompt token given those before it, and of the `k`
+    /// likeliest ones in its place.
+    pub prompt_logprobs: Option<usize>,
 }
 
 /// Why a sample ended.
@@ -98,12 +133,13 @@ pub struct Sampled {
 /// What one step brought.
 #[derive(Debug, Clone)]
 pub enum Event {
-    /// Log-probabilities of the prompt's tokens: one per token, the first `None`.
-    Prompt { id: RequestId, logprobs: Vec<Option<f32>> },
+    /// Log-probabilities of the prompt's tokens: one per token, the first `None`; and for each
+    /// token the likeliest ones in its place, best first.
+    Prompt { id: RequestId, logprobs: Vec<Option<f32>>, top: Vec<Vec<(u32, f32)>> },
     /// The next token of sample `sample` (0-based).
     Token { id: RequestId, sample: usize, token: Sampled },
-    /// Sample `sample` ended.
-    Sample { id: RequestId, sample: usize, finish: Finish },
+    /// Sample `sample` ended; if a stop token ended it, with that one.
+    Sample { id: RequestId, sample: usize, finish: Finish, stop_token: Option<Sampled> },
     /// The scores of a [`Task::Score`].
     Scores { id: RequestId, logprobs: Vec<f64> },
     /// The whole request ended; nothing more comes with this id.

@@ -5,7 +5,7 @@
 //! fixed by the vocabulary alone, and the exponential is our own polynomial, so that results do
 //! not depend on the platform's mathematical library either.
 //!
-//! Filters apply in this order: repetition penalty, temperature, top-k, top-p, min-p; each sees
+//! Filters apply in this order: penalties and biases, temperature, top-k, top-p, min-p; each sees
 //! the distribution that the one before left, renormalised. No row is ever sorted whole: the
 //! likeliest tokens are looked for only in those stripes of the vocabulary whose maximum is high
 //! enough.
@@ -157,7 +157,18 @@ fn best_first(a: &(u32, f32), b: &(u32, f32)) -> Ordering {
     b.1.partial_cmp(&a.1).unwrap_or(Ordering::Equal).then(a.0.cmp(&b.0))
 }
 
-/// Log-probabilities of given tokens, and of the set `closing` as a whole.
+/// What [`log_probabilities`] reads from a row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LogProbabilities {
+    /// Of the given tokens, in their order.
+    pub tokens: Vec<f64>,
+    /// Of the set as a whole.
+    pub closing: Option<f64>,
+    /// Of the likeliest tokens, best first, ties by lowest id.
+    pub top: Vec<(u32, f32)>,
+}
+
+/// Log-probabilities of given tokens, of the set `closing` as a whole, and of the `top` likeliest.
 ///
 /// # Errors
 /// Logits that are not finite.
@@ -165,7 +176,8 @@ pub fn log_probabilities(
     logits: &[f32],
     tokens: &[u32],
     closing: Option<&[u32]>,
-) -> Result<(Vec<f64>, Option<f64>), NotFinite> {
+    top: usize,
+) -> Result<LogProbabilities, NotFinite> {
     let row = Row::new(Cow::Borrowed(logits))?;
     let sum = row.log_sum_exp();
     let one = |&token: &u32| f64::from(logits[token as usize]) - sum;
@@ -175,7 +187,12 @@ pub fn log_probabilities(
         // A set without a token that weighs anything has probability zero.
         f64::from(row.max) + total.ln() - sum
     };
-    Ok((tokens.iter().map(one).collect(), closing.map(all)))
+    let likeliest = row.likeliest(top).into_iter();
+    Ok(LogProbabilities {
+        tokens: tokens.iter().map(one).collect(),
+        closing: closing.map(all),
+        top: likeliest.map(|(id, x)| (id, (f64::from(x) - sum) as f32)).collect(),
+    })
 }
 
 /// What the next tokens of a row are drawn from.
@@ -290,10 +307,32 @@ fn nucleus_of_row(row: &Row, scale: f32, top_p: f32) -> Vec<(u32, f64)> {
     }
 }
 
+/// The logits that tokens are drawn from: the repetition penalty, then what is added. Of `seen`, the
+/// last `own` tokens are the sample's.
+fn adjust(logits: &[f32], params: &SamplingParams, seen: &[u32], own: usize) -> Vec<f32> {
+    let mut logits = penalise(logits, seen, params.repetition_penalty);
+    let mut counted = std::collections::BTreeMap::new();
+    for &token in &seen[seen.len().saturating_sub(own)..] {
+        *counted.entry(token).or_insert(0u32) += 1;
+    }
+    let subtracted = counted.into_iter().map(|(token, count)| {
+        (token, -params.presence_penalty - params.frequency_penalty * count as f32)
+    });
+    for (token, added) in subtracted.chain(params.logit_bias.iter().copied()) {
+        if let Some(logit) = logits.get_mut(token as usize) {
+            *logit += added;
+        }
+    }
+    logits
+}
+
 /// Divides positive and multiplies negative logits of tokens seen before, each once (Keskar et
 /// al., arXiv 1909.05858).
 fn penalise(logits: &[f32], seen: &[u32], penalty: f32) -> Vec<f32> {
     let mut logits = logits.to_vec();
+    if penalty == 1.0 {
+        return logits;
+    }
     let mut done = vec![false; logits.len()];
     for &token in seen {
         let token = token as usize;
@@ -327,7 +366,7 @@ pub struct Draw<'a> {
     pub seeds: Vec<u64>,
     /// Place of the drawn tokens in their samples, from 0.
     pub index: usize,
-    /// Prompt and sample so far, for the repetition penalty.
+    /// Prompt and sample so far, for the penalties.
     pub seen: &'a [u32],
     /// See [`super::request::Generate::logprobs`].
     pub logprobs: Option<usize>,
@@ -339,13 +378,13 @@ pub struct Draw<'a> {
 /// Logits that are not finite.
 pub fn draw(logits: &[f32], draw: &Draw) -> Result<Vec<Sampled>, NotFinite> {
     let plain = Row::new(Cow::Borrowed(logits))?;
-    let penalised = if draw.params.repetition_penalty == 1.0 {
-        None
-    } else {
-        let logits = penalise(logits, draw.seen, draw.params.repetition_penalty);
+    let adjusted = if draw.params.adjusts_logits() {
+        let logits = adjust(logits, draw.params, draw.seen, draw.index);
         Some(Row::new(Cow::Owned(logits))?)
+    } else {
+        None
     };
-    let row = penalised.as_ref().unwrap_or(&plain);
+    let row = adjusted.as_ref().unwrap_or(&plain);
     let distribution = Distribution::new(row, draw.params);
     let report = draw.logprobs.map(|k| (plain.log_sum_exp(), plain.likeliest(k)));
     let sample = |&seed: &u64| {
@@ -368,7 +407,7 @@ mod tests {
     use super::*;
 
     fn params(temperature: f32) -> SamplingParams {
-        SamplingParams { temperature, top_p: 1.0, top_k: 0, min_p: 0.0, repetition_penalty: 1.0 }
+        SamplingParams { temperature, ..SamplingParams::default() }
     }
 
     /// A row with many ties, like the logits of half-precision models.
@@ -424,8 +463,14 @@ mod tests {
             let row = logits(len, len as u64);
             let sum = row.iter().map(|&x| f64::from(x).exp()).sum::<f64>().ln();
             let ids: Vec<u32> = (0..len as u32).collect();
-            let (one, set) = log_probabilities(&row, &ids, Some(&ids[..len.div_ceil(2)])).unwrap();
-            for (&x, y) in row.iter().zip(one) {
+            let half = &ids[..len.div_ceil(2)];
+            let LogProbabilities { tokens, closing: set, top } =
+                log_probabilities(&row, &ids, Some(half), 3).unwrap();
+            for &(id, logprob) in &top {
+                assert_eq!(logprob, tokens[id as usize] as f32);
+                assert!(tokens.iter().filter(|&&x| x as f32 > logprob).count() < top.len());
+            }
+            for (&x, y) in row.iter().zip(tokens) {
                 assert!((f64::from(x) - sum - y).abs() < 1e-6);
             }
             let half: f64 = row[..len.div_ceil(2)].iter().map(|&x| f64::from(x).exp()).sum();
@@ -435,8 +480,8 @@ mod tests {
 
     #[test]
     fn an_empty_closing_set_is_impossible() {
-        let (_, set) = log_probabilities(&[1.0, 2.0], &[], Some(&[])).unwrap();
-        assert_eq!(set, Some(f64::NEG_INFINITY));
+        let read = log_probabilities(&[1.0, 2.0], &[], Some(&[]), 0).unwrap();
+        assert_eq!(read.closing, Some(f64::NEG_INFINITY));
     }
 
     #[test]
@@ -547,6 +592,21 @@ mod tests {
     }
 
     #[test]
+    fn biases_and_penalties_on_the_sample_are_added() {
+        let bias = vec![(1, 2.5), (9, 1.0)];
+        let params = SamplingParams {
+            presence_penalty: 0.5,
+            frequency_penalty: 0.25,
+            logit_bias: bias,
+            ..params(0.0)
+        };
+        // Token 3 stands in the prompt, 0 twice in the sample.
+        let row = adjust(&[1.0, -1.0, 0.0, 0.5], &params, &[3, 3, 0, 0], 2);
+        assert_eq!(row, [0.0, 1.5, 0.0, 0.5]);
+        assert_eq!(tokens(&[1.0, -1.0, 0.0, 0.5], &params, 0..1), [1]);
+    }
+
+    #[test]
     fn uniform_numbers_spread_over_seeds_and_indices() {
         for stream in [|i| uniform(i, 0), |i| uniform(0, i), |i| uniform(i, i)] {
             let mut counts = [0u32; 16];
@@ -562,9 +622,9 @@ mod tests {
         for bad in [f32::NAN, f32::INFINITY] {
             let mut row = vec![0.0; 300];
             row[260] = bad;
-            assert_eq!(log_probabilities(&row, &[0], None), Err(NotFinite));
+            assert_eq!(log_probabilities(&row, &[0], None, 0), Err(NotFinite));
         }
-        assert_eq!(log_probabilities(&[f32::NEG_INFINITY; 3], &[0], None), Err(NotFinite));
+        assert_eq!(log_probabilities(&[f32::NEG_INFINITY; 3], &[0], None, 0), Err(NotFinite));
     }
 
     /// `cargo test --release -- --ignored --nocapture rows_per_second`
@@ -589,7 +649,7 @@ mod tests {
         for (what, params) in &cases {
             time(what, &|| drop(tokens(&row, params, 7..8)));
         }
-        time("log-probabilities", &|| drop(log_probabilities(&row, &[3], Some(&[1, 2]))));
+        time("log-probabilities", &|| drop(log_probabilities(&row, &[3], Some(&[1, 2]), 0)));
         let draw_with = |logprobs| {
             let params = &cases[1].1;
             draw(&row, &Draw { params, seeds: vec![1], index: 0, seen: &[], logprobs }).unwrap()

@@ -15,17 +15,11 @@ fn generate(max_new_tokens: usize, seed: u64) -> Generate {
     Generate {
         n: 1,
         max_new_tokens,
-        params: SamplingParams {
-            temperature: 0.9,
-            top_p: 0.95,
-            top_k: 0,
-            min_p: 0.0,
-            repetition_penalty: 1.0,
-        },
+        params: SamplingParams { temperature: 0.9, top_p: 0.95, ..SamplingParams::default() },
         seed,
         stop_tokens: vec![5],
         logprobs: Some(2),
-        prompt_logprobs: false,
+        prompt_logprobs: None,
     }
 }
 
@@ -42,7 +36,10 @@ fn score(prompt: Vec<u32>, continuations: &[&[u32]], closing: Option<&[u32]>) ->
 #[derive(Debug, Default, Clone, PartialEq)]
 struct Brought {
     prompt: Vec<Option<f32>>,
+    prompt_top: Vec<Vec<(u32, f32)>>,
     samples: Vec<(Vec<Sampled>, Option<Finish>)>,
+    /// By sample.
+    stop_tokens: BTreeMap<usize, Sampled>,
     scores: Vec<f64>,
 }
 
@@ -50,6 +47,8 @@ impl Brought {
     /// Adds what came later.
     fn join(&mut self, more: Self) {
         self.prompt.extend(more.prompt);
+        self.prompt_top.extend(more.prompt_top);
+        self.stop_tokens.extend(more.stop_tokens);
         self.scores.extend(more.scores);
         let samples = self.samples.len().max(more.samples.len());
         self.samples.resize(samples, Default::default());
@@ -79,14 +78,18 @@ impl Results {
                 k
             };
             match event {
-                Event::Prompt { logprobs, .. } => result.prompt = logprobs,
+                Event::Prompt { logprobs, top, .. } => {
+                    result.prompt = logprobs;
+                    result.prompt_top = top;
+                }
                 Event::Token { sample: k, token, .. } => {
                     let k = sample(k);
                     result.samples[k].0.push(token);
                 }
-                Event::Sample { sample: k, finish, .. } => {
+                Event::Sample { sample: k, finish, stop_token, .. } => {
                     let k = sample(k);
                     result.samples[k].1 = Some(finish);
+                    result.stop_tokens.extend(stop_token.map(|token| (k, token)));
                 }
                 Event::Scores { logprobs, .. } => result.scores = logprobs,
                 Event::Done { prompt_tokens, cached_prompt_tokens, completion_tokens, .. } => {
@@ -133,7 +136,7 @@ fn mixed() -> Vec<Request> {
         requests.push(request(own.clone(), Generate { n: 3, ..generate(25, u64::from(k)) }));
         requests.push(score(own.clone(), &[&[1], &[1, 0], &[2, 3, 4], &[]], Some(&[6, 7])));
         requests.push(score(own.clone(), &[&[1, 9], &[8]], None));
-        let with_prompt = Generate { prompt_logprobs: true, ..generate(4, 9) };
+        let with_prompt = Generate { prompt_logprobs: Some(3), ..generate(4, 9) };
         requests.push(request(own, with_prompt));
     }
     requests
@@ -247,10 +250,13 @@ fn scores_equal_prompt_log_probabilities_of_the_joint_text() {
     let toy = Toy::new(1);
     for (k, continuation) in continuations.iter().enumerate() {
         let joint = [&start, *continuation].concat();
-        let echo = Generate { prompt_logprobs: true, max_new_tokens: 0, ..generate(0, 0) };
+        let echo = Generate { prompt_logprobs: Some(3), max_new_tokens: 0, ..generate(0, 0) };
         let result = run(64, WIDE, &[request(joint.clone(), echo)]).remove(0);
         assert_eq!((result.prompt.len(), result.prompt[0]), (joint.len(), None));
         assert_eq!(result.samples, [(Vec::new(), Some(Finish::Length))]);
+        for (logprob, top) in result.prompt.iter().zip(&result.prompt_top).skip(1) {
+            assert!(top.len() == 3 && logprob.unwrap() <= top[0].1 && top[1].1 >= top[2].1);
+        }
         let sum: f64 = result.prompt[45..].iter().map(|x| f64::from(x.unwrap())).sum();
         assert!((sum - open.scores[k]).abs() < 1e-5, "{k}: {sum} against {}", open.scores[k]);
         let after = toy.logits_after(&joint);
@@ -308,6 +314,8 @@ fn a_stop_token_ends_a_sample_and_is_not_part_of_it() {
     let id = engine.submit(request(start, generate(5, 1))).unwrap();
     let results = finish(&mut engine);
     assert_eq!(results.by_request[&id].samples, [(Vec::new(), Some(Finish::Stop))]);
+    let stop_token = &results.by_request[&id].stop_tokens[&0];
+    assert_eq!((stop_token.token, stop_token.top.len()), (5, 2));
     assert_eq!(results.done[&id], (21, 0, 0));
 }
 
@@ -468,7 +476,7 @@ fn random_work_in_random_limits_gives_what_each_request_gives_alone() {
                     1 => score(own, &[&[below(40) as u32, 1], &[]], None),
                     _ => {
                         let generate = generate(below(30), k as u64);
-                        let prompt_logprobs = below(5) == 0;
+                        let prompt_logprobs = (below(5) == 0).then_some(2);
                         request(own, Generate { n: below(5), prompt_logprobs, ..generate })
                     }
                 }

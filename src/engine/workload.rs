@@ -76,13 +76,7 @@ fn judge(engine: &mut Engine<Toy>, verdicts: Vec<(Vec<u32>, usize)>, appetite: u
 fn asked(prompt: &[u32], reply: usize) -> Request {
     // Replies differ in length by up to a half.
     let length = reply / 2 + prompt[prompt.len() - 1] as usize * reply / 40;
-    let params = SamplingParams {
-        temperature: 0.0,
-        top_p: 1.0,
-        top_k: 0,
-        min_p: 0.0,
-        repetition_penalty: 1.0,
-    };
+    let params = SamplingParams { temperature: 0.0, ..SamplingParams::default() };
     let generate = Generate {
         n: 1,
         max_new_tokens: length.max(1),
@@ -90,7 +84,7 @@ fn asked(prompt: &[u32], reply: usize) -> Request {
         seed: 0,
         stop_tokens: Vec::new(),
         logprobs: None,
-        prompt_logprobs: false,
+        prompt_logprobs: None,
     };
     Request { prompt: prompt.to_vec(), task: Task::Generate(generate) }
 }

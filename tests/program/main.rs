@@ -8,3 +8,5 @@ mod generate;
 mod prompts;
 mod report;
 mod reproducible;
+mod serve;
+mod server;

@@ -1,0 +1,99 @@
+//! From a conversation to what the engine is asked.
+
+use super::{Call, ChatError, Sampling, Task};
+use crate::engine::request::{self, Generate, Refused, Request, SamplingParams};
+use crate::tokenizer::{ChatTemplate, Tokenizer, Turn};
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Encodes calls for one checkpoint.
+pub struct Encoder {
+    tokenizer: Arc<Tokenizer>,
+    template: Arc<ChatTemplate>,
+    /// Token sets of the closings seen so far.
+    closings: HashMap<String, Arc<[u32]>>,
+}
+
+/// A call in tokens, with what its reply's text depends on.
+pub struct Encoded {
+    pub request: Request,
+    /// The reply continues text of the assistant.
+    pub goes_on: bool,
+    pub stops: Vec<String>,
+}
+
+impl Encoder {
+    pub fn new(tokenizer: Arc<Tokenizer>, template: Arc<ChatTemplate>) -> Self {
+        Self { tokenizer, template, closings: HashMap::new() }
+    }
+
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// # Errors
+    /// A conversation that the template refuses.
+    pub fn encode(&mut self, call: Call) -> Result<Encoded, ChatError> {
+        let turns: Vec<Turn> = call
+            .messages
+            .iter()
+            .map(|m| Turn { role: m.role.name(), content: &m.content })
+            .collect();
+        let prompt = self
+            .template
+            .encode(&self.tokenizer, &turns, &call.prefix)
+            .map_err(|e| ChatError::Refused(e.to_string()))?;
+        let (task, stops) = match call.task {
+            Task::Generate(mut sampling) => {
+                let stops = std::mem::take(&mut sampling.stop);
+                (request::Task::Generate(self.generate(sampling)), stops)
+            }
+            Task::Score { continuations, closing } => {
+                (self.score(&continuations, &closing), Vec::new())
+            }
+        };
+        let goes_on = !call.prefix.is_empty();
+        Ok(Encoded { request: Request { prompt, task }, goes_on, stops })
+    }
+
+    fn generate(&self, sampling: Sampling) -> Generate {
+        Generate {
+            n: 1,
+            max_new_tokens: sampling.max_new_tokens,
+            params: SamplingParams {
+                temperature: sampling.temperature,
+                top_p: sampling.top_p,
+                top_k: sampling.top_k,
+                min_p: sampling.min_p,
+                repetition_penalty: sampling.repetition_penalty,
+                ..SamplingParams::default()
+            },
+            seed: sampling.seed,
+            stop_tokens: self.tokenizer.stop_tokens().to_vec(),
+            logprobs: None,
+            prompt_logprobs: None,
+        }
+    }
+
+    fn score(&mut self, continuations: &[String], closing: &str) -> request::Task {
+        let continuations =
+            continuations.iter().map(|c| self.tokenizer.encode_continuation(c)).collect();
+        let closing = (!closing.is_empty()).then(|| {
+            let tokenizer = &self.tokenizer;
+            let set = self.closings.entry(closing.to_owned());
+            set.or_insert_with(|| tokenizer.starting_with(closing).into()).clone()
+        });
+        request::Task::Score { continuations, closing }
+    }
+}
+
+/// The engine's refusal as a failure of the call.
+pub fn refusal(refused: Refused) -> ChatError {
+    let why = refused.to_string();
+    match refused {
+        Refused::Context { tokens, limit } | Refused::Memory { tokens, limit } => {
+            ChatError::TooLong { tokens, limit, why }
+        }
+        _ => ChatError::Refused(why),
+    }
+}

@@ -1,0 +1,305 @@
+//! The engine as a service: one thread owns it, many connections send it work.
+//!
+//! ```text
+//! Handle::submit ─► bounded inbox ─► Worker: Engine::step, text of each sample
+//! Ticket::next  ◄─ one channel per submission ◄─┘
+//! ```
+//! A submission whose [`Ticket`] is dropped is cancelled before the next step. Samples in the
+//! house (waiting and running) are bounded: what comes on top is refused at once, not queued.
+
+mod calls;
+mod worker;
+
+pub use super::text::Piece;
+pub use crate::engine::{Sampled, SamplingParams};
+use calls::APPETITE;
+pub use calls::ServiceChat;
+pub use worker::Worker;
+
+use super::{ChatError, Finish, Usage};
+use crate::engine::request::{self, Generate};
+use crate::engine::{Engine, Request, Runner};
+use crate::tokenizer::{ChatTemplate, Tokenizer};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// A prompt to continue.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Generation {
+    pub prompt: Vec<u32>,
+    /// Samples; sample `k` is the single sample of seed `seed + k`.
+    pub n: usize,
+    pub max_new_tokens: usize,
+    pub params: SamplingParams,
+    pub seed: u64,
+    /// A sample ends before the first of these.
+    pub stop: Vec<String>,
+    /// The checkpoint's stop tokens are tokens like any other.
+    pub ignore_stop_tokens: bool,
+    /// `Some(k)`: log-probabilities of the tokens and of the `k` likeliest in each place.
+    pub logprobs: Option<usize>,
+    /// The same for the prompt.
+    pub prompt_logprobs: Option<usize>,
+    /// The text continues the prompt's, so that its first space is kept.
+    pub goes_on: bool,
+}
+
+/// The log-probabilities of a prompt.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PromptLogprobs {
+    /// One per token, the first `None`.
+    pub logprobs: Vec<Option<f32>>,
+    /// For each token the likeliest ones in its place, best first.
+    pub top: Vec<Vec<(u32, f32)>>,
+}
+
+/// What happened to one prompt of a submission.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Update {
+    Prompt(PromptLogprobs),
+    /// More of sample `sample`.
+    Piece {
+        sample: usize,
+        piece: Piece,
+    },
+    /// Sample `sample` ended, with this stop token if one ended it.
+    End {
+        sample: usize,
+        finish: Finish,
+        stop_token: Option<Sampled>,
+    },
+    /// The scores of continuations.
+    Scores(Vec<f64>),
+    /// Nothing more comes for this prompt.
+    Done(Usage),
+    /// The same, without a result.
+    Failed(ChatError),
+}
+
+/// The house is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Busy {
+    #[error("{open} samples are waiting or running; try again later")]
+    Now { open: usize },
+    #[error("the request asks for {samples} samples, but at most {limit} are taken in all")]
+    Never { samples: usize, limit: usize },
+}
+
+/// Updates of the prompts of one submission; dropping it cancels what is not done.
+pub struct Ticket {
+    updates: UnboundedReceiver<(u64, Update)>,
+}
+
+impl Ticket {
+    /// The next update, with the place of its prompt in the submission. `None` when all prompts are
+    /// done, or the engine is gone.
+    pub async fn next(&mut self) -> Option<(usize, Update)> {
+        self.updates.recv().await.map(|(tag, update)| (tag as usize, update))
+    }
+}
+
+/// What the service counts, and how full it is. Reading is never blocked by the engine.
+#[derive(Debug, Default)]
+pub struct Gauges {
+    pub running: AtomicU64,
+    pub waiting: AtomicU64,
+    pub used_blocks: AtomicU64,
+    pub blocks: AtomicU64,
+    pub prompt_tokens: AtomicU64,
+    pub cached_prompt_tokens: AtomicU64,
+    pub completion_tokens: AtomicU64,
+    pub steps: AtomicU64,
+    pub preemptions: AtomicU64,
+    /// Requests that were given up because nobody waits for them any more.
+    pub cancelled: AtomicU64,
+    /// The engine is gone.
+    stopped: AtomicBool,
+}
+
+/// Who waits for a request, and what its text depends on.
+struct Submission {
+    /// Names it among those with the same `updates`.
+    tag: u64,
+    goes_on: bool,
+    stops: Vec<String>,
+    updates: UnboundedSender<(u64, Update)>,
+    /// Its share of the house, given back at its end.
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+/// Work for the engine's thread.
+enum Order {
+    Submit(Box<(Request, Submission)>),
+    /// Something else that needs the processor, done between two steps.
+    Errand(Box<dyn FnOnce() + Send>),
+}
+
+/// The way to the engine; clones are cheap. The worker ends when the last one is gone.
+#[derive(Clone)]
+pub struct Handle {
+    orders: SyncSender<Order>,
+    house: Arc<Semaphore>,
+    capacity: usize,
+    context: usize,
+    vocab: usize,
+    tokenizer: Arc<Tokenizer>,
+    template: Arc<ChatTemplate>,
+    gauges: Arc<Gauges>,
+}
+
+/// Makes a service of an engine: [`Worker::run`] is to be run on a thread of its own (best one of
+/// the pool that the engine computes on). At most `capacity` samples are waiting or running.
+pub fn service<R: Runner>(
+    engine: Engine<R>,
+    tokenizer: Arc<Tokenizer>,
+    template: Arc<ChatTemplate>,
+    capacity: usize,
+) -> (Handle, Worker<R>) {
+    let capacity = capacity.clamp(1, Semaphore::MAX_PERMITS);
+    let (orders, inbox) = sync_channel(capacity + APPETITE);
+    let gauges = Arc::new(Gauges::default());
+    let handle = Handle {
+        orders,
+        house: Arc::new(Semaphore::new(capacity)),
+        capacity,
+        context: engine.context(),
+        vocab: engine.runner().vocab(),
+        tokenizer: tokenizer.clone(),
+        template,
+        gauges: gauges.clone(),
+    };
+    (handle, Worker::new(engine, tokenizer, inbox, gauges))
+}
+
+impl Handle {
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    pub fn template(&self) -> &ChatTemplate {
+        &self.template
+    }
+
+    pub fn gauges(&self) -> &Gauges {
+        &self.gauges
+    }
+
+    /// Tokens that prompt and reply may have together.
+    pub fn context(&self) -> usize {
+        self.context
+    }
+
+    /// Token ids are below this.
+    pub fn vocab(&self) -> usize {
+        self.vocab
+    }
+
+    /// Whether the engine is gone, so that everything would fail.
+    pub fn is_closed(&self) -> bool {
+        self.gauges.stopped.load(Ordering::Relaxed)
+    }
+
+    /// Samples that may be waiting and running.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Samples that are.
+    pub fn open(&self) -> usize {
+        self.capacity - self.house.available_permits()
+    }
+
+    /// Hands in prompts that belong together: all are taken, or none.
+    ///
+    /// # Errors
+    /// The house is full. That a prompt can't be served comes as its [`Update::Failed`].
+    pub fn submit(&self, prompts: Vec<Generation>) -> Result<Ticket, Busy> {
+        let samples: usize = prompts.iter().map(|prompt| prompt.n.max(1)).sum();
+        if samples > self.capacity {
+            return Err(Busy::Never { samples, limit: self.capacity });
+        }
+        let permits = u32::try_from(samples).unwrap_or(u32::MAX);
+        let mut permit = self
+            .house
+            .clone()
+            .try_acquire_many_owned(permits)
+            .map_err(|_| Busy::Now { open: self.open() })?;
+        let (sender, updates) = unbounded_channel();
+        for (tag, prompt) in prompts.into_iter().enumerate() {
+            let share = permit.split(prompt.n.max(1));
+            let submission = Submission {
+                tag: tag as u64,
+                goes_on: prompt.goes_on,
+                stops: prompt.stop.clone(),
+                updates: sender.clone(),
+                _permit: share,
+            };
+            self.order(self.request(prompt), submission);
+        }
+        Ok(Ticket { updates })
+    }
+
+    fn request(&self, prompt: Generation) -> Request {
+        let Generation { n, max_new_tokens, params, seed, logprobs, prompt_logprobs, .. } = prompt;
+        let stop_tokens = self.tokenizer.stop_tokens();
+        let stop_tokens = if prompt.ignore_stop_tokens { &[] } else { stop_tokens };
+        let task = request::Task::Generate(Generate {
+            n,
+            max_new_tokens,
+            params,
+            seed,
+            stop_tokens: stop_tokens.to_vec(),
+            logprobs,
+            prompt_logprobs,
+        });
+        Request { prompt: prompt.prompt, task }
+    }
+
+    /// The inbox has a place for every sample in the house, so this hardly ever waits.
+    fn order(&self, request: Request, submission: Submission) {
+        let (tag, updates) = (submission.tag, submission.updates.clone());
+        if self.orders.send(Order::Submit(Box::new((request, submission)))).is_err() {
+            let failed = Update::Failed(ChatError::Broken(GONE.to_owned()));
+            // Nobody waits if this fails.
+            let _ = updates.send((tag, failed));
+        }
+    }
+
+    /// Runs something on the engine's thread between two steps and waits for what it gives: two
+    /// models side by side on one processor would only slow each other down.
+    ///
+    /// # Errors
+    /// The engine is gone, or the errand panicked.
+    pub fn errand<T: Send + 'static>(
+        &self,
+        errand: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, ChatError> {
+        let (give, take) = sync_channel(1);
+        let run = move || {
+            let _ = give.send(errand());
+        };
+        let gone = || ChatError::Broken(GONE.to_owned());
+        self.orders.send(Order::Errand(Box::new(run))).map_err(|_| gone())?;
+        take.recv().map_err(|_| gone())
+    }
+
+    /// Conversations as the judge knows them, over this service.
+    pub fn chat(&self) -> ServiceChat {
+        ServiceChat::new(self.clone())
+    }
+}
+
+const GONE: &str = "the engine has stopped";
+
+/// Adds to a gauge.
+fn add(gauge: &AtomicU64, more: u64) {
+    gauge.fetch_add(more, Ordering::Relaxed);
+}
+
+/// Sets a gauge.
+fn set(gauge: &AtomicU64, value: u64) {
+    gauge.store(value, Ordering::Relaxed);
+}

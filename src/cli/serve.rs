@@ -1,0 +1,190 @@
+//! `longreward serve`.
+
+mod tools;
+
+use super::Ending;
+use super::args::{Common, PromptArgs, WorkArgs};
+use super::embedder::{self, Bert};
+use super::stages::{self, Lazy};
+use crate::chat::service::{Handle, service};
+use crate::serve::{self, App, Settings};
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+use tokio::sync::watch;
+use tools::{ServedEmbedder, ServedScorer};
+
+/// Environment variable of the key.
+const KEY: &str = "LONGREWARD_API_KEY";
+
+/// Serves a model behind the OpenAI API
+///
+/// Example: longreward serve --model meta-llama/Llama-3.1-8B-Instruct --alias gpt-4 --port 8000
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// A folder, a .gguf file, a repo id or an alias
+    #[arg(long, value_name = "M")]
+    pub model: String,
+    /// Another name that requests may use; may be given more than once
+    #[arg(long, value_name = "NAME")]
+    pub alias: Vec<String>,
+    /// Address to listen on. Any but a loopback address needs a key or --allow-open
+    #[arg(long, default_value = "127.0.0.1", value_name = "IP")]
+    pub host: IpAddr,
+    /// 0 takes a free one
+    #[arg(long, default_value_t = 8000, value_name = "N")]
+    pub port: u16,
+    /// The first line of this file is the key that requests must bring; else the environment
+    /// variable LONGREWARD_API_KEY, if set
+    #[arg(long, value_name = "FILE")]
+    pub api_key_file: Option<PathBuf>,
+    /// Serve everybody on every address, without a key
+    #[arg(long)]
+    pub allow_open: bool,
+    /// Embedder for /v1/embeddings and for the evidence of /longreward/score, which otherwise
+    /// searches by words
+    #[arg(long, value_name = "M")]
+    pub embedder: Option<String>,
+    /// Samples that may wait and run; who comes on top is told to try again later
+    #[arg(long, default_value_t = 1024, value_name = "N")]
+    pub max_open: usize,
+    /// Largest body of a request, in bytes
+    #[arg(long, default_value_t = 8 << 20, value_name = "N")]
+    pub max_body: usize,
+    /// Seconds that a request may take
+    #[arg(long, default_value_t = 600, value_name = "S")]
+    pub deadline: u64,
+    /// Seconds that the head of a request may take to arrive, then its body, and that a client
+    /// may leave a reply unread
+    #[arg(long, default_value_t = 30, value_name = "S")]
+    pub client_timeout: u64,
+    /// Connections that are open at once
+    #[arg(long, default_value_t = 2048, value_name = "N")]
+    pub max_connections: usize,
+    #[command(flatten)]
+    pub prompts: PromptArgs,
+}
+
+/// Serves until it is interrupted; then finishes what is being worked on.
+///
+/// # Errors
+/// A model that can't be loaded, an address that can't be used, or an engine that broke.
+pub fn serve(args: &Serve, common: &Common) -> Result<()> {
+    let key = key(args)?;
+    ensure!(
+        args.host.is_loopback() || key.is_some() || args.allow_open,
+        "{} is not a loopback address: give a key (--api-key-file or {KEY}), or --allow-open to \
+         serve everybody",
+        args.host
+    );
+    let address = SocketAddr::new(args.host, args.port);
+    let listener = TcpListener::bind(address).with_context(|| format!("can't use {address}"))?;
+    let address = listener.local_addr()?;
+    let judge = Lazy::open(&args.model, common)?;
+    let (tokenizer, template) = (judge.text.tokenizer.clone(), judge.text.template.clone());
+    let (handle, worker) = service(judge.engine()?, tokenizer, template, args.max_open);
+    let app = app(args, common, &judge, key, handle)?;
+    let (stop, stopped) = watch::channel(false);
+    let stop = Arc::new(stop);
+    stop_on_interrupt(stop.clone())?;
+    let server = start(app, listener, stopped)?;
+    println!("serving {} on http://{address}", judge.text.name);
+    // This thread is one of the pool on which the engine computes.
+    let worked = worker.run();
+    stop.send_replace(true);
+    match server.join() {
+        Ok(served) => served?,
+        Err(_) => bail!("the server's thread panicked"),
+    }
+    Ok(worked?)
+}
+
+/// The first line of the key's file, or what the environment says.
+fn key(args: &Serve) -> Result<Option<String>> {
+    let Some(file) = &args.api_key_file else {
+        return Ok(std::env::var(KEY).ok().filter(|key| !key.is_empty()));
+    };
+    let text = std::fs::read_to_string(file)
+        .with_context(|| format!("{}: the key can't be read", file.display()))?;
+    let key = text.lines().next().unwrap_or_default().trim();
+    ensure!(!key.is_empty(), "{}: the first line, the key, is empty", file.display());
+    Ok(Some(key.to_owned()))
+}
+
+/// What is served.
+fn app(
+    args: &Serve,
+    common: &Common,
+    judge: &Lazy,
+    key: Option<String>,
+    handle: Handle,
+) -> Result<App> {
+    let work = WorkArgs::default();
+    let judging = stages::judging(&args.prompts, &work, judge)?;
+    let settings = Settings {
+        names: names(args),
+        api_key: key,
+        max_body: args.max_body,
+        deadline: Duration::from_secs(args.deadline),
+        client_timeout: Duration::from_secs(args.client_timeout),
+        max_connections: args.max_connections.max(1),
+        sequences: common.max_sequences,
+    };
+    let app = App::new(handle.clone(), settings);
+    let Some(spec) = &args.embedder else {
+        let retriever = embedder::BM25.to_owned();
+        return Ok(app.with_scorer(Arc::new(ServedScorer::new(handle, judging, retriever, None))));
+    };
+    let bert = Arc::new(Mutex::new(Bert::open(spec)?));
+    let embedder = ServedEmbedder::new(spec.clone(), bert.clone());
+    let scorer = ServedScorer::new(handle, judging, embedder::name(spec)?, Some(bert));
+    Ok(app.with_embedder(Arc::new(embedder)).with_scorer(Arc::new(scorer)))
+}
+
+/// The model as it was typed, without the folders of a path, and its aliases.
+fn names(args: &Serve) -> Vec<String> {
+    let path = Path::new(&args.model);
+    let name = match path.file_name() {
+        Some(name) if path.exists() => name.to_string_lossy().into_owned(),
+        _ => args.model.clone(),
+    };
+    let mut names = vec![name];
+    names.extend(args.alias.iter().cloned());
+    names
+}
+
+/// Starts the threads of the server.
+fn start(
+    app: App,
+    listener: TcpListener,
+    stopped: watch::Receiver<bool>,
+) -> Result<JoinHandle<std::io::Result<()>>> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(8)
+        .thread_name("serve")
+        .enable_io()
+        .enable_time()
+        .build()
+        .context("the server's threads did not start")?;
+    let serve = move || runtime.block_on(serve::serve(app, listener, stopped));
+    std::thread::Builder::new()
+        .name("server".into())
+        .spawn(serve)
+        .context("the server's thread did not start")
+}
+
+/// Ctrl-C or a polite kill ends the server when its work is done; a second one at once.
+fn stop_on_interrupt(stop: Arc<watch::Sender<bool>>) -> Result<()> {
+    ctrlc::set_handler(move || {
+        if stop.send_replace(true) {
+            std::process::exit(i32::from(Ending::Interrupted.code()));
+        }
+        eprintln!("\nstopping when what is being worked on is done (again to stop at once)");
+    })
+    .context("no handler for Ctrl-C")
+}

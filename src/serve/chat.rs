@@ -1,0 +1,150 @@
+//! `/v1/chat/completions`.
+
+use super::error::json;
+use super::generate::{Running, Sample, collect, finish_reason};
+use super::stream::{Chunks, stream};
+use super::{ApiError, App, body, logprobs, now, prompt, sampling};
+use crate::chat::Usage;
+use crate::chat::service::Update;
+use crate::chat::wire::{
+    ChatChoice, ChatChunk, ChatChunkChoice, ChatLogprobs, ChatRequest, ChatResponse, Delta,
+    ReplyMessage,
+};
+use axum::extract::{Request, State};
+use axum::response::Response;
+use std::sync::Arc;
+
+/// Continues a conversation.
+pub async fn completions(
+    State(app): State<Arc<App>>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let request: ChatRequest = body::read_sampling(&app, request).await?;
+    let reply = Reply {
+        id: app.id("chatcmpl"),
+        created: now(),
+        model: app.model(request.model.clone())?,
+        logprobs: request.logprobs == Some(true),
+        app: app.clone(),
+    };
+    let mut generation = sampling::generation(&app, &request.sampling)?;
+    generation.logprobs = top_logprobs(&request)?;
+    if request.tools.is_some_and(|tools| !tools.is_empty()) {
+        return Err(ApiError::unsupported("tools", "is not supported"));
+    }
+    generation.prompt = prompt::conversation(&app, request.messages).await?;
+    let fields = request.sampling;
+    let asked = request.max_completion_tokens.or(fields.max_tokens);
+    generation.max_new_tokens = sampling::reply_tokens(&app, generation.prompt.len(), asked)?;
+    let n = generation.n;
+    let running = Running::submit(&app, vec![generation])?;
+    if fields.stream == Some(true) {
+        let with_usage = fields.stream_options.is_some_and(|options| options.include_usage);
+        return Ok(stream(running, ReplyChunks { reply, n, with_usage }));
+    }
+    let (mut answers, usage) = collect(running, 1, n).await?;
+    let samples = answers.pop().map(|answer| answer.samples).unwrap_or_default();
+    Ok(json(&reply.whole(samples, usage)))
+}
+
+fn top_logprobs(request: &ChatRequest) -> Result<Option<usize>, ApiError> {
+    let told = request.logprobs == Some(true);
+    match request.top_logprobs {
+        Some(_) if !told => Err(ApiError::field("top_logprobs", "needs logprobs: true")),
+        Some(k) => sampling::top_logprobs("top_logprobs", k).map(Some),
+        None => Ok(told.then_some(0)),
+    }
+}
+
+/// What every part of an answer says.
+struct Reply {
+    id: String,
+    created: u64,
+    model: String,
+    logprobs: bool,
+    app: Arc<App>,
+}
+
+impl Reply {
+    fn logprobs(&self, sample: &[crate::chat::service::Sampled]) -> Option<ChatLogprobs> {
+        self.logprobs.then(|| logprobs::of_chat(self.app.handle.tokenizer(), sample))
+    }
+
+    fn whole(self, samples: Vec<Sample>, usage: Usage) -> ChatResponse {
+        let choice = |(index, sample): (usize, Sample)| ChatChoice {
+            index,
+            logprobs: self.logprobs(&sample.piece.tokens),
+            message: ReplyMessage {
+                role: "assistant".into(),
+                content: Some(sample.piece.text),
+                refusal: None,
+            },
+            finish_reason: finish_reason(sample.finish),
+        };
+        let choices = samples.into_iter().enumerate().map(choice).collect();
+        ChatResponse {
+            choices,
+            id: self.id,
+            object: "chat.completion".into(),
+            created: self.created,
+            model: self.model,
+            usage: usage.into(),
+        }
+    }
+
+    fn chunk(&self, choices: Vec<ChatChunkChoice>, usage: Option<Usage>) -> ChatChunk {
+        ChatChunk {
+            id: self.id.clone(),
+            object: "chat.completion.chunk".into(),
+            created: self.created,
+            model: self.model.clone(),
+            choices,
+            usage: usage.map(Into::into),
+        }
+    }
+}
+
+struct ReplyChunks {
+    reply: Reply,
+    n: usize,
+    with_usage: bool,
+}
+
+impl Chunks for ReplyChunks {
+    type Chunk = ChatChunk;
+
+    fn open(&mut self) -> Vec<ChatChunk> {
+        let role = |index| ChatChunkChoice {
+            index,
+            delta: Delta { role: Some("assistant".into()), content: Some(String::new()) },
+            logprobs: None,
+            finish_reason: None,
+        };
+        (0..self.n).map(|index| self.reply.chunk(vec![role(index)], None)).collect()
+    }
+
+    fn update(&mut self, _: usize, update: Update) -> Option<ChatChunk> {
+        let choice = match update {
+            Update::Piece { sample, piece } => ChatChunkChoice {
+                index: sample,
+                logprobs: self.reply.logprobs(&piece.tokens),
+                delta: Delta { role: None, content: Some(piece.text) },
+                finish_reason: None,
+            },
+            Update::End { sample, finish, .. } => ChatChunkChoice {
+                index: sample,
+                delta: Delta::default(),
+                logprobs: None,
+                finish_reason: Some(finish_reason(Some(finish))),
+            },
+            Update::Prompt(_) | Update::Scores(_) | Update::Done(_) | Update::Failed(_) => {
+                return None;
+            }
+        };
+        Some(self.reply.chunk(vec![choice], None))
+    }
+
+    fn close(&mut self, usage: Usage) -> Option<ChatChunk> {
+        self.with_usage.then(|| self.reply.chunk(Vec::new(), Some(usage)))
+    }
+}

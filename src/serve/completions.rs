@@ -1,0 +1,196 @@
+//! `/v1/completions`: plain text or tokens, continued, with the log-probabilities of both sides.
+//!
+//! A stop token that ended a sample is the last entry of its log-probabilities, though it writes
+//! nothing: whoever asks for one token gets the log-probability of one token.
+
+use super::error::json;
+use super::generate::{Answer, Running, collect, finish_reason};
+use super::logprobs::Lists;
+use super::prompt::Plain;
+use super::stream::{Chunks, stream};
+use super::{ApiError, App, body, now, prompt, sampling};
+use crate::chat::Usage;
+use crate::chat::service::{Generation, PromptLogprobs, Sampled, Update};
+use crate::chat::wire::{
+    CompletionChoice, CompletionLogprobs, CompletionRequest, CompletionResponse,
+};
+use axum::extract::{Request, State};
+use axum::response::Response;
+use std::sync::Arc;
+
+/// Tokens of a completion, if the request does not say.
+const DEFAULT_TOKENS: usize = 16;
+
+/// Continues prompts.
+pub async fn completions(
+    State(app): State<Arc<App>>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let request: CompletionRequest = body::read_sampling(&app, request).await?;
+    let model = app.model(request.model.clone())?;
+    let pattern = pattern(&app, &request)?;
+    let with_prefix = request.add_special_tokens.unwrap_or(true);
+    let prompts = prompt::plain(&app, request.prompt, with_prefix).await?;
+    let fields = request.sampling;
+    let asked = Some(fields.max_tokens.unwrap_or(DEFAULT_TOKENS));
+    let one = |prompt: &Plain| {
+        let prompt = prompt.tokens.clone();
+        let max_new_tokens = sampling::reply_tokens(&app, prompt.len(), asked)?;
+        let seed = fields.seed.map_or_else(|| app.random(), |_| pattern.seed);
+        Ok(Generation { prompt, max_new_tokens, seed, ..pattern.clone() })
+    };
+    let generations = prompts.iter().map(one).collect::<Result<Vec<_>, ApiError>>()?;
+    let running = Running::submit(&app, generations)?;
+    let n = pattern.n;
+    let reply = Reply {
+        id: app.id("cmpl"),
+        created: now(),
+        model,
+        echo: request.echo == Some(true),
+        logprobs: request.logprobs.is_some(),
+        n,
+        prompts,
+        app: app.clone(),
+    };
+    if fields.stream == Some(true) {
+        let offsets = vec![0; reply.prompts.len() * n];
+        let with_usage = fields.stream_options.is_some_and(|options| options.include_usage);
+        return Ok(stream(running, ReplyChunks { reply, offsets, with_usage }));
+    }
+    let (answers, usage) = collect(running, reply.prompts.len(), n).await?;
+    Ok(json(&reply.whole(answers, usage)))
+}
+
+/// What is asked for each prompt.
+fn pattern(app: &App, request: &CompletionRequest) -> Result<Generation, ApiError> {
+    let pattern = sampling::generation(app, &request.sampling)?;
+    if request.suffix.as_ref().is_some_and(|suffix| !suffix.is_empty()) {
+        return Err(ApiError::unsupported("suffix", "is not supported"));
+    }
+    if request.best_of.is_some_and(|best_of| best_of != pattern.n) {
+        return Err(ApiError::unsupported("best_of", "is only supported where it equals n"));
+    }
+    let logprobs = request.logprobs.map(|k| sampling::top_logprobs("logprobs", k)).transpose()?;
+    let prompt_logprobs = logprobs.filter(|_| request.echo == Some(true));
+    Ok(Generation { logprobs, prompt_logprobs, goes_on: true, ..pattern })
+}
+
+/// What every part of an answer says.
+struct Reply {
+    id: String,
+    created: u64,
+    model: String,
+    echo: bool,
+    logprobs: bool,
+    n: usize,
+    prompts: Vec<Plain>,
+    app: Arc<App>,
+}
+
+impl Reply {
+    /// The lists of tokens from `offset` on, and where they end.
+    fn lists<'a>(
+        &self,
+        offset: usize,
+        prompt: Option<(&Plain, &PromptLogprobs)>,
+        sampled: impl IntoIterator<Item = &'a Sampled>,
+    ) -> (Option<CompletionLogprobs>, usize) {
+        if !self.logprobs {
+            return (None, offset);
+        }
+        let mut lists = Lists::new(self.app.handle.tokenizer(), offset);
+        if let Some((prompt, read)) = prompt {
+            lists.prompt(&prompt.tokens, read);
+        }
+        lists.sampled(sampled);
+        let (lists, offset) = lists.finish();
+        (Some(lists), offset)
+    }
+
+    fn whole(self, answers: Vec<Answer>, usage: Usage) -> CompletionResponse {
+        let mut choices = Vec::new();
+        for (prompt, answer) in self.prompts.iter().zip(answers) {
+            for sample in answer.samples {
+                let tokens = sample.piece.tokens.iter().chain(&sample.stop_token);
+                let echoed = answer.prompt.as_ref().map(|read| (prompt, read));
+                let (logprobs, _) = self.lists(0, echoed, tokens);
+                let text = match self.echo {
+                    true => format!("{}{}", prompt.text, sample.piece.text),
+                    false => sample.piece.text,
+                };
+                let finish_reason = Some(finish_reason(sample.finish));
+                let index = choices.len();
+                choices.push(CompletionChoice { text, index, logprobs, finish_reason });
+            }
+        }
+        self.part(choices, Some(usage))
+    }
+
+    fn part(&self, choices: Vec<CompletionChoice>, usage: Option<Usage>) -> CompletionResponse {
+        CompletionResponse {
+            id: self.id.clone(),
+            object: "text_completion".into(),
+            created: self.created,
+            model: self.model.clone(),
+            choices,
+            usage: usage.map(Into::into),
+        }
+    }
+}
+
+struct ReplyChunks {
+    reply: Reply,
+    /// Characters of each choice so far.
+    offsets: Vec<usize>,
+    with_usage: bool,
+}
+
+impl ReplyChunks {
+    /// The echo of a prompt in all its choices.
+    fn echo(&mut self, prompt: usize, read: Option<&PromptLogprobs>) -> CompletionResponse {
+        let (n, plain) = (self.reply.n, &self.reply.prompts[prompt]);
+        let (logprobs, offset) = self.reply.lists(0, read.map(|read| (plain, read)), []);
+        let choice = |k| CompletionChoice {
+            text: plain.text.clone(),
+            index: prompt * n + k,
+            logprobs: logprobs.clone().filter(|_| read.is_some()),
+            finish_reason: None,
+        };
+        let choices = (0..n).map(choice).collect();
+        self.offsets[prompt * n..(prompt + 1) * n].fill(offset);
+        self.reply.part(choices, None)
+    }
+}
+
+impl Chunks for ReplyChunks {
+    type Chunk = CompletionResponse;
+
+    fn open(&mut self) -> Vec<CompletionResponse> {
+        // With log-probabilities the echo waits for them.
+        if !self.reply.echo || self.reply.logprobs {
+            return Vec::new();
+        }
+        (0..self.reply.prompts.len()).map(|prompt| self.echo(prompt, None)).collect()
+    }
+
+    fn update(&mut self, prompt: usize, update: Update) -> Option<CompletionResponse> {
+        let (sample, text, tokens, finish) = match update {
+            Update::Prompt(read) => return Some(self.echo(prompt, Some(&read))),
+            Update::Piece { sample, piece } => (sample, piece.text, piece.tokens, None),
+            Update::End { sample, finish, stop_token } => {
+                (sample, String::new(), Vec::from_iter(stop_token), Some(finish))
+            }
+            Update::Scores(_) | Update::Done(_) | Update::Failed(_) => return None,
+        };
+        let index = prompt * self.reply.n + sample;
+        let (logprobs, offset) = self.reply.lists(self.offsets[index], None, &tokens);
+        self.offsets[index] = offset;
+        let finish_reason = finish.map(|finish| finish_reason(Some(finish)));
+        let choice = CompletionChoice { text, index, logprobs, finish_reason };
+        Some(self.reply.part(vec![choice], None))
+    }
+
+    fn close(&mut self, usage: Usage) -> Option<CompletionResponse> {
+        self.with_usage.then(|| self.reply.part(Vec::new(), Some(usage)))
+    }
+}
