@@ -4,7 +4,7 @@ use crate::device::DeviceChoice;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
-const MODEL_HELP: &str = "A folder, a .gguf file, a Hugging Face repo id (org/name[@revision]), \
+pub const MODEL_HELP: &str = "A folder, a .gguf file, a Hugging Face repo id (org/name[@revision]), \
                           or the alias smollm2";
 
 /// Judge long answers on your own machine: sample candidates, score them in four dimensions,
@@ -71,15 +71,16 @@ pub enum Command {
     ChunkInfo(ChunkInfo),
     Score(Score),
     Pairs(Pairs),
-    Report(super::report::Report),
+    Verify(super::verify::Verify),
     Agree(super::agree_args::Agree),
+    Report(super::report::Report),
+    Serve(super::serve::Serve),
     Generate(Generate),
     Tokenize(Tokenize),
     Pull(Pull),
     Inspect(Inspect),
     Bench(Bench),
     Dummy(Dummy),
-    Serve(super::serve::Serve),
 }
 
 /// All stages on two documents that the program contains, with a model of 135M parameters

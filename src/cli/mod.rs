@@ -16,6 +16,7 @@ mod report;
 mod serve;
 mod signals;
 mod stages;
+mod verify;
 
 use anyhow::{Context, Result};
 use args::{Cli, Command, Common};
@@ -91,6 +92,7 @@ fn run(cli: &Cli) -> Result<Ending> {
         Command::ChunkInfo(args) => stages::chunk_info(args, common, interrupts()?.as_ref()),
         Command::Score(args) => stages::score(args, common, interrupts()?.as_ref()),
         Command::Pairs(args) => stages::pairs(args),
+        Command::Verify(args) => verify::verify(args, common, interrupts()?.as_ref()),
         Command::Report(args) => report::report(args),
         Command::Agree(args) => agree::agree(args, common, interrupts()?.as_ref()),
         Command::Generate(args) => generate::generate(args, common).map(done),

@@ -26,6 +26,7 @@ pub mod records;
 pub mod run;
 pub mod sample;
 pub mod score;
+pub mod verify;
 
 #[cfg(test)]
 pub(crate) mod testing;

@@ -178,20 +178,36 @@ fn holds_something(path: &Path) -> bool {
 
 /// Refuses other settings than those that a file was begun with, and says which differ.
 pub(super) fn check_settings(path: &Path, stored: &Settings, now: &Settings) -> Result<(), Error> {
+    let changes = changes(stored, now);
+    match changes.is_empty() {
+        true => Ok(()),
+        false => Err(Error::Settings { path: path.to_owned(), changes }),
+    }
+}
+
+/// In which settings a finished file differs from those of now: a line for each.
+///
+/// # Errors
+/// [`Error::NotOurs`] if there is no note of them; [`Error::Io`].
+pub fn changed_settings(path: &Path, now: &Settings) -> Result<String, Error> {
+    let meta = meta_path(path);
+    let not_ours = || Error::NotOurs { path: path.to_owned(), meta: meta.clone() };
+    let text = std::fs::read_to_string(&meta).map_err(|_| not_ours())?;
+    let stored: Meta = serde_json::from_str(&text).map_err(|_| not_ours())?;
+    Ok(changes(&stored.settings, now))
+}
+
+fn changes(stored: &Settings, now: &Settings) -> String {
     let names: BTreeSet<&String> = stored.keys().chain(now.keys()).collect();
     let show = |value: Option<&String>| value.map_or("not set".to_owned(), |v| format!("{v:?}"));
-    let changes: String = names
+    names
         .into_iter()
         .filter(|name| stored.get(*name) != now.get(*name))
         .map(|name| {
             let (then, now) = (show(stored.get(name)), show(now.get(name)));
             format!("\n  {name}: was {then}, is now {now}")
         })
-        .collect();
-    match changes.is_empty() {
-        true => Ok(()),
-        false => Err(Error::Settings { path: path.to_owned(), changes }),
-    }
+        .collect()
 }
 
 /// Written in place, since the file is locked; it is read only when there are records, which are

@@ -127,3 +127,9 @@ pub fn score(out: &str, more: &str) -> String {
          --max-reply-tokens 8 --out {out}/scored_responses.jsonl {more}"
     )
 }
+
+/// How many calls a stage says that it made.
+pub fn calls(said: &str) -> usize {
+    let before = said.split(" calls)").next().unwrap();
+    before.rsplit(' ').next().unwrap().parse().unwrap()
+}

@@ -1,6 +1,6 @@
 //! Prompt files laid out and named as in the public LongReward code.
 
-use crate::harness::{World, score};
+use crate::harness::{World, calls, score};
 
 /// Name and holes of each file.
 const FILES: [(&str, &str); 7] = [
@@ -31,4 +31,23 @@ fn a_file_without_a_hole_is_refused_by_name() {
     }
     let told = world.expect(1, &score("out", "--prompts mine"));
     assert!(told.contains("faithfulness_few_shot.txt") && told.contains("<<statement>>"), "{told}");
+}
+
+#[test]
+fn a_changed_file_is_refused_by_name_and_costs_its_own_dimension_only() {
+    let world = World::new();
+    for (name, text) in FILES {
+        world.write(&format!("mine/{name}.txt"), text);
+    }
+    world.expect(0, &score("old", "--prompts mine --cache kept"));
+    world.write("mine/logicality_few_shot.txt", "Anew: Q <<question>> A <<answer>>");
+    let refused = world.expect(1, &score("old", "--prompts mine --cache kept"));
+    assert!(refused.contains("prompt en/logicality: was"), "{refused}");
+    assert!(!refused.contains("prompt en/helpfulness"), "{refused}");
+    let said = world.expect(0, &score("new", "--prompts mine --cache kept"));
+    let line = said.lines().find(|line| line.ends_with(" replies came from kept")).unwrap();
+    let kept: usize = line.split(' ').next().unwrap().parse().unwrap();
+    // Six answers, each with at most five tries and a distribution.
+    let made = calls(&said) - kept;
+    assert!(made > 0 && made <= 6 * 6, "{said}");
 }

@@ -1,6 +1,6 @@
 //! The same bytes, whatever happens on the way.
 
-use crate::harness::{World, score};
+use crate::harness::{World, calls, score};
 use std::time::Duration;
 
 const FILES: [&str; 4] = [
@@ -97,4 +97,38 @@ fn a_hangup_stops_it_only_if_hangups_are_not_ignored() {
     };
     assert_eq!(ends_with(world.start_without_hangups(&score("a", "--threads 1"))), Some(0));
     assert_ne!(ends_with(world.start(&score("b", "--threads 1"))), Some(0));
+}
+
+#[test]
+fn kept_replies_give_the_same_bytes_without_the_model() {
+    let world = World::new();
+    world.expect(0, &score("plain", ""));
+    let first = world.expect(0, &score("first", "--cache calls"));
+    let again = world.expect(0, &score("again", "--cache calls"));
+    assert!(first.contains("\n0 replies came from calls"), "{first}");
+    assert!(again.contains(&format!("\n{} replies came from calls", calls(&again))), "{again}");
+    for out in ["first", "again"] {
+        for file in ["scored_responses.jsonl", "chunk_info.jsonl"] {
+            let plain = world.read(&format!("plain/{file}"));
+            assert_eq!(world.read(&format!("{out}/{file}")), plain, "{out}/{file}");
+        }
+    }
+}
+
+#[test]
+fn scores_are_verified_by_making_some_once_more() {
+    let world = World::new();
+    world.expect(0, &score("out", ""));
+    let verify = "verify out/scored_responses.jsonl --model model --data sft.jsonl --responses \
+                  sampled_responses.jsonl --embedder bm25 --max-reply-tokens 8 --sample 3";
+    let same = world.expect(0, verify);
+    assert!(same.contains("3 of 3 records came out the same"), "{same}");
+    let changed =
+        world.read("out/scored_responses.jsonl").replace("\"attempts\":5", "\"attempts\":4");
+    world.write("out/scored_responses.jsonl", changed);
+    let found = world.expect(3, verify);
+    assert!(found.contains("0 of 3 records came out the same"), "{found}");
+    assert!(found.contains("details.helpfulness.attempts: was 4, is 5"), "{found}");
+    let other = world.expect(3, &format!("{verify} --seed 1"));
+    assert!(other.contains("seed: was \"0\", is now \"1\""), "{other}");
 }

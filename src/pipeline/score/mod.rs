@@ -113,6 +113,11 @@ impl ScorePlan {
         self.plan.todo()
     }
 
+    /// What the scores depend on, by name.
+    pub fn settings(&self) -> &Settings {
+        &self.plan.settings
+    }
+
     /// Ends a stage that has nothing to do.
     ///
     /// # Errors

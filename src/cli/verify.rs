@@ -1,0 +1,98 @@
+//! `longreward verify`: scores that can be had once more.
+
+use super::Ending;
+use super::args::{Common, JudgeArgs, WorkArgs};
+use super::stages::{Lazy, ScoreFiles, run_score, score_options};
+use crate::pipeline::score::ScorePlan;
+use crate::pipeline::verify::{Checked, changed_settings, choose, compare};
+use anyhow::Result;
+use clap::Args;
+use serde_json::Value;
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+
+/// Differences that are shown of a record.
+const SHOWN: usize = 5;
+
+/// Scores a random sample of records once more and reports what comes out otherwise
+///
+/// Give the options that the scores were made with: what differs from them is told first. Example:
+/// longreward verify scored_responses.jsonl --model M --data sft.jsonl --responses
+/// sampled_responses.jsonl
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// The scores
+    #[arg(value_name = "OUT")]
+    pub scored: PathBuf,
+    #[arg(long, value_name = "M", help = super::args::MODEL_HELP)]
+    pub model: String,
+    /// Prompts: JSON Lines with idx, query, answer, context
+    #[arg(long, value_name = "FILE")]
+    pub data: PathBuf,
+    /// Candidates: JSON Lines with idx ("<prompt idx>-<k>"), query, answer
+    #[arg(long, value_name = "FILE")]
+    pub responses: PathBuf,
+    /// Records to score once more
+    #[arg(long, default_value_t = 5, value_name = "N")]
+    pub sample: usize,
+    /// Another seed, another sample
+    #[arg(long, default_value_t = 0, value_name = "S")]
+    pub sample_seed: u64,
+    #[command(flatten)]
+    pub judging: JudgeArgs,
+    /// The seed that the scores were made with
+    #[arg(long, default_value_t = 0, value_name = "S")]
+    pub seed: u64,
+}
+
+/// Scores once more and compares.
+///
+/// # Errors
+/// Unreadable files, or a model that fails.
+pub fn verify(args: &Verify, common: &Common, cancel: &AtomicBool) -> Result<Ending> {
+    let folder = tempfile::tempdir()?;
+    let (responses, out) = (folder.path().join("responses.jsonl"), folder.path().join("scored"));
+    choose(&args.scored, &args.responses, &responses, args.sample, args.sample_seed)?;
+    let mut judge = Lazy::open(&args.model, common)?;
+    let files = ScoreFiles { data: &args.data, responses: &responses, out: &out, chunk_info: None };
+    let work = WorkArgs { seed: args.seed, ..WorkArgs::default() };
+    let options = score_options(files, &args.judging, &work, &judge)?;
+    let plan = ScorePlan::open(options)?;
+    let changes = changed_settings(&args.scored, plan.settings())?;
+    if !changes.is_empty() {
+        println!("{} was made with other settings:{changes}", args.scored.display());
+    }
+    let summary = run_score(plan, &args.judging, &work, &mut judge, cancel)?;
+    if summary.cancelled {
+        return Ok(Ending::Interrupted);
+    }
+    let checked = compare(&args.scored, &out)?;
+    checked.iter().for_each(show);
+    let same = checked.iter().filter(|record| record.differences.is_empty()).count();
+    println!("{same} of {} records came out the same", checked.len());
+    let complete = summary.is_complete() && same == checked.len();
+    Ok(if complete { Ending::Done } else { Ending::Incomplete })
+}
+
+fn show(Checked { id, differences }: &Checked) {
+    if differences.is_empty() {
+        println!("{id}: the same");
+        return;
+    }
+    println!("{id}: {} values differ", differences.len());
+    for difference in differences.iter().take(SHOWN) {
+        let (was, is) = (brief(&difference.was), brief(&difference.is));
+        println!("  {}: was {was}, is {is}", difference.field);
+    }
+}
+
+/// A value on one line.
+fn brief(value: &Option<Value>) -> String {
+    const MOST: usize = 60;
+    let Some(value) = value else { return "not there".to_owned() };
+    let text = value.to_string();
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
