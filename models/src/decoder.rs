@@ -16,11 +16,10 @@ use candle_core::{DType, Device, Tensor};
 use kernels::attention::paged_attention;
 use kernels::embedding::Embedding;
 use kernels::kv::{KvLayer, VarLen};
-use kernels::linear::Linear;
+use kernels::linear::{Input, Linear};
 use kernels::residual::add;
 use kernels::rms_norm::rms_norm;
 use kernels::rope::{RopeTable, rope};
-use kernels::silu_mul::silu_mul;
 use kernels::wide_awake;
 
 /// A decoder-only transformer, ready to run.
@@ -103,7 +102,7 @@ impl Decoder {
     fn attend(&self, layer: &Layer, x: &Tensor, seqs: &VarLen, kv: &mut KvLayer) -> Result<Tensor> {
         let ModelConfig { heads, kv_heads, head_dim, .. } = self.config;
         let style = self.config.rope.style;
-        let qkv = layer.qkv.forward(&rms_norm(x, &layer.input_norm, self.config.rms_eps)?)?;
+        let qkv = layer.qkv.multiply(self.normed_input(x, &layer.input_norm), None)?;
         let part = |first: usize, count: usize| {
             let columns = qkv.narrow(1, first * head_dim, count * head_dim)?.contiguous()?;
             columns.reshape((x.dims()[0], count, head_dim))
@@ -117,18 +116,24 @@ impl Decoder {
     /// The rest of a layer after its attention heads: output projection and feed-forward block,
     /// each added to the residual stream.
     fn finish(&self, layer: &Layer, x: Tensor, heads: &Tensor) -> Result<Tensor> {
-        let attended = layer.attention_output.forward(heads)?;
-        let x = add(&x, &self.normed(attended, layer.attention_output_norm.as_ref())?)?;
-        let gate_up =
-            layer.gate_up.forward(&rms_norm(&x, &layer.ffn_norm, self.config.rms_eps)?)?;
-        let ffn = layer.down.forward(&silu_mul(&gate_up)?)?;
-        Ok(add(&x, &self.normed(ffn, layer.ffn_output_norm.as_ref())?)?)
+        let Layer { attention_output, attention_output_norm, .. } = layer;
+        let x = self.onto(x, attention_output, Input::Rows(heads), attention_output_norm)?;
+        let gate_up = layer.gate_up.multiply(self.normed_input(&x, &layer.ffn_norm), None)?;
+        self.onto(x, &layer.down, Input::Gated(&gate_up), &layer.ffn_output_norm)
     }
 
-    fn normed(&self, x: Tensor, norm: Option<&Tensor>) -> Result<Tensor> {
+    fn normed_input<'a>(&self, x: &'a Tensor, weight: &'a Tensor) -> Input<'a> {
+        Input::Normed { x, weight, eps: self.config.rms_eps }
+    }
+
+    /// The residual stream `x` plus a product, through its norm if it has one.
+    fn onto(&self, x: Tensor, w: &Linear, input: Input, norm: &Option<Tensor>) -> Result<Tensor> {
         match norm {
-            Some(weight) => Ok(rms_norm(&x, weight, self.config.rms_eps)?),
-            None => Ok(x),
+            None => Ok(w.multiply(input, Some(&x))?),
+            Some(norm) => {
+                let normed = rms_norm(&w.multiply(input, None)?, norm, self.config.rms_eps)?;
+                Ok(add(&x, &normed)?)
+            }
         }
     }
 

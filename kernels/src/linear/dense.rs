@@ -75,7 +75,7 @@ impl Packed {
         let (k, n) = (self.k, self.n);
         let m = x.len() / k;
         let grid = Grid::new(m, n.div_ceil(PANEL), 8);
-        let Target { out, stride, column } = target;
+        let Target { out, stride, column, .. } = target;
         for_each_task(grid.tasks(), 2 * m * n * k / 16, |task| {
             let (rows, columns) = grid.task(task);
             dispatch(Rectangle::<E> { panels, x, k, n, rows, columns, out, stride, column });
@@ -180,26 +180,29 @@ impl<E: Element> Rectangle<'_, E> {
                 for v in 0..NV {
                     let first = (panel + v) * PANEL;
                     let to = self.out.at((row + r) * self.stride + self.column + first);
-                    store_columns::<S>(to, acc[r][v], self.n - first);
+                    store_columns::<S>(to, acc[r][v], self.n - first, false);
                 }
             }
         }
     }
 }
 
-/// Writes the first `columns` lanes (all, if there are more).
+/// Writes the first `columns` lanes (all, if there are more), or adds them to what is there.
 ///
 /// # Safety
-/// As [`Simd::store`], for as many elements.
+/// As [`Simd::store`], for as many elements; they must hold numbers if they are added to.
 #[inline(always)]
-pub unsafe fn store_columns<S: Simd>(to: *mut f32, v: S::V, columns: usize) {
+pub unsafe fn store_columns<S: Simd>(to: *mut f32, v: S::V, columns: usize, onto: bool) {
     unsafe {
         if columns >= PANEL {
-            S::store(to, v);
+            S::store(to, if onto { S::add(S::load(to), v) } else { v });
         } else {
             let mut lanes = [0f32; PANEL];
             S::store(lanes.as_mut_ptr(), v);
-            std::ptr::copy_nonoverlapping(lanes.as_ptr(), to, columns);
+            for (i, lane) in lanes.iter().take(columns).enumerate() {
+                let to = to.add(i);
+                to.write(if onto { to.read() + lane } else { *lane });
+            }
         }
     }
 }

@@ -4,6 +4,7 @@
 //! quantised weights by activations quantised to 8 bits in blocks of 32, as in llama.cpp; widen
 //! the weights to f32 where that rounding is not wanted.
 
+mod activations;
 mod blocks;
 mod dense;
 mod portable;
@@ -12,8 +13,12 @@ pub mod reference;
 
 use crate::host::{Shared, with_f32, written};
 use crate::memory::Arena;
+use crate::residual::add;
+use crate::rms_norm::rms_norm;
+use crate::silu_mul::silu_mul;
+use activations::{Activations, Gated, Normed, Stored};
 use candle_core::quantized::QTensor;
-use candle_core::{DType, Result, Tensor, bail};
+use candle_core::{DType, Device, Result, Tensor, bail};
 
 /// Columns of a packed panel.
 const PANEL: usize = crate::simd::LANES;
@@ -128,12 +133,38 @@ impl Linear {
     /// # Errors
     /// Shapes, types or devices that do not fit.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let (m, k) = x.dims2()?;
+        self.multiply(Input::Rows(x), None)
+    }
+
+    /// The product of `input`, added to `residual` `[M, N]` (f32) if there is one. On the processor,
+    /// with quantised weights, it is one operation; its bits are those of the operations one by one.
+    ///
+    /// # Errors
+    /// Shapes, types or devices that do not fit.
+    pub fn multiply(&self, input: Input, residual: Option<&Tensor>) -> Result<Tensor> {
+        let (m, k) = input.dims()?;
         if k != self.k {
             bail!("linear: x has {k} columns, the weights {}", self.k);
         }
+        if let Some(residual) = residual
+            && residual.dims() != [m, self.n]
+        {
+            bail!("linear: the residual is {:?}, wanted [{m}, {}]", residual.dims(), self.n);
+        }
+        let all_quantized = self.parts.iter().all(|part| matches!(part, Part::Quantized(_)));
+        if all_quantized && m > 0 && input.device().is_cpu() {
+            return self.fused(input, m, residual);
+        }
+        let y = self.unfused(&input.tensor()?)?;
+        match residual {
+            Some(residual) => add(residual, &y),
+            None => Ok(y),
+        }
+    }
+
+    fn unfused(&self, x: &Tensor) -> Result<Tensor> {
         if x.device().is_cpu() && !self.parts.iter().any(|p| matches!(p, Part::Portable(_))) {
-            return self.forward_cpu(x, m);
+            return self.forward_cpu(x);
         }
         let y = self
             .parts
@@ -150,16 +181,17 @@ impl Linear {
         }
     }
 
-    fn forward_cpu(&self, x: &Tensor, m: usize) -> Result<Tensor> {
+    fn forward_cpu(&self, x: &Tensor) -> Result<Tensor> {
+        let (m, k) = x.dims2()?;
         if m == 0 {
             return Tensor::zeros((m, self.n), DType::F32, x.device());
         }
         let multiply = |out: Shared<f32>, x: &[f32]| {
             let quantized = self.parts.iter().any(|p| matches!(p, Part::Quantized(_)));
-            let activations = quantized.then(|| quantized::Activations::new(x, self.k));
+            let activations = quantized.then(|| Activations::new(Stored { x, k }, m, k));
             let mut column = 0;
             for part in &self.parts {
-                let target = Target { out, stride: self.n, column };
+                let target = Target { out, stride: self.n, column, onto: false };
                 match (part, &activations) {
                     (Part::Dense(w), _) => w.multiply(x, target),
                     (Part::Quantized(w), Some(x)) => w.multiply(x, target),
@@ -172,15 +204,55 @@ impl Linear {
         // SAFETY: the parts stand side by side and each writes all rows of its columns.
         let mut out =
             unsafe { written(m * self.n, |out| with_f32(x, "linear: x", |x| multiply(out, x)))? };
-        if let Some(bias) = &self.bias {
-            with_f32(bias, "linear: bias", |bias| {
-                for row in out.chunks_exact_mut(self.n) {
-                    row.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
-                }
-                Ok(())
-            })?;
-        }
+        self.add_bias(&mut out)?;
         Tensor::from_vec(out, (m, self.n), x.device())
+    }
+
+    /// The product with quantised parts only, on the processor.
+    fn fused(&self, input: Input, m: usize, residual: Option<&Tensor>) -> Result<Tensor> {
+        let x = input.rounded(m, self.k)?;
+        // What the bias is added to must be the bare product.
+        let base = residual.filter(|_| self.bias.is_none());
+        let mut out = match base {
+            Some(base) => with_f32(base, "linear: residual", |base| Ok(base.to_vec()))?,
+            None => {
+                let products = |out| {
+                    self.products(&x, out, false);
+                    Ok(())
+                };
+                // SAFETY: the parts stand side by side and each writes all rows of its columns.
+                unsafe { written(m * self.n, products)? }
+            }
+        };
+        if base.is_some() {
+            self.products(&x, Shared::new(&mut out), true);
+        }
+        self.add_bias(&mut out)?;
+        let y = Tensor::from_vec(out, (m, self.n), input.device())?;
+        match residual {
+            Some(residual) if base.is_none() => add(residual, &y),
+            _ => Ok(y),
+        }
+    }
+
+    fn products(&self, x: &Activations, out: Shared<f32>, onto: bool) {
+        let mut column = 0;
+        for part in &self.parts {
+            if let Part::Quantized(w) = part {
+                w.multiply(x, Target { out, stride: self.n, column, onto });
+            }
+            column += part.n();
+        }
+    }
+
+    fn add_bias(&self, out: &mut [f32]) -> Result<()> {
+        let Some(bias) = &self.bias else { return Ok(()) };
+        with_f32(bias, "linear: bias", |bias| {
+            for row in out.chunks_exact_mut(self.n) {
+                row.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
+            }
+            Ok(())
+        })
     }
 
     /// Output columns.
@@ -199,12 +271,72 @@ impl Linear {
     }
 }
 
+/// What a product multiplies.
+#[derive(Debug, Clone, Copy)]
+pub enum Input<'a> {
+    /// `[M, K]` (f32).
+    Rows(&'a Tensor),
+    /// [`rms_norm`] of `x` `[M, K]` with `weight` `[K]`.
+    Normed { x: &'a Tensor, weight: &'a Tensor, eps: f64 },
+    /// [`silu_mul`] of `[M, 2 K]`.
+    Gated(&'a Tensor),
+}
+
+impl Input<'_> {
+    fn stored(&self) -> &Tensor {
+        match self {
+            Input::Rows(x) | Input::Gated(x) | Input::Normed { x, .. } => x,
+        }
+    }
+
+    fn device(&self) -> &Device {
+        self.stored().device()
+    }
+
+    /// M and K.
+    fn dims(&self) -> Result<(usize, usize)> {
+        let (m, columns) = self.stored().dims2()?;
+        match self {
+            Input::Gated(_) if columns % 2 != 0 => {
+                bail!("linear: {columns} columns can't be halved into gate and up")
+            }
+            Input::Gated(_) => Ok((m, columns / 2)),
+            Input::Normed { weight, .. } if weight.dims() != [columns] => {
+                bail!("linear: {columns} columns, but a norm of {:?}", weight.dims())
+            }
+            _ => Ok((m, columns)),
+        }
+    }
+
+    /// `[M, K]`, by the operations that stand for it.
+    fn tensor(self) -> Result<Tensor> {
+        match self {
+            Input::Rows(x) => Ok(x.clone()),
+            Input::Normed { x, weight, eps } => rms_norm(x, weight, eps),
+            Input::Gated(gate_up) => silu_mul(gate_up),
+        }
+    }
+
+    /// The same in 8 bits, in one pass.
+    fn rounded(&self, m: usize, k: usize) -> Result<Activations> {
+        with_f32(self.stored(), "linear: x", |x| match self {
+            Input::Rows(_) => Ok(Activations::new(Stored { x, k }, m, k)),
+            Input::Gated(_) => Ok(Activations::new(Gated { gate_up: x, k }, m, k)),
+            Input::Normed { weight, eps, .. } => with_f32(weight, "linear: norm", |weight| {
+                Ok(Activations::new(Normed { x, weight, eps: *eps as f32 }, m, k))
+            }),
+        })
+    }
+}
+
 /// Where a part writes: columns from `column` on, of rows `stride` apart.
 #[derive(Clone, Copy)]
 struct Target {
     out: Shared<f32>,
     stride: usize,
     column: usize,
+    /// Products are added to what is there.
+    onto: bool,
 }
 
 /// How a product is cut into tasks: rows × panels, each task a rectangle of the output.

@@ -13,19 +13,17 @@
 //! Sums of a group (16 or 32 k) are exact integers; only their scaled total is added in f32, in
 //! the order of k, so that a row's bits do not depend on the batch or the instruction set.
 
+use super::activations::{Activations, GROUP, SPAN, SUMS};
 use super::blocks::{Block, Format};
 use super::dense::store_columns;
 use super::{Grid, PANEL, Target};
-use crate::host::{Shared, for_each_task, pieces};
+use crate::host::{Shared, for_each_task};
 use crate::memory::{Arena, Numbers, Plain};
-use crate::simd::{Element, F16, F32, Kernel, LANES, Simd, dispatch};
+use crate::simd::{Element, F16, F32, Kernel, Simd, dispatch};
 use candle_core::quantized::QTensor;
 use candle_core::{Result, bail};
 use half::f16;
 use rayon::prelude::*;
-
-/// k that share an activation scale.
-const SPAN: usize = 32;
 
 #[derive(Debug)]
 pub struct Packed {
@@ -162,111 +160,6 @@ fn place_values(format: &Format, block: &Block, b: usize, lane: usize, values: &
     }
 }
 
-/// Rows that stand together in [`Activations`], and of the largest tile.
-pub const GROUP: usize = 6;
-
-/// Sums of a span: first half, second half, both.
-const SUMS: usize = 3;
-
-/// Rows of activations in 8 bits: `x ≈ scale · q`, a scale per [`SPAN`] columns.
-///
-/// [`GROUP`] rows stand side by side, span by span, so that a tile of them finds all that it needs
-/// at fixed distances from one place. Rows that are missing in the last group are zero.
-///
-/// ```text
-/// group 0                                                     group 1
-/// [span 0: row 0, row 1 .. row 5] [span 1: row 0 .. row 5] …  [span 0: row 6 .. row 11] …
-/// ```
-pub struct Activations {
-    rows: usize,
-    /// `[groups][K / 32][GROUP][32]`.
-    values: Vec<i8>,
-    /// `[groups][K / 32][GROUP]`.
-    scales: Vec<f32>,
-    /// Sums of the values, `[groups][K / 32][SUMS][GROUP]`.
-    sums: Vec<i32>,
-    /// The same times the scale.
-    scaled_sums: Vec<f32>,
-}
-
-impl Activations {
-    /// `x` is `[rows, k]`, `k` a multiple of 32.
-    pub fn new(x: &[f32], k: usize) -> Self {
-        let rows = x.len() / k;
-        let spans = rows.div_ceil(GROUP) * (k / SPAN);
-        let mut values = vec![0i8; spans * GROUP * SPAN];
-        let mut scales = vec![0f32; spans * GROUP];
-        let mut sums = vec![0i32; spans * GROUP * SUMS];
-        let mut scaled_sums = vec![0f32; spans * GROUP * SUMS];
-        let places = Places {
-            values: Shared::new(&mut values),
-            scales: Shared::new(&mut scales),
-            sums: Shared::new(&mut sums),
-            scaled_sums: Shared::new(&mut scaled_sums),
-        };
-        let pieces = pieces(rows, GROUP);
-        for_each_task(rows.div_ceil(GROUP), x.len(), |task| {
-            for row in pieces(task) {
-                dispatch(Rounding { x: &x[row * k..][..k], row, places });
-            }
-        });
-        Self { rows, values, scales, sums, scaled_sums }
-    }
-}
-
-/// Where [`Rounding`] writes: the arrays of [`Activations`].
-#[derive(Clone, Copy)]
-struct Places {
-    values: Shared<i8>,
-    scales: Shared<f32>,
-    sums: Shared<i32>,
-    scaled_sums: Shared<f32>,
-}
-
-/// Rounds one row.
-struct Rounding<'a> {
-    x: &'a [f32],
-    row: usize,
-    places: Places,
-}
-
-impl Kernel for Rounding<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    unsafe fn run<S: Simd>(self) {
-        let spans = self.x.len() / SPAN;
-        let (group, row) = (self.row / GROUP, self.row % GROUP);
-        for span in 0..spans {
-            let at = group * spans + span;
-            // SAFETY: the span has 32 numbers, and a row's places are written by its task only.
-            unsafe {
-                let x = self.x.as_ptr().add(span * SPAN);
-                // (Closures, as in `map`, would not be compiled for the instruction set.)
-                let (a, b) = (S::load(x), S::load(x.add(LANES)));
-                let zero = S::splat(0.0);
-                let (size_a, size_b) = (S::max(a, S::sub(zero, a)), S::max(b, S::sub(zero, b)));
-                let largest = S::largest(S::max(size_a, size_b));
-                let inverse = S::splat(if largest > 0.0 { 127.0 / largest } else { 0.0 });
-                let (a, b) = (S::round(S::mul(a, inverse)), S::round(S::mul(b, inverse)));
-                let values = self.places.values.at((at * GROUP + row) * SPAN);
-                S::store_i8(values, a);
-                S::store_i8(values.add(LANES), b);
-                // Sums of integers below 2^24: exact. They are NaN if any number was not finite,
-                // and the scale hands that on, since bytes can't.
-                let (first, second) = (S::sum(a), S::sum(b));
-                let scale = largest / 127.0 + 0.0 * (first + second);
-                *self.places.scales.at(at * GROUP + row) = scale;
-                for (i, sum) in [first, second, first + second].into_iter().enumerate() {
-                    let at = (at * SUMS + i) * GROUP + row;
-                    *self.places.sums.at(at) = sum as i32;
-                    *self.places.scaled_sums.at(at) = scale * sum;
-                }
-            }
-        }
-    }
-}
-
 /// Rows of a tile up to which reading weights takes longer than multiplying: the next panels are then
 /// fetched ahead. (Panels are a few kilobytes, too short for the processor to see where they lead.)
 const FEW: usize = 2;
@@ -364,12 +257,12 @@ impl<E: Element> Rectangle<'_, E> {
                     self.scale::<S, GROUPS, MR, NV>(x, panel, span, group, &sums, &mut acc);
                 }
             }
-            let Target { out, stride, column } = self.target;
+            let Target { out, stride, column, onto } = self.target;
             for r in 0..MR.min(self.rows.end - row) {
                 for v in 0..NV {
                     let first = (panel + v) * PANEL;
                     let to = out.at((row + r) * stride + column + first);
-                    store_columns::<S>(to, acc[r][v], self.w.n - first);
+                    store_columns::<S>(to, acc[r][v], self.w.n - first, onto);
                 }
             }
         }

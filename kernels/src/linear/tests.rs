@@ -135,3 +135,45 @@ fn no_rows_give_no_rows() -> Result<()> {
     }
     Ok(())
 }
+
+/// Norm, gate and residual done together with the product give the bits of doing them one by one.
+#[test]
+fn one_operation_equals_the_operations_one_by_one() -> Result<()> {
+    let (n, k) = (70, 64);
+    let w = tensor(noise(n * k, 16, 1.0), n);
+    let quantized = |dtype| Linear::from_quantized(&QTensor::quantize(&w, dtype)?);
+    let bias = Tensor::from_vec(noise(n, 17, 1.0), n, &Device::Cpu)?;
+    let layers = [
+        Linear::from_tensor(&w)?,
+        quantized(GgmlDType::Q4_1)?,
+        quantized(GgmlDType::Q8_0)?.with_bias(&bias)?,
+        Linear::merge(vec![quantized(GgmlDType::Q4_0)?, quantized(GgmlDType::Q8_0)?])?,
+    ];
+    let weight = Tensor::from_vec(noise(k, 18, 1.0), k, &Device::Cpu)?;
+    for layer in &layers {
+        for m in [1, 5, 6, 13] {
+            let x = &tensor(noise(m * k, 19, 3.0), m);
+            let gate_up = &tensor(noise(2 * m * k, 20, 3.0), m);
+            let residual = tensor(noise(m * layer.n(), 21, 3.0), m);
+            let normed = rms_norm(x, &weight, 1e-5)?;
+            let gated = silu_mul(gate_up)?;
+            for (input, rows) in [
+                (Input::Rows(x), x),
+                (Input::Normed { x, weight: &weight, eps: 1e-5 }, &normed),
+                (Input::Gated(gate_up), &gated),
+            ] {
+                let bare = layer.forward(rows)?;
+                assert_eq!(values(&layer.multiply(input, None)?), values(&bare));
+                let together = layer.multiply(input, Some(&residual))?;
+                assert_eq!(values(&together), values(&add(&residual, &bare)?));
+            }
+        }
+    }
+    let x = &tensor(noise(2 * k, 22, 1.0), 2);
+    let refused = |input, residual| layers[1].multiply(input, residual).unwrap_err().to_string();
+    assert!(refused(Input::Rows(x), Some(x)).contains("residual is [2, 64], wanted [2, 70]"));
+    let input = Input::Normed { x, weight: &bias, eps: 1e-5 };
+    assert!(refused(input, None).contains("a norm of [70]"));
+    assert!(refused(Input::Gated(x), None).contains("x has 32 columns"));
+    Ok(())
+}

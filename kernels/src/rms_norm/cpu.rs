@@ -47,16 +47,7 @@ impl Kernel for Row<'_> {
         let h = self.x.len();
         let whole = h - h % LANES;
         unsafe {
-            let mut squares = S::splat(0.0);
-            for i in (0..whole).step_by(LANES) {
-                let v = S::load(self.x.as_ptr().add(i));
-                squares = S::fma(v, v, squares);
-            }
-            let mut total = S::sum(squares);
-            for &v in &self.x[whole..] {
-                total = v.mul_add(v, total);
-            }
-            let scale = 1.0 / (total / h as f32 + self.eps).sqrt();
+            let scale = scale::<S>(self.x, self.eps);
             for i in (0..whole).step_by(LANES) {
                 let v = S::mul(S::load(self.x.as_ptr().add(i)), S::splat(scale));
                 S::store(self.out.add(i), S::mul(v, S::load(self.w.as_ptr().add(i))));
@@ -65,5 +56,27 @@ impl Kernel for Row<'_> {
                 self.out.add(i).write(self.x[i] * scale * self.w[i]);
             }
         }
+    }
+}
+
+/// What a row is multiplied by before its weights: `1 / sqrt(mean(x²) + eps)`.
+///
+/// # Safety
+/// As [`Simd`].
+#[inline(always)]
+pub unsafe fn scale<S: Simd>(x: &[f32], eps: f32) -> f32 {
+    let h = x.len();
+    let whole = h - h % LANES;
+    unsafe {
+        let mut squares = S::splat(0.0);
+        for i in (0..whole).step_by(LANES) {
+            let v = S::load(x.as_ptr().add(i));
+            squares = S::fma(v, v, squares);
+        }
+        let mut total = S::sum(squares);
+        for &v in &x[whole..] {
+            total = v.mul_add(v, total);
+        }
+        1.0 / (total / h as f32 + eps).sqrt()
     }
 }

@@ -1,6 +1,6 @@
 //! Root-mean-square normalisation (Zhang & Sennrich 2019): `y = x / sqrt(mean(x²) + eps) · w`.
 
-mod cpu;
+pub(crate) mod cpu;
 pub mod portable;
 pub mod reference;
 

@@ -60,10 +60,12 @@ impl Kernel for Row<'_> {
     }
 }
 
+/// `silu(gate) · up`, sixteen of them.
+///
 /// # Safety
 /// As [`Simd`]; both pointers reach 16 elements.
 #[inline(always)]
-unsafe fn lanes<S: Simd>(gate: *const f32, up: *const f32) -> S::V {
+pub unsafe fn lanes<S: Simd>(gate: *const f32, up: *const f32) -> S::V {
     unsafe {
         let gate = S::load(gate);
         let decay = exp::<S>(S::sub(S::splat(0.0), gate));

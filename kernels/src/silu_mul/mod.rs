@@ -1,6 +1,6 @@
 //! SwiGLU's elementwise half (Shazeer 2020): `silu(gate) · up`, `silu(x) = x / (1 + e^-x)`.
 
-mod cpu;
+pub(crate) mod cpu;
 pub mod portable;
 pub mod reference;
 
