@@ -64,7 +64,7 @@ fn recall_only(labels: &Path, args: &Agree) -> Result<Ending> {
     finish(&summary, &problems, args)
 }
 
-/// Recall of BM25, and of the embedder if there is one.
+/// Recall of BM25, of the embedder if there is one, and of both together.
 fn recall_by(
     items: &[Item],
     retriever: &mut Retriever,
@@ -74,10 +74,16 @@ fn recall_by(
     args: &Agree,
 ) -> Result<Vec<Recall>> {
     let mut bm25 = Retriever::Bm25;
-    let name = embedder::name(&args.judging.embedder)?;
+    let embedder = &args.judging.embedder;
+    let mut both;
     let mut retrievers = vec![("bm25".to_owned(), &mut bm25)];
     if matches!(retriever, Retriever::Embeddings(_)) {
-        retrievers.push((name, retriever));
+        let with_words = embedder::with_words(embedder);
+        both = embedder::retriever(&with_words)?;
+        retrievers.push((embedder::name(embedder)?, retriever));
+        retrievers.push((embedder::name(&with_words)?, &mut both));
+    } else if matches!(retriever, Retriever::Hybrid(_)) {
+        retrievers.push((embedder::name(embedder)?, retriever));
     }
     let mut trial = Trial { retrievers: &mut retrievers, cuts, ks, tokens };
     Ok(recall(items, &mut trial, &bootstrap(args))?)
@@ -117,7 +123,7 @@ fn judge(labels: &Path, args: &Agree, common: &Common, cancel: &AtomicBool) -> R
 
 fn embed(retriever: &mut Retriever) -> Option<&mut dyn Embed> {
     match retriever {
-        Retriever::Embeddings(embed) => Some(embed.as_mut()),
+        Retriever::Embeddings(embed) | Retriever::Hybrid(embed) => Some(embed.as_mut()),
         _ => None,
     }
 }

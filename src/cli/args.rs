@@ -1,6 +1,8 @@
 //! What can be typed.
 
 use crate::device::DeviceChoice;
+use crate::pipeline::score::PASSAGE_TOKENS;
+use crate::retrieval::TOP_CHUNKS;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -114,7 +116,7 @@ pub struct Run {
     #[command(flatten)]
     pub sampling: SamplingArgs,
     #[command(flatten)]
-    pub judging: JudgeArgs,
+    pub scoring: ScoringArgs,
     #[command(flatten)]
     pub pairing: PairArgs,
     #[command(flatten)]
@@ -189,7 +191,7 @@ pub struct Score {
     #[arg(long, value_name = "FILE")]
     pub chunk_info: Option<PathBuf>,
     #[command(flatten)]
-    pub judging: JudgeArgs,
+    pub scoring: ScoringArgs,
     #[command(flatten)]
     pub work: WorkArgs,
 }
@@ -218,11 +220,34 @@ pub enum Language {
 /// How the judge works.
 #[derive(Debug, Clone, Args)]
 pub struct JudgeArgs {
-    /// How evidence is found: bm25, the alias minilm, or a folder or repo id of a BERT embedder
+    /// How evidence is found: bm25, the alias minilm, a folder or repo id of a BERT embedder, or
+    /// words and an embedder together as bm25+minilm
     #[arg(long, default_value = "minilm", value_name = "M")]
     pub embedder: String,
     #[command(flatten)]
     pub prompts: PromptArgs,
+}
+
+/// How answers are scored.
+#[derive(Debug, Clone, Args)]
+pub struct ScoringArgs {
+    #[command(flatten)]
+    pub judging: JudgeArgs,
+    /// What counts: the judge's ratings, or the expected values of their distributions
+    #[arg(long, default_value = "rating", value_name = "WHAT")]
+    pub score_by: ScoreChoice,
+    /// Passages of the document that a statement is checked against
+    #[arg(long, default_value_t = TOP_CHUNKS, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..), value_name = "K")]
+    pub passages: usize,
+    /// Tokens of a passage
+    #[arg(long, default_value_t = PASSAGE_TOKENS, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..), value_name = "N")]
+    pub passage_tokens: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ScoreChoice {
+    Rating,
+    Expected,
 }
 
 /// Options of every stage that asks a model.
@@ -424,7 +449,7 @@ pub struct Bench {
     #[arg(long, default_value_t = 2048, value_name = "N")]
     pub quality_tokens: usize,
     #[command(flatten)]
-    pub judging: JudgeArgs,
+    pub scoring: ScoringArgs,
     #[arg(long, default_value_t = 0, value_name = "S")]
     pub seed: u64,
     /// One JSON object instead of a table

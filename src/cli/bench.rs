@@ -139,13 +139,13 @@ fn workload(
     let mut judge = Lazy::open(name, common)?;
     let files = ScoreFiles { data, responses, out: &out, chunk_info: None };
     let work = WorkArgs { seed: args.seed, ..WorkArgs::default() };
-    let plan = ScorePlan::open(stages::score_options(files, &args.judging, &work, &judge)?)?;
+    let plan = ScorePlan::open(stages::score_options(files, &args.scoring, &work, &judge)?)?;
     judge.chat()?;
     if let Some(file) = &args.calls {
         judge.record(file)?;
     }
     let start = Instant::now();
-    let summary = stages::run_score(plan, &args.judging, &work, &mut judge, cancel)?;
+    let summary = stages::run_score(plan, &args.scoring.judging, &work, &mut judge, cancel)?;
     let seconds = start.elapsed().as_secs_f64();
     let stats = judge.chat()?.engine().stats();
     let per_hour = summary.added as f64 / seconds * 3600.0;

@@ -2,10 +2,12 @@
 
 use super::args::{
     Common, Demo, Filters, JudgeArgs, Language, PairArgs, PairFormat, PromptArgs, Run,
-    SamplingArgs, WorkArgs,
+    SamplingArgs, ScoreChoice, ScoringArgs, WorkArgs,
 };
 use super::{Ending, stages};
 use crate::pipeline::run::Files;
+use crate::pipeline::score::PASSAGE_TOKENS;
+use crate::retrieval::TOP_CHUNKS;
 use anyhow::{Context, Result};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -80,13 +82,18 @@ fn run_args(args: &Demo, data: &Path) -> Run {
                 repetition_penalty: 1.0,
             },
         },
-        judging: JudgeArgs {
-            embedder: "bm25".to_owned(),
-            prompts: PromptArgs {
-                lang: Language::Auto,
-                prompts: None,
-                max_reply_tokens: Some(MAX_REPLY_TOKENS),
+        scoring: ScoringArgs {
+            judging: JudgeArgs {
+                embedder: "bm25".to_owned(),
+                prompts: PromptArgs {
+                    lang: Language::Auto,
+                    prompts: None,
+                    max_reply_tokens: Some(MAX_REPLY_TOKENS),
+                },
             },
+            score_by: ScoreChoice::Rating,
+            passages: TOP_CHUNKS,
+            passage_tokens: PASSAGE_TOKENS,
         },
         pairing: PairArgs {
             min_margin: 0.0,

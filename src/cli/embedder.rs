@@ -44,13 +44,20 @@ impl Embed for Bert {
     }
 }
 
-/// What to record for `--embedder`: `bm25`, or the embedder's name and revision.
+/// What stands before an embedder that is used together with words.
+const WITH_WORDS: &str = "bm25+";
+
+/// What to record for `--embedder`: `bm25`, or the embedder's name and revision, after `bm25+` if
+/// words count too.
 ///
 /// # Errors
 /// The embedder can't be found.
 pub fn name(embedder: &str) -> Result<String> {
     if embedder == BM25 {
         return Ok(embedder.to_owned());
+    }
+    if let Some(embedder) = embedder.strip_prefix(WITH_WORDS) {
+        return Ok(format!("{WITH_WORDS}{}", name(embedder)?));
     }
     let found = find(embedder)?;
     Ok(match found.revision {
@@ -59,13 +66,21 @@ pub fn name(embedder: &str) -> Result<String> {
     })
 }
 
-/// `bm25`, or an embedder by folder, repo id or alias.
+/// Words and an embedder together.
+pub fn with_words(embedder: &str) -> String {
+    format!("{WITH_WORDS}{embedder}")
+}
+
+/// `bm25`, or an embedder by folder, repo id or alias, or both as `bm25+EMBEDDER`.
 ///
 /// # Errors
 /// The embedder can't be found or read.
 pub fn retriever(embedder: &str) -> Result<Retriever> {
     if embedder == BM25 {
         return Ok(Retriever::Bm25);
+    }
+    if let Some(embedder) = embedder.strip_prefix(WITH_WORDS) {
+        return Ok(Retriever::Hybrid(Box::new(Bert::open(embedder)?)));
     }
     Ok(Retriever::Embeddings(Box::new(Bert::open(embedder)?)))
 }

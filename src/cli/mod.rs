@@ -72,6 +72,10 @@ fn parse(args: Vec<OsString>) -> Result<Cli> {
 }
 
 fn start(cli: &Cli) -> Result<()> {
+    // A server outlives its log's reader.
+    if !matches!(cli.command, Command::Serve(_)) {
+        signals::end_with_the_reader();
+    }
     start_log(&cli.common);
     start_threads(&cli.common)
 }

@@ -1,6 +1,7 @@
-//! Hang-ups. A program that was started with them ignored, as `nohup` does it, must leave them so:
-//! the handler for Ctrl-C and polite kills would take them for a wish to stop.
+//! Signals whose usual handling in Rust programs is not what people at a shell expect.
 
+/// Whether the program was started with hang-ups ignored, as `nohup` does it. It must leave them so: the
+/// handler for Ctrl-C and polite kills would take them for a wish to stop.
 #[cfg(unix)]
 pub fn hangups_ignored() -> bool {
     // SAFETY: only asks; `action` is plain data that the call fills.
@@ -19,6 +20,16 @@ pub fn ignore_hangups() {
     }
 }
 
+/// Ends the program without a word when whoever reads its output has gone (`… | head`); otherwise
+/// the next line that it prints would be a panic.
+#[cfg(unix)]
+pub fn end_with_the_reader() {
+    // SAFETY: as above.
+    unsafe {
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+    }
+}
+
 #[cfg(not(unix))]
 pub fn hangups_ignored() -> bool {
     false
@@ -26,3 +37,6 @@ pub fn hangups_ignored() -> bool {
 
 #[cfg(not(unix))]
 pub fn ignore_hangups() {}
+
+#[cfg(not(unix))]
+pub fn end_with_the_reader() {}

@@ -5,7 +5,7 @@
 
 use super::args::{
     ChunkInfo, Common, JudgeArgs, Language, PairArgs, PairFormat, Pairs, PromptArgs, Run, Sample,
-    SamplingArgs, Score, WorkArgs,
+    SamplingArgs, Score, ScoreChoice, ScoringArgs, WorkArgs,
 };
 use super::model::{self, Text};
 use super::progress::Reporter;
@@ -19,11 +19,11 @@ use crate::engine::{DecoderRunner, Engine};
 use crate::judge::{Judge, LangChoice, Prompts, Settings as JudgeSettings};
 use crate::pipeline::chunk_info::{self, ChunkInfoPlan};
 use crate::pipeline::pairs;
+use crate::pipeline::records::ScoreBy;
 use crate::pipeline::run::Files;
 use crate::pipeline::sample::{self, SamplePlan};
-use crate::pipeline::score::{self, PASSAGE_TOKENS, ScorePlan, Tools};
+use crate::pipeline::score::{self, ScorePlan, Tools};
 use crate::pipeline::{self, CHUNK_TOKENS, Judging, OnMismatch, Session, Settings, Summary};
-use crate::retrieval::TOP_CHUNKS;
 use anyhow::{Context, Result};
 use models::source::{Resolved, digest};
 use std::cell::RefCell;
@@ -196,11 +196,11 @@ pub fn score(args: &Score, common: &Common, cancel: &AtomicBool) -> Result<Endin
         out: &args.out,
         chunk_info: args.chunk_info.as_deref(),
     };
-    let plan = ScorePlan::open(score_options(files, &args.judging, &args.work, &judge)?)?;
+    let plan = ScorePlan::open(score_options(files, &args.scoring, &args.work, &judge)?)?;
     if plan.todo() == 0 {
         return report(plan.close()?);
     }
-    report(run_score(plan, &args.judging, &args.work, &mut judge, cancel)?)
+    report(run_score(plan, &args.scoring.judging, &args.work, &mut judge, cancel)?)
 }
 
 /// `longreward pairs`.
@@ -240,7 +240,7 @@ pub fn run(args: &Run, common: &Common, cancel: &AtomicBool) -> Result<Ending> {
                 out: &files.scored,
                 chunk_info: None,
             },
-            &args.judging,
+            &args.scoring,
             &args.work,
             &judge,
         )?,
@@ -257,7 +257,7 @@ pub fn run(args: &Run, common: &Common, cancel: &AtomicBool) -> Result<Ending> {
             Some(mut policy) => run_sample(plan, &args.work, &mut policy, cancel),
             None => run_sample(plan, &args.work, &mut judge.borrow_mut(), cancel),
         },
-        |plan| run_score(plan, &args.judging, &args.work, &mut judge.borrow_mut(), cancel),
+        |plan| run_score(plan, &args.scoring.judging, &args.work, &mut judge.borrow_mut(), cancel),
         Some(&count),
     )?;
     println!("{summary}");
@@ -370,7 +370,7 @@ pub struct ScoreFiles<'a> {
 /// Prompts or an embedder that can't be found.
 pub fn score_options(
     files: ScoreFiles,
-    args: &JudgeArgs,
+    args: &ScoringArgs,
     work: &WorkArgs,
     judge: &Lazy,
 ) -> Result<score::Options> {
@@ -379,10 +379,14 @@ pub fn score_options(
         responses: files.responses.to_owned(),
         out: files.out.to_owned(),
         chunk_info: files.chunk_info.map(Path::to_owned),
-        judging: judging(&args.prompts, work, judge)?,
-        retriever: embedder::name(&args.embedder)?,
-        passage_tokens: PASSAGE_TOKENS,
-        passages: TOP_CHUNKS,
+        judging: judging(&args.judging.prompts, work, judge)?,
+        retriever: embedder::name(&args.judging.embedder)?,
+        passage_tokens: args.passage_tokens,
+        passages: args.passages,
+        score_by: match args.score_by {
+            ScoreChoice::Rating => ScoreBy::Rating,
+            ScoreChoice::Expected => ScoreBy::Expected,
+        },
         on_mismatch: on_mismatch(work),
     })
 }

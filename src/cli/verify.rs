@@ -1,7 +1,7 @@
 //! `longreward verify`: scores that can be had once more.
 
 use super::Ending;
-use super::args::{Common, JudgeArgs, WorkArgs};
+use super::args::{Common, ScoringArgs, WorkArgs};
 use super::stages::{Lazy, ScoreFiles, run_score, score_options};
 use crate::pipeline::score::ScorePlan;
 use crate::pipeline::verify::{Checked, changed_settings, choose, compare};
@@ -39,7 +39,7 @@ pub struct Verify {
     #[arg(long, default_value_t = 0, value_name = "S")]
     pub sample_seed: u64,
     #[command(flatten)]
-    pub judging: JudgeArgs,
+    pub scoring: ScoringArgs,
     /// The seed that the scores were made with
     #[arg(long, default_value_t = 0, value_name = "S")]
     pub seed: u64,
@@ -56,13 +56,13 @@ pub fn verify(args: &Verify, common: &Common, cancel: &AtomicBool) -> Result<End
     let mut judge = Lazy::open(&args.model, common)?;
     let files = ScoreFiles { data: &args.data, responses: &responses, out: &out, chunk_info: None };
     let work = WorkArgs { seed: args.seed, ..WorkArgs::default() };
-    let options = score_options(files, &args.judging, &work, &judge)?;
+    let options = score_options(files, &args.scoring, &work, &judge)?;
     let plan = ScorePlan::open(options)?;
     let changes = changed_settings(&args.scored, plan.settings())?;
     if !changes.is_empty() {
         println!("{} was made with other settings:{changes}", args.scored.display());
     }
-    let summary = run_score(plan, &args.judging, &work, &mut judge, cancel)?;
+    let summary = run_score(plan, &args.scoring.judging, &work, &mut judge, cancel)?;
     if summary.cancelled {
         return Ok(Ending::Interrupted);
     }

@@ -232,12 +232,43 @@ pub struct CompletenessDetails {
     pub forced_extracts: Vec<String>,
 }
 
+/// What of a verdict counts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ScoreBy {
+    /// What the judge says, as published.
+    #[default]
+    Rating,
+    /// The mean of the distribution over ratings; what the judge says where it has none.
+    Expected,
+}
+
+impl ScoreBy {
+    fn of(self, rating: f64, expected: Option<f64>) -> f64 {
+        match self {
+            Self::Rating => rating,
+            Self::Expected => expected.unwrap_or(rating),
+        }
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Rating => "rating",
+            Self::Expected => "expected",
+        }
+    }
+}
+
 impl Details {
     /// In the order of the fields.
-    pub fn scores(&self) -> [f64; 4] {
+    pub fn scores(&self, by: ScoreBy) -> [f64; 4] {
         let completeness = &self.completeness.completeness.rated;
         let Self { helpfulness, logicality, faithfulness, .. } = self;
-        [helpfulness.score, logicality.score, faithfulness.score, completeness.score]
+        [
+            by.of(helpfulness.score, helpfulness.expected),
+            by.of(logicality.score, logicality.expected),
+            by.of(faithfulness.score, faithfulness.expected),
+            by.of(completeness.score, completeness.expected),
+        ]
     }
 
     /// Whether any verdict was forced.
@@ -356,6 +387,13 @@ mod tests {
         let json = r#"{"idx":1,"query":"q","info_list":{"0% - 50%":7}}"#;
         let bad = ChunkInfo::from_row(row(json)).unwrap_err();
         assert_eq!(bad.field.unwrap(), "info_list.0% - 50%");
+    }
+
+    #[test]
+    fn expected_values_count_where_they_are_there() {
+        assert_eq!(ScoreBy::Rating.of(7.0, Some(6.5)), 7.0);
+        assert_eq!(ScoreBy::Expected.of(7.0, Some(6.5)), 6.5);
+        assert_eq!(ScoreBy::Expected.of(7.0, None), 7.0);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A small data set, a model that answers by hashing, and a folder to run stages in.
 
+use super::records::ScoreBy;
 use super::score::{ScorePlan, Tools};
 use super::{
     Error, Judging, OnMismatch, Quiet, Session, Summary, chunk_info, pairs, run, sample, score,
@@ -232,6 +233,7 @@ impl Lab {
             retriever: "bm25".to_owned(),
             passage_tokens: 4,
             passages: 2,
+            score_by: ScoreBy::default(),
             on_mismatch: self.on_mismatch,
         }
     }

@@ -19,6 +19,8 @@ pub enum Retriever {
     Bm25,
     /// By the cosine of their embeddings.
     Embeddings(Box<dyn Embed>),
+    /// By their ranks in both orders: reciprocal rank fusion (Cormack, Clarke and Büttcher 2009).
+    Hybrid(Box<dyn Embed>),
 }
 
 /// The chunks of one document, ready to be searched.
@@ -26,6 +28,7 @@ pub enum Retriever {
 pub enum Index {
     Bm25(Bm25),
     Embeddings(Embeddings),
+    Hybrid(Bm25, Embeddings),
 }
 
 impl Retriever {
@@ -38,6 +41,10 @@ impl Retriever {
             Retriever::Bm25 => Ok(Index::Bm25(Bm25::new(chunks))),
             Retriever::Embeddings(embed) => {
                 Embeddings::new(embed.as_mut(), chunks).map(Index::Embeddings)
+            }
+            Retriever::Hybrid(embed) => {
+                let embeddings = Embeddings::new(embed.as_mut(), chunks)?;
+                Ok(Index::Hybrid(Bm25::new(chunks), embeddings))
             }
         }
     }
@@ -53,18 +60,41 @@ impl Retriever {
         queries: &[&str],
         k: usize,
     ) -> Result<Vec<Vec<usize>>, EmbedError> {
-        let scores = match (self, index) {
-            (_, Index::Bm25(bm25)) => queries.iter().map(|query| bm25.scores(query)).collect(),
-            (Retriever::Embeddings(embed), Index::Embeddings(embeddings)) => {
+        let by_words = |bm25: &Bm25| -> Vec<Vec<f64>> {
+            queries.iter().map(|query| bm25.scores(query)).collect()
+        };
+        let scores: Vec<Vec<f64>> = match (self, index) {
+            (_, Index::Bm25(bm25)) => by_words(bm25),
+            (Self::Embeddings(embed) | Self::Hybrid(embed), Index::Embeddings(embeddings)) => {
                 embeddings.scores(embed.as_mut(), queries)?
             }
-            (Retriever::Bm25, Index::Embeddings(_)) => {
+            (Self::Embeddings(embed) | Self::Hybrid(embed), Index::Hybrid(bm25, embeddings)) => {
+                let by_meaning = embeddings.scores(embed.as_mut(), queries)?;
+                by_words(bm25).into_iter().zip(by_meaning).map(|(a, b)| fused(&a, &b)).collect()
+            }
+            (Self::Bm25, Index::Embeddings(_) | Index::Hybrid(..)) => {
                 let why = "an index of embeddings can't be searched by words";
                 return Err(EmbedError(why.to_owned()));
             }
         };
-        Ok(scores.iter().map(|scores: &Vec<f64>| best(scores, k)).collect())
+        Ok(scores.iter().map(|scores| best(scores, k)).collect())
     }
+}
+
+/// What the first ranks count for more than later ones is damped by this (the value of the paper).
+const DAMPING: f64 = 60.0;
+
+/// Scores by rank in two orders.
+fn fused(a: &[f64], b: &[f64]) -> Vec<f64> {
+    let (a, b) = (ranks(a), ranks(b));
+    a.iter().zip(&b).map(|(a, b)| 1.0 / (DAMPING + a) + 1.0 / (DAMPING + b)).collect()
+}
+
+/// How many scores are higher, and one; equal scores have equal ranks.
+fn ranks(scores: &[f64]) -> Vec<f64> {
+    let mut sorted = scores.to_vec();
+    sorted.sort_by(|a, b| b.total_cmp(a));
+    scores.iter().map(|score| sorted.partition_point(|other| other > score) as f64 + 1.0).collect()
 }
 
 /// The indices of the `k` highest scores, ascending; of equal scores the first.
@@ -110,6 +140,18 @@ mod tests {
             assert_eq!(found(retriever, &chunks, "a", 2), [1, 3]);
         }
         assert_eq!(found(Retriever::Bm25, &chunks, "nothing shared", 3), [0, 1, 2]);
+    }
+
+    #[test]
+    fn ranks_in_both_orders_count() {
+        assert_eq!(ranks(&[0.5, 2.0, 0.5, 1.0]), [3.0, 1.0, 3.0, 2.0]);
+        let scores = fused(&[2.0, 1.0, 0.0], &[0.1, 0.9, 0.2]);
+        let want = [1.0 / 61.0 + 1.0 / 63.0, 1.0 / 62.0 + 1.0 / 61.0, 1.0 / 63.0 + 1.0 / 62.0];
+        assert_eq!(scores, want);
+        // The last shares a word, the first two have the letters, the second both.
+        let chunks = ["aab", "aab cats", "b", "cats"];
+        let hybrid = Retriever::Hybrid(Box::new(Letters));
+        assert_eq!(found(hybrid, &chunks, "cats aab", 1), [1]);
     }
 
     #[test]

@@ -72,3 +72,19 @@ fn what_is_missing_is_named() {
     let told = world.expect(1, "generate --model model --prompt x");
     assert!(told.contains("model.safetensors"), "{told}");
 }
+
+#[cfg(unix)]
+#[test]
+fn a_reader_that_goes_away_ends_it_without_a_panic() {
+    let world = World::new();
+    world.write("long.txt", "one two three ".repeat(20_000));
+    let program = env!("CARGO_BIN_EXE_longreward");
+    let line = format!("{program} tokenize --model model --file long.txt | head -n 1");
+    let output = std::process::Command::new("sh")
+        .args(["-c", &line])
+        .current_dir(world.path(""))
+        .output()
+        .unwrap();
+    assert_eq!(output.stdout.iter().filter(|byte| **byte == b'\n').count(), 1);
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}

@@ -132,3 +132,21 @@ fn scores_are_verified_by_making_some_once_more() {
     let other = world.expect(3, &format!("{verify} --seed 1"));
     assert!(other.contains("seed: was \"0\", is now \"1\""), "{other}");
 }
+
+#[test]
+fn expected_values_count_if_asked_for() {
+    let world = World::new();
+    world.expect(0, &score("out", "--score-by expected --passages 2 --passage-tokens 64"));
+    for line in world.read("out/scored_responses.jsonl").lines() {
+        let row: serde_json::Value = serde_json::from_str(line).unwrap();
+        for name in ["helpfulness", "logicality", "faithfulness", "completeness"] {
+            let expected = row["details"][name]["expected"].as_f64().unwrap();
+            assert!((row["scores"][name].as_f64().unwrap() - expected).abs() < 1e-6, "{row}");
+        }
+        assert_ne!(row["scores"]["helpfulness"], row["details"]["helpfulness"]["score"]);
+        let facts = row["details"]["faithfulness"]["details"].as_array().unwrap();
+        assert!(facts.iter().all(|fact| fact["evidences"].as_array().unwrap().len() <= 2));
+    }
+    let refused = world.expect(1, &score("out", ""));
+    assert!(refused.contains("score_by: was \"expected\", is now \"rating\""), "{refused}");
+}

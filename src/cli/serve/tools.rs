@@ -2,6 +2,7 @@
 
 use super::super::embedder::Bert;
 use crate::chat::service::Handle;
+use crate::pipeline::records::ScoreBy;
 use crate::pipeline::score::{Options, PASSAGE_TOKENS, ScorePlan, Tools};
 use crate::pipeline::{Judging, OnMismatch, Quiet, Session};
 use crate::retrieval::{Embed, EmbedError, Retriever, TOP_CHUNKS};
@@ -137,6 +138,7 @@ impl ServedScorer {
             retriever: self.retriever.clone(),
             passage_tokens: PASSAGE_TOKENS,
             passages: TOP_CHUNKS,
+            score_by: ScoreBy::default(),
             on_mismatch: OnMismatch::Refuse,
         })
     }

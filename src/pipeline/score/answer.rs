@@ -4,7 +4,7 @@ use crate::judge::{Completeness, Evidence, Faithfulness, Judge, Lang, Rated, Sup
 use crate::pipeline::data::ResponseRow;
 use crate::pipeline::extracts::Extracts;
 use crate::pipeline::records::{
-    CompletenessDetails, Details, Extra, Response, SampleId, ScoredRow, Scores,
+    CompletenessDetails, Details, Extra, Response, SampleId, ScoreBy, ScoredRow, Scores,
 };
 
 /// An answer on its way to four scores.
@@ -76,7 +76,7 @@ impl Answer {
     }
 
     /// The row, if it is not written yet and all verdicts are there.
-    pub fn row(&self, extracts: &Extracts) -> Option<ScoredRow<'_>> {
+    pub fn row(&self, extracts: &Extracts, by: ScoreBy) -> Option<ScoredRow<'_>> {
         if self.settled {
             return None;
         }
@@ -94,7 +94,7 @@ impl Answer {
             query: &self.response.query,
             answer: &self.response.answer,
             extra: self.extra(),
-            scores: Scores::new(details.scores()),
+            scores: Scores::new(details.scores(by)),
             forced: details.forced(),
             details,
             input_hash: &self.hash,

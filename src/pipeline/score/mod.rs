@@ -11,7 +11,7 @@ use super::drive::{Finding, Finished, Session, Stage, Unit};
 use super::output::Settings;
 use super::plan::{Judging, Plan, Target, with};
 use super::progress::Summary;
-use super::records::ChunkInfo;
+use super::records::{ChunkInfo, ScoreBy};
 use super::{Error, OnMismatch, Tokens, chunk_info};
 use crate::retrieval::Retriever;
 use document::{Document, Part};
@@ -41,6 +41,7 @@ pub struct Options {
     pub passage_tokens: usize,
     /// Passages shown for a statement.
     pub passages: usize,
+    pub score_by: ScoreBy,
     pub on_mismatch: OnMismatch,
 }
 
@@ -57,6 +58,7 @@ struct Method {
     judging: Judging,
     passage_tokens: usize,
     passages: usize,
+    score_by: ScoreBy,
 }
 
 /// The stage with its files open and checked.
@@ -102,8 +104,8 @@ impl ScorePlan {
         let (extracts, more) = read_chunk_info(&source, &prompts)?;
         problems.extend(more);
         let plan = Plan { stage: "score", settings, seed: judging.seed, targets, problems };
-        let Options { passage_tokens, passages, .. } = options;
-        let method = Method { judging, passage_tokens, passages };
+        let Options { passage_tokens, passages, score_by, .. } = options;
+        let method = Method { judging, passage_tokens, passages, score_by };
         Ok(Self { plan, prompts, responses, extracts, groups, method })
     }
 
@@ -151,6 +153,7 @@ fn settings(options: &Options) -> Settings {
             ("retriever", options.retriever.clone()),
             ("passage_tokens", options.passage_tokens.to_string()),
             ("passages", options.passages.to_string()),
+            ("score_by", options.score_by.name().to_owned()),
         ],
     )
 }
@@ -226,7 +229,7 @@ impl Stage for Scorer<'_> {
         if self.keeps_extracts {
             finished.extend(job.extracts_row()?);
         }
-        finished.extend(job.scored_rows()?);
+        finished.extend(job.scored_rows(self.method.score_by)?);
         Ok(finished)
     }
 }
