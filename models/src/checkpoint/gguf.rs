@@ -25,7 +25,30 @@ pub(super) fn open(path: &Path) -> Result<Checkpoint> {
     Ok(Checkpoint { path: path.to_path_buf(), files: vec![file], tensors })
 }
 
+/// As the reader of the header divides by `general.alignment`, a zero there must not reach it.
+fn check_alignment(file: &MappedFile) -> Result<()> {
+    /// Length and text of the key.
+    const KEY: &[u8] = b"\x11\0\0\0\0\0\0\0general.alignment";
+    /// Headers with a vocabulary take a few megabytes.
+    const MOST: usize = 64 << 20;
+    let head = &file.bytes[..file.bytes.len().min(MOST)];
+    let Some(at) = head.windows(KEY.len()).position(|bytes| bytes == KEY) else { return Ok(()) };
+    // The number of the value's type: pairs of whole numbers of 1, 2 and 4 bytes.
+    let width = match head[at + KEY.len()..] {
+        [0 | 1, 0, 0, 0, ..] => 1,
+        [2 | 3, 0, 0, 0, ..] => 2,
+        [4 | 5, 0, 0, 0, ..] => 4,
+        _ => return Ok(()),
+    };
+    let value = head[at + KEY.len() + 4..].get(..width);
+    match value.is_some_and(|bytes| bytes.iter().all(|&byte| byte == 0)) {
+        true => Err(ModelError::key(&file.path, "general.alignment", "0 is no alignment")),
+        false => Ok(()),
+    }
+}
+
 fn parse(file: &MappedFile) -> Result<Content> {
+    check_alignment(file)?;
     let header = Content::read(&mut Cursor::new(&file.bytes[..]));
     header.map_err(|e| ModelError::file(&file.path, format!("no valid GGUF header: {e}")))
 }

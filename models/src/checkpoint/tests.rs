@@ -1,6 +1,7 @@
 use super::*;
 use crate::{DtypeChoice, LoadOptions, dummy, load};
-use candle_core::quantized::{QTensor, gguf_file};
+use candle_core::quantized::QTensor;
+use candle_core::quantized::gguf_file::{self, Value};
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -304,4 +305,20 @@ fn no_damaged_byte_of_a_gguf_header_makes_the_loader_panic() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("x.gguf");
     damage(&bytes, 1500, &path, &Source::Gguf(path.clone()));
+}
+
+#[test]
+fn an_alignment_of_zero_is_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.gguf");
+    for value in [Value::U32(0), Value::U8(0), Value::I16(0)] {
+        let metadata = [("general.alignment", &value)];
+        gguf_file::write(&mut File::create(&path).unwrap(), &metadata, &[]).unwrap();
+        let error = crate::config::read(&Source::Gguf(path.clone())).unwrap_err().to_string();
+        assert!(error.contains("x.gguf: key `general.alignment`: 0"), "{error}");
+    }
+    let metadata = [("general.alignment", &Value::U32(64))];
+    gguf_file::write(&mut File::create(&path).unwrap(), &metadata, &[]).unwrap();
+    let error = crate::config::read(&Source::Gguf(path)).unwrap_err().to_string();
+    assert!(error.contains("general.architecture"), "{error}");
 }
