@@ -7,11 +7,12 @@ use super::args::{
 use super::{Ending, stages};
 use crate::pipeline::run::Files;
 use crate::pipeline::score::PASSAGE_TOKENS;
+use crate::report;
 use crate::retrieval::TOP_CHUNKS;
 use anyhow::{Context, Result};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 const QUESTIONS: &str = include_str!("demo/questions.toml");
@@ -55,7 +56,8 @@ pub fn demo(args: &Demo, common: &Common, cancel: &AtomicBool) -> Result<Ending>
         let files = Files::in_folder(&args.out);
         print_scores(&files.scored)?;
         print_pairs(&files.pairs)?;
-        println!("\nall files lie in {}", args.out.display());
+        let page = write_report(&files, &data, &args.out)?;
+        println!("\nall files lie in {}; open {} in a browser", args.out.display(), page.display());
         println!(
             "\nThis shows the machinery. A model of 135M parameters is no judge: its scores mean \
              nothing.\nFor scores that do, take a judge of 8 to 9 billion parameters, for example\
@@ -63,6 +65,20 @@ pub fn demo(args: &Demo, common: &Common, cancel: &AtomicBool) -> Result<Ending>
         );
     }
     Ok(ending)
+}
+
+/// Explains the scores on a page; gives where it lies.
+fn write_report(files: &Files, data: &Path, out: &Path) -> Result<PathBuf> {
+    let page = out.join("report.html");
+    report::run(&report::Options {
+        scored: files.scored.clone(),
+        data: data.to_owned(),
+        pairs: Some(files.pairs.clone()),
+        chunk_info: None,
+        agree: None,
+        out: page.clone(),
+    })?;
+    Ok(page)
 }
 
 fn run_args(args: &Demo, data: &Path) -> Run {
