@@ -39,11 +39,14 @@ pub struct Activations {
 
 /// Rows that are made, sixteen columns at a time, while they are rounded.
 pub trait Rows: Copy + Send + Sync {
-    /// What is worked out once for a row.
+    /// What is worked out once for a row, if anything is.
     ///
     /// # Safety
     /// As [`Simd`]; `row` must be one of the rows.
-    unsafe fn prepare<S: Simd>(self, row: usize) -> f32;
+    #[inline(always)]
+    unsafe fn prepare<S: Simd>(self, _row: usize) -> f32 {
+        1.0
+    }
 
     /// Columns `i..i + 16` of a row.
     ///
@@ -60,11 +63,6 @@ pub struct Stored<'a> {
 }
 
 impl Rows for Stored<'_> {
-    #[inline(always)]
-    unsafe fn prepare<S: Simd>(self, _: usize) -> f32 {
-        1.0
-    }
-
     #[inline(always)]
     unsafe fn load<S: Simd>(self, row: usize, i: usize, _: f32) -> S::V {
         unsafe { S::load(self.x.as_ptr().add(row * self.k + i)) }
@@ -103,11 +101,6 @@ pub struct Gated<'a> {
 }
 
 impl Rows for Gated<'_> {
-    #[inline(always)]
-    unsafe fn prepare<S: Simd>(self, _: usize) -> f32 {
-        1.0
-    }
-
     #[inline(always)]
     unsafe fn load<S: Simd>(self, row: usize, i: usize, _: f32) -> S::V {
         unsafe {
