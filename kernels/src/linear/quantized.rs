@@ -11,9 +11,11 @@
 //! ```
 //!
 //! Sums of a group (16 or 32 k) are exact integers; only their scaled total is added in f32, in
-//! the order of k, so that a row's bits do not depend on the batch or the instruction set.
+//! the order of k, so that a row's bits do not depend on the batch or the instruction set. In a fine
+//! span the sums are multiplied by 128, before the products of the fine values are added, and
+//! divided by it as f32: exact for the rows of the tile that are not fine (their sums are below 2^24).
 
-use super::activations::{Activations, GROUP, SPAN, SUMS};
+use super::activations::{Activations, FINE_BITS, FINE_STEPS, GROUP, SPAN, SUMS};
 use super::blocks::{Block, Format};
 use super::dense::store_columns;
 use super::{Grid, PANEL, Target};
@@ -174,6 +176,15 @@ struct Rectangle<'a, E: Element> {
     target: Target,
 }
 
+/// Which products are added up at a time: `x` is the span of the rows' group in [`Activations`].
+#[derive(Clone, Copy)]
+struct Place {
+    x: usize,
+    panel: usize,
+    span: usize,
+    group: usize,
+}
+
 impl<E: Element> Kernel for Rectangle<'_, E> {
     type Output = ();
 
@@ -244,17 +255,22 @@ impl<E: Element> Rectangle<'_, E> {
             let mut acc = [[S::splat(0.0); NV]; MR];
             for span in 0..spans {
                 let x = row / GROUP * spans + span;
+                let fine = *self.x.is_fine.as_ptr().add(x);
                 for group in 0..GROUPS {
+                    let at = Place { x, panel, span, group };
                     let mut sums = [[S::splat_i(0); NV]; MR];
-                    if self.w.zero != 0 {
-                        let which = if GROUPS == 1 { SUMS - 1 } else { group };
-                        let totals = self.x.sums.as_ptr().add((x * SUMS + which) * GROUP);
-                        for r in 0..MR {
-                            sums[r] = [S::splat_i(-self.w.zero * *totals.add(r)); NV];
-                        }
+                    let Activations { values, sums: totals, .. } = self.x;
+                    self.dots::<S, NIBBLES, GROUPS, MR, NV>(values, totals, at, &mut sums);
+                    if !fine {
+                        self.scale::<S, GROUPS, false, MR, NV>(at, &sums, &mut acc);
+                        continue;
                     }
-                    self.dots::<S, NIBBLES, GROUPS, MR, NV>(x, panel, span, group, &mut sums);
-                    self.scale::<S, GROUPS, MR, NV>(x, panel, span, group, &sums, &mut acc);
+                    for sum in sums.as_flattened_mut() {
+                        *sum = S::shift_left::<FINE_BITS>(*sum);
+                    }
+                    let Activations { fine, fine_sums, .. } = self.x;
+                    self.dots::<S, NIBBLES, GROUPS, MR, NV>(fine, fine_sums, at, &mut sums);
+                    self.scale::<S, GROUPS, true, MR, NV>(at, &sums, &mut acc);
                 }
             }
             let Target { out, stride, column, onto } = self.target;
@@ -268,7 +284,7 @@ impl<E: Element> Rectangle<'_, E> {
         }
     }
 
-    /// Adds the integer products of one group to `sums`; `x` is the span of the rows' group.
+    /// Adds the integer products of one group and `values`, of which `totals` are the sums, to `sums`.
     #[inline(always)]
     unsafe fn dots<
         S: Simd,
@@ -278,16 +294,25 @@ impl<E: Element> Rectangle<'_, E> {
         const NV: usize,
     >(
         &self,
-        x: usize,
-        panel: usize,
-        span: usize,
-        group: usize,
+        values: &[i8],
+        totals: &[i32],
+        Place { x, panel, span, group }: Place,
         sums: &mut [[S::I; NV]; MR],
     ) {
         let vectors = if NIBBLES { 4 } else { 8 };
         let spans = self.w.k / SPAN;
         unsafe {
-            let x = self.x.values.as_ptr().add(x * GROUP * SPAN);
+            if self.w.zero != 0 {
+                let which = if GROUPS == 1 { SUMS - 1 } else { group };
+                let totals = totals.as_ptr().add((x * SUMS + which) * GROUP);
+                for r in 0..MR {
+                    let zeros = S::splat_i(-self.w.zero * *totals.add(r));
+                    for v in 0..NV {
+                        sums[r][v] = S::add_i(sums[r][v], zeros);
+                    }
+                }
+            }
+            let x = values.as_ptr().add(x * GROUP * SPAN);
             let x = |r: usize, g: usize| x.add(r * SPAN + 4 * g).cast::<i32>().read_unaligned();
             let mut w = [std::ptr::null::<u8>(); NV];
             for v in 0..NV {
@@ -331,12 +356,15 @@ impl<E: Element> Rectangle<'_, E> {
 
     /// Adds one group's scaled sums, and its minimum times the activations' sum, to `acc`.
     #[inline(always)]
-    unsafe fn scale<S: Simd, const GROUPS: usize, const MR: usize, const NV: usize>(
+    unsafe fn scale<
+        S: Simd,
+        const GROUPS: usize,
+        const FINE: bool,
+        const MR: usize,
+        const NV: usize,
+    >(
         &self,
-        x: usize,
-        panel: usize,
-        span: usize,
-        group: usize,
+        Place { x, panel, span, group }: Place,
         sums: &[[S::I; NV]; MR],
         acc: &mut [[S::V; NV]; MR],
     ) {
@@ -356,7 +384,11 @@ impl<E: Element> Rectangle<'_, E> {
                 }
                 for r in 0..MR {
                     let factor = S::mul(scale, S::splat(*x_scales.add(r)));
-                    acc[r][v] = S::fma(S::to_f32(sums[r][v]), factor, acc[r][v]);
+                    let mut sum = S::to_f32(sums[r][v]);
+                    if FINE {
+                        sum = S::mul(sum, S::splat(1.0 / FINE_STEPS as f32));
+                    }
+                    acc[r][v] = S::fma(sum, factor, acc[r][v]);
                 }
                 if !mins.is_empty() {
                     let min = E::load::<S>(mins.as_ptr().add(at));

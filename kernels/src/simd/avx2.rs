@@ -182,6 +182,17 @@ unsafe impl Simd for Avx2 {
         unsafe { [_mm256_set1_epi32(x); 2] }
     }
     #[inline(always)]
+    unsafe fn add_i(a: Self::I, b: Self::I) -> Self::I {
+        unsafe { [_mm256_add_epi32(a[0], b[0]), _mm256_add_epi32(a[1], b[1])] }
+    }
+    #[inline(always)]
+    unsafe fn shift_left<const BITS: u32>(a: Self::I) -> Self::I {
+        unsafe {
+            let bits = _mm_cvtsi32_si128(BITS as i32);
+            [_mm256_sll_epi32(a[0], bits), _mm256_sll_epi32(a[1], bits)]
+        }
+    }
+    #[inline(always)]
     unsafe fn dot4(acc: Self::I, w: Self::B, x: i32) -> Self::I {
         unsafe {
             let x = _mm256_set1_epi32(x);

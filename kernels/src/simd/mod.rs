@@ -70,6 +70,8 @@ pub unsafe trait Simd: Copy {
     unsafe fn store_i8(p: *mut i8, v: Self::V);
 
     unsafe fn splat_i(x: i32) -> Self::I;
+    unsafe fn add_i(a: Self::I, b: Self::I) -> Self::I;
+    unsafe fn shift_left<const BITS: u32>(a: Self::I) -> Self::I;
     /// Lane `i` gains the dot product of bytes `4 i .. 4 i + 4` of `w` (unsigned) with the four
     /// bytes of `x` (signed). Exact: no saturation.
     unsafe fn dot4(acc: Self::I, w: Self::B, x: i32) -> Self::I;
@@ -168,6 +170,7 @@ mod tests {
                 let bytes = S::load_bytes(self.bytes.as_ptr());
                 let (low, high) = S::nibbles(bytes);
                 let dot = |w, x| S::to_f32(S::dot4(S::splat_i(-7), w, x));
+                let sums = S::dot4(S::splat_i(0), bytes, i32::from_le_bytes([1, 255, 0, 2]));
                 let vectors = [
                     S::add(a, b),
                     S::sub(a, b),
@@ -184,6 +187,8 @@ mod tests {
                     dot(bytes, i32::from_le_bytes([127, 129, 3, 200])),
                     dot(low, i32::from_le_bytes([127, 127, 127, 127])),
                     dot(high, i32::from_le_bytes([128, 128, 128, 128])),
+                    S::to_f32(S::add_i(sums, S::splat_i(-77))),
+                    S::to_f32(S::shift_left::<7>(sums)),
                     exp::<S>(a),
                     exp::<S>(S::splat(f32::NEG_INFINITY)),
                     exp::<S>(S::splat(200.0)),

@@ -112,6 +112,14 @@ unsafe impl Simd for Scalar {
         [x; LANES]
     }
     #[inline(always)]
+    unsafe fn add_i(a: Self::I, b: Self::I) -> Self::I {
+        std::array::from_fn(|i| a[i] + b[i])
+    }
+    #[inline(always)]
+    unsafe fn shift_left<const BITS: u32>(a: Self::I) -> Self::I {
+        a.map(|x| x << BITS)
+    }
+    #[inline(always)]
     unsafe fn dot4(acc: Self::I, w: Self::B, x: i32) -> Self::I {
         let x = x.to_le_bytes().map(|b| i32::from(b as i8));
         std::array::from_fn(|i| {
