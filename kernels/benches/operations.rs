@@ -8,6 +8,7 @@ use kernels::Arena;
 use kernels::attention::paged_attention;
 use kernels::kv::{BLOCK, KvDtype, KvLayer, KvShape, VarLen};
 use kernels::linear::Linear;
+use kernels::wide_awake;
 use std::time::Instant;
 
 /// Seconds of one call: the median of runs that fill a fifth of a second, at least five.
@@ -51,6 +52,29 @@ fn products() -> Result<()> {
                 print!("{:8.1}", 2.0 * (m * n * k) as f64 / s / 1e9);
             }
             println!();
+        }
+    }
+    Ok(())
+}
+
+/// Products of one row with the weights of thirty layers of SmolLM2-135M, which no cache holds: what
+/// decoding one sequence does.
+fn cold_products() -> Result<()> {
+    println!("\nlinear, M = 1, 30 layers in turn      us per product   GB/s");
+    for dtype in [GgmlDType::Q4_0, GgmlDType::Q4_1, GgmlDType::Q8_0] {
+        let arena = &mut Arena::huge_pages()?;
+        let mut layers = Vec::new();
+        for _ in 0..30 {
+            for (n, k) in [(960, 576), (576, 576), (3072, 576), (576, 1536)] {
+                let w = QTensor::quantize(&randn(&[n, k])?, dtype)?;
+                layers.push((Linear::from_quantized_in(&w, arena)?, randn(&[1, k])?));
+            }
+        }
+        let bytes: usize = layers.iter().map(|(layer, _)| layer.bytes()).sum();
+        let all = || layers.iter().try_for_each(|(layer, x)| layer.forward(x).map(drop));
+        for (name, s) in [("", seconds(all)?), ("awake", seconds(|| wide_awake(all))?)] {
+            let per_product = s * 1e6 / layers.len() as f64;
+            println!("{dtype:?} {name:30} {per_product:8.1} {:8.1}", bytes as f64 / s / 1e9);
         }
     }
     Ok(())
@@ -118,6 +142,7 @@ fn main() -> Result<()> {
         "at most {:.0} GFLOP/s of f32, {:.0} Gop/s of 8-bit integers, {:.1} GB/s read",
         peak.f32_gflops, peak.int8_gops, peak.read_gb
     );
+    cold_products()?;
     products()?;
     attentions()
 }

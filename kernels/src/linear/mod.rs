@@ -353,13 +353,20 @@ impl Grid {
     /// Rows whose activations stay in the second-level cache.
     const ROWS: usize = 64;
 
+    /// Rows up to which reading the weights takes longer than multiplying.
+    const FEW: usize = 4;
+
     /// A task has a multiple of `tile` rows, but for the last.
     fn new(rows: usize, panels: usize, tile: usize) -> Self {
         let row_step = rows.clamp(1, Self::ROWS).next_multiple_of(tile);
-        let wanted_tasks = 4 * rayon::current_num_threads();
+        // Few rows wait for weights: then even tasks count for more than many.
+        let few = rows <= Self::FEW;
+        let (tasks_of_thread, tiles, most) = if few { (2, 2, panels) } else { (4, 6, 18) };
+        let wanted_tasks = tasks_of_thread * rayon::current_num_threads();
         let columns_of_tasks = wanted_tasks.div_ceil(rows.div_ceil(row_step));
         // Whole register tiles of two or of three panels.
-        let panel_step = panels.div_ceil(columns_of_tasks).next_multiple_of(6).clamp(6, 18);
+        let panel_step = panels.div_ceil(columns_of_tasks).next_multiple_of(tiles);
+        let panel_step = panel_step.clamp(tiles, most.max(tiles));
         Self { rows, panels, row_step, panel_step }
     }
 

@@ -141,7 +141,7 @@ impl Packed {
 
     fn with<E: Element>(&self, factors: &Factors<E::Stored>, x: &Activations, target: Target) {
         let grid = Grid::new(x.rows, self.n.div_ceil(PANEL), GROUP);
-        for_each_task(grid.tasks(), x.rows * self.n * self.k / 32, |task| {
+        for_each_task(grid.tasks(), x.rows * self.n * self.k / 4, |task| {
             let (rows, panels) = grid.task(task);
             dispatch(Rectangle::<E> { w: self, factors, x, rows, panels, target });
         });
