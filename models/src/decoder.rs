@@ -33,6 +33,19 @@ pub struct Decoder {
     rope: RopeTable,
 }
 
+/// What a step of a decoder costs at least.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StepCost {
+    /// Weights that every step reads: all but an embedding table of its own, of which few rows are.
+    pub bytes: usize,
+    /// Operations for each row, two for each weight.
+    pub layer_operations: u64,
+    /// As `layer_operations`, for each row that needs logits.
+    pub head_operations: u64,
+    /// Whether weights are quantised, and so products of bytes.
+    pub quantized: bool,
+}
+
 struct Layer {
     input_norm: Tensor,
     qkv: Linear,
@@ -177,11 +190,23 @@ impl Decoder {
 
     /// Memory that all weights take as they are kept for running.
     pub fn bytes(&self) -> usize {
-        let layer = |l: &Layer| {
-            l.qkv.bytes() + l.attention_output.bytes() + l.gate_up.bytes() + l.down.bytes()
-        };
-        let layers: usize = self.layers.iter().map(layer).sum();
-        self.embedding.bytes() + layers + self.head.bytes()
+        self.embedding.bytes() + self.step_cost().bytes
+    }
+
+    /// What a step takes at least.
+    pub fn step_cost(&self) -> StepCost {
+        let operations = |w: &Linear| 2 * (w.n() * w.k()) as u64;
+        StepCost {
+            bytes: self.products().map(Linear::bytes).sum::<usize>() + self.head.bytes(),
+            layer_operations: self.products().map(operations).sum(),
+            head_operations: operations(&self.head),
+            quantized: self.products().all(Linear::is_quantized),
+        }
+    }
+
+    /// The products of all layers.
+    fn products(&self) -> impl Iterator<Item = &Linear> {
+        self.layers.iter().flat_map(|l| [&l.qkv, &l.attention_output, &l.gate_up, &l.down])
     }
 }
 

@@ -1,9 +1,11 @@
 //! Measuring the engine: prefill and decode on given sizes, the calls of a whole job, and
 //! what a type of weights costs in accuracy.
 
+mod limit;
 mod quality;
 mod record;
 
+pub use limit::Limit;
 pub use quality::{Prediction, Quality, predict};
 pub use record::Recorder;
 
@@ -28,6 +30,9 @@ pub struct Measurement {
     pub seconds: Vec<f64>,
     /// Of the median run.
     pub tokens_per_second: f64,
+    /// Of the rate at which this machine's arithmetic or memory, whichever is slower, would be
+    /// busy all the time; where that is known.
+    pub limit_share: Option<f64>,
 }
 
 impl Measurement {
@@ -42,7 +47,7 @@ impl Measurement {
         sorted.sort_by(f64::total_cmp);
         let median = sorted.get(sorted.len() / 2).copied().unwrap_or(f64::INFINITY);
         let tokens_per_second = tokens as f64 / median.max(1e-9);
-        Self { phase, batch, context, tokens, seconds, tokens_per_second }
+        Self { phase, batch, context, tokens, seconds, tokens_per_second, limit_share: None }
     }
 }
 

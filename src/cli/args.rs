@@ -470,7 +470,7 @@ pub struct Dummy {
     pub gguf: PathBuf,
     /// Type of all matrices
     #[arg(long = "type", default_value = "q8_0", value_name = "TYPE")]
-    pub dtype: GgufType,
+    pub matrix_type: GgufType,
     /// Scales the model's sizes
     #[arg(long, default_value_t = 1.0, value_name = "F")]
     pub factor: f64,

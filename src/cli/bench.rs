@@ -3,13 +3,16 @@
 use super::args::{Bench, Common, Dtype, WorkArgs};
 use super::stages::{self, Lazy, ScoreFiles};
 use super::{Ending, model};
-use crate::bench::{DecodeSize, Measurement, Prediction, Quality, decode, predict, prefill};
+use crate::bench::{DecodeSize, Limit, Measurement, Prediction, Quality, decode, predict, prefill};
 use crate::device;
 use crate::engine::DecoderRunner;
 use crate::pipeline::score::ScorePlan;
 use anyhow::{Context, Result, bail};
 use kernels::kv::BLOCK;
+use kernels::peak::{self, Peak};
+use models::decoder::Decoder;
 use models::dummy;
+use models::kv::KvPool;
 use models::source::{Resolved, resolve};
 use serde_json::json;
 use std::path::Path;
@@ -41,36 +44,60 @@ fn sizes(args: &Bench, common: &Common) -> Result<()> {
         (None, None) => bail!("--model or --dummy is needed"),
     };
     let on = device::describe(decoder.device());
+    let limit = limit(&decoder, common);
     let mut engine = model::engine(decoder, common)?;
     let mut found: Vec<Measurement> = Vec::new();
     for (i, &len) in args.prefill.iter().enumerate() {
-        found.push(prefill(&mut engine, len, args.repeats, args.seed + 1000 * i as u64)?);
+        let m = prefill(&mut engine, len, args.repeats, args.seed + 1000 * i as u64)?;
+        found.push(limit.iter().fold(m, |m, limit| limit.of_prefill(m)));
         show(args, &found);
     }
     for (i, &batch) in args.decode.iter().enumerate() {
         let (context, new_tokens, shared) = (args.context, args.new_tokens, args.shared);
         let size = DecodeSize { batch, context, new_tokens, shared };
         let seed = args.seed + 100_000 * (i as u64 + 1);
-        found.push(decode(&mut engine, size, args.repeats, seed)?);
+        let m = decode(&mut engine, size, args.repeats, seed)?;
+        found.push(limit.iter().fold(m, |m, limit| limit.of_decode(m, size)));
         show(args, &found);
     }
     if args.json {
-        println!("{}", json!({"device": on, "measurements": found}));
-    } else {
-        println!("on {on}");
+        let peak = limit.map(|Limit { peak: Peak { f32_gflops, int8_gops, read_gb }, .. }| {
+            json!({"f32_gflops": f32_gflops, "int8_gops": int8_gops, "read_gb": read_gb})
+        });
+        println!("{}", json!({"device": on, "peak": peak, "measurements": found}));
+        return Ok(());
+    }
+    println!("on {on}");
+    if let Some(Peak { f32_gflops, int8_gops, read_gb }) = limit.map(|limit| limit.peak) {
+        println!(
+            "which does at most {f32_gflops:.0} GFLOP/s of f32 and {int8_gops:.0} Gop/s of bytes, and reads \
+             {read_gb:.1} GB/s"
+        );
     }
     Ok(())
+}
+
+/// What the processor allows at most, measured now; of other devices it is not known.
+fn limit(decoder: &Decoder, common: &Common) -> Option<Limit> {
+    decoder.device().is_cpu().then(|| {
+        let config = decoder.config().clone();
+        let bytes_per_token = KvPool::bytes_per_token(&config, model::kv_dtype(common));
+        Limit { peak: peak::measure(), step: decoder.step_cost(), config, bytes_per_token }
+    })
 }
 
 /// Prints the last measurement as a row of the table.
 fn show(args: &Bench, found: &[Measurement]) {
     let Some(m) = found.last().filter(|_| !args.json) else { return };
     if found.len() == 1 {
-        println!("phase          sequences  context   tokens    tokens/s  seconds of each run");
+        println!(
+            "phase          sequences  context   tokens    tokens/s  of limit  seconds of each run"
+        );
     }
     let seconds: Vec<String> = m.seconds.iter().map(|s| format!("{s:.2}")).collect();
+    let share = m.limit_share.map_or(String::new(), |share| format!("{:.0}%", 100.0 * share));
     println!(
-        "{:14} {:9} {:8} {:8} {:11.1}  {}",
+        "{:14} {:9} {:8} {:8} {:11.1} {share:>9}  {}",
         m.phase,
         m.batch,
         m.context,

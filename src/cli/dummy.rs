@@ -15,7 +15,7 @@ pub fn dummy(args: &Dummy) -> Result<()> {
         shape: args.shape.clone(),
         factor: args.factor,
         seed: args.seed,
-        dtype: dtype(args.dtype),
+        dtype: dtype(args.matrix_type),
     };
     let bar = bytes_bar(&format!("writing {}", args.gguf.display()));
     write_gguf(&args.gguf, &options, &mut |done, total| {

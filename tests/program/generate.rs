@@ -63,6 +63,21 @@ fn inspect_and_bench_print_what_they_find() {
 }
 
 #[test]
+fn a_dummy_file_can_be_measured() {
+    let world = World::new();
+    let told = world.expect(0, "dummy smollm2-135m --factor 0.1 --gguf dummy.gguf --type q4_1");
+    assert!(told.contains("dummy.gguf"), "{told}");
+    let args =
+        "bench --model dummy.gguf --prefill 16 --decode 1 --context 16 --new-tokens 2 --json";
+    let object = json(&world.expect(0, args));
+    for m in object["measurements"].as_array().unwrap() {
+        let share = m["limit_share"].as_f64().unwrap();
+        assert!(share > 0.0 && share < 1.0, "{m}");
+    }
+    assert!(object["peak"]["int8_gops"].as_f64().unwrap() > 0.0);
+}
+
+#[test]
 fn what_is_missing_is_named() {
     let world = World::new();
     let told = world.expect(1, "generate --model nowhere --prompt x");

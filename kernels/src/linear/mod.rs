@@ -151,8 +151,7 @@ impl Linear {
         {
             bail!("linear: the residual is {:?}, wanted [{m}, {}]", residual.dims(), self.n);
         }
-        let all_quantized = self.parts.iter().all(|part| matches!(part, Part::Quantized(_)));
-        if all_quantized && m > 0 && input.device().is_cpu() {
+        if self.is_quantized() && m > 0 && input.device().is_cpu() {
             return self.fused(input, m, residual);
         }
         let y = self.unfused(&input.tensor()?)?;
@@ -263,6 +262,11 @@ impl Linear {
     /// Input columns.
     pub fn k(&self) -> usize {
         self.k
+    }
+
+    /// Whether all weights are quantised and lie on the processor, where activations are too.
+    pub fn is_quantized(&self) -> bool {
+        self.parts.iter().all(|part| matches!(part, Part::Quantized(_)))
     }
 
     /// Memory that the weights take.
