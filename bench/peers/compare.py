@@ -9,6 +9,11 @@ group of sizes it runs this program, then llama.cpp, then this program again. ll
 its best of all types and of flash attention on and off; at long contexts, where a run takes
 minutes, only with the types and switches named in `LONG`. Decoding sequences share their context,
 as the candidates of one document do, unless `--own` asks for a context for each.
+
+    longreward dummy llama-3.1-8b --type q4_k --gguf 8b.Q4_K.gguf
+    python bench/peers/compare.py --large Q4_K=8b.Q4_K.gguf Q8_0=8b.Q8_0.gguf --out …
+
+compares both programs on the same large files, llama.cpp with flash attention; a row for each file.
 """
 
 import argparse
@@ -56,9 +61,8 @@ def ours(args, file, group):
     return found
 
 
-def theirs(args, files, group):
-    """Measurements of llama.cpp by type and switch."""
-    kinds = LONG if group["long"] else [(name, flash) for name in files for flash in ("on", "off")]
+def theirs(args, files, group, kinds):
+    """Measurements of llama.cpp for types and switches."""
     found = []
     for name, flash in kinds:
         model = lc.llama_model_load_from_file(str(files[name]).encode(), lc.llama_model_default_params())
@@ -78,6 +82,41 @@ def theirs(args, files, group):
     return found
 
 
+def large(args):
+    """Rows for files that both programs run; few repeats, since a run takes minutes."""
+    group = {"prefill": [512], "sequences": [1, 4, 16], "context": 512, "long": True}
+    done = []
+    for name, file in (entry.split("=", 1) for entry in args.large):
+        mine = {name: ours(args, pathlib.Path(file), group)}
+        other = theirs(args, {name: file}, group, [(name, "on")])
+        print(f"| {name} | longreward (of limit) | llama.cpp | ratio |\n|---|---|---|---|")
+        print(row(group, mine, other, "prefill", 1, 512), flush=True)
+        for sequences in group["sequences"]:
+            print(row(group, mine, other, "decode", sequences, 512), flush=True)
+        done.append({**group, "longreward": mine, "llama.cpp": other})
+    return done
+
+
+def small(args):
+    """Rows for all types of a small model, llama.cpp at its best."""
+    files = make_types(args.gguf, args.types_in)
+    done = []
+    print("| | longreward Q4_1 (of limit) | longreward Q8_0 (of limit) | llama.cpp, its best | ratio |\n|---|---|---|---|---|")
+    for group in groups(args):
+        short = LONG if args.few else [(name, flash) for name in files for flash in ("on", "off")]
+        kinds = LONG if group["long"] else short
+        mine = {name: ours(args, files[name], group) for name in OURS}
+        other = theirs(args, files, group, kinds)
+        for name in OURS:
+            mine[name] = mine[name] + ours(args, files[name], group)
+        for tokens in group["prefill"]:
+            print(row(group, mine, other, "prefill", 1, tokens), flush=True)
+        for sequences in group["sequences"]:
+            print(row(group, mine, other, "decode", sequences, group["context"]), flush=True)
+        done.append({**group, "longreward": mine, "llama.cpp": other})
+    return done
+
+
 def groups(args):
     if args.own:
         return [{"prefill": [512], "sequences": [4, 16, 64], "context": 512, "long": False},
@@ -88,15 +127,15 @@ def groups(args):
 
 def row(group, mine, other, phase, sequences, tokens):
     """A line of the table: this program by type, llama.cpp's best, the best ratio."""
-    def rate(name):
-        runs = [m["tokens_per_second"] for m in mine[name]
-                if m["phase"].split()[0] == phase and m["batch"] == sequences and m["context"] == tokens]
-        return statistics.mean(runs)
+    def mean(name, what):
+        return statistics.mean(m[what] for m in mine[name] if m["phase"].split()[0] == phase
+                               and m["batch"] == sequences and m["context"] == tokens)
     best = max((c for c in other if c["kind"] == phase and (c["tokens"] if phase == "prefill" else c["sequences"])
                 == (tokens if phase == "prefill" else sequences)), key=lambda c: c["tokens_per_second"])
-    rates = [rate(name) for name in OURS]
+    rates = [mean(name, "tokens_per_second") for name in mine]
+    shares = [mean(name, "limit_share") for name in mine]
     what = f"prefill {tokens:,}" if phase == "prefill" else f"decode {sequences} at {tokens:,}"
-    cells = [what, *(f"{r:,.0f}" for r in rates),
+    cells = [what, *(f"{r:,.0f} ({100 * s:.0f} %)" for r, s in zip(rates, shares)),
              f"{best['tokens_per_second']:,.0f} ({best['type']}, flash {best['flash']})",
              f"{max(rates) / best['tokens_per_second']:.2f}"]
     return "| " + " | ".join(cells) + " |"
@@ -104,7 +143,9 @@ def row(group, mine, other, phase, sequences, tokens):
 
 def main():
     a = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    a.add_argument("gguf", type=pathlib.Path)
+    a.add_argument("gguf", type=pathlib.Path, nargs="?")
+    a.add_argument("--few", action="store_true", help="llama.cpp only as in LONG, which was its best in every full run")
+    a.add_argument("--large", nargs="+", metavar="TYPE=FILE")
     a.add_argument("--program", type=pathlib.Path, default="target/release/longreward")
     a.add_argument("--threads", type=int, default=2)
     a.add_argument("--own", action="store_true", help="a context of its own for every sequence")
@@ -112,23 +153,13 @@ def main():
     a.add_argument("--out", type=pathlib.Path, required=True)
     args = a.parse_args()
     peer.quiet()
-    files = make_types(args.gguf, args.types_in)
-    done = []
-    print("| | longreward Q4_1 | longreward Q8_0 | llama.cpp, its best | ratio |\n|---|---|---|---|---|")
-    for group in groups(args):
-        mine = {name: ours(args, files[name], group) for name in OURS}
-        other = theirs(args, files, group)
-        for name in OURS:
-            mine[name] = mine[name] + ours(args, files[name], group)
-        for tokens in group["prefill"]:
-            print(row(group, mine, other, "prefill", 1, tokens), flush=True)
-        for sequences in group["sequences"]:
-            print(row(group, mine, other, "decode", sequences, group["context"]), flush=True)
-        done.append({**group, "longreward": mine, "llama.cpp": other})
+    if not args.large and not args.gguf:
+        a.error("a GGUF file, or --large, is needed")
+    done = large(args) if args.large else small(args)
     report = {
         "date": datetime.date.today().isoformat(), "cpu": peer.cpu_name(), "threads": args.threads,
         "llama_cpp_python": lc.__version__, "system": lc.llama_print_system_info().decode(),
-        "model": args.gguf.name, "groups": done,
+        "model": args.large or args.gguf.name, "groups": done,
     }
     args.out.write_text(json.dumps(report, indent=1) + "\n")
 
