@@ -12,11 +12,15 @@
 //! two files of scores.
 
 pub mod baselines;
+pub mod bias;
+pub mod calibrate;
 pub mod compare;
 pub mod judging;
 pub mod labels;
 pub mod metrics;
+pub mod padding;
 pub mod passages;
 pub mod recall;
+pub mod scored;
 pub mod summary;
 pub mod table;

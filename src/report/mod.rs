@@ -8,13 +8,16 @@
 //! escaping (the overview), or as JSON that the script turns into text nodes (all other views).
 
 mod agree;
+mod agreement;
 mod embed;
 mod error;
+mod intervals;
 mod load;
 mod locate;
 mod overview;
 mod page;
 mod pairs;
+mod reliability;
 mod stats;
 mod svg;
 

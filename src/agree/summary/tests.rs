@@ -2,6 +2,7 @@
 
 use super::pairwise::probability_of_first;
 use super::*;
+use crate::agree::judging::Variant;
 use crate::agree::labels::{Claim, Level, Pair, Preference, Rating};
 use crate::agree::metrics::Metrics;
 use crate::judge::{Evidence, Rated, Supported};
@@ -15,7 +16,8 @@ fn rated(score: f64, expected: f64) -> Rated {
     distribution[low] = 1.0 - expected.fract();
     distribution[(low + 1).min(10)] += expected.fract();
     let expected = Some(expected);
-    Rated { analysis: String::new(), score, attempts: 1, forced: false, distribution, expected }
+    let (analysis, uncalibrated) = (String::new(), None);
+    Rated { analysis, score, attempts: 1, forced: false, distribution, expected, uncalibrated }
 }
 
 fn answered(score: f64, expected: f64) -> Answered {
@@ -23,8 +25,9 @@ fn answered(score: f64, expected: f64) -> Answered {
 }
 
 fn judged(item: &str, run: usize, found: Found) -> Judged {
-    let (idx, item) = (Judged::id(item, run), item.to_owned());
-    Judged { idx, item, run, found, forced: false, input_hash: String::new() }
+    let variant = Variant::Plain;
+    let (idx, item) = (Judged::id(item, run, variant), item.to_owned());
+    Judged { idx, item, run, variant, found, forced: false, input_hash: String::new() }
 }
 
 fn claim(idx: &str, label: Level, votes: &[Level]) -> Item {
@@ -54,6 +57,7 @@ fn supported(score: f64, distribution: [f64; 3], evidence: &str) -> Found {
             forced: score == 0.0,
             distribution: distribution.to_vec(),
             expected: Some(distribution[0] + distribution[1] / 2.0),
+            uncalibrated: None,
         },
     }
 }
@@ -65,6 +69,7 @@ fn pair(idx: &str, query: &str, lengths: [usize; 2], label: Preference) -> Item 
             query: query.to_owned(),
             context: None,
             responses: lengths.map(|length| "x".repeat(length)),
+            authors: [const { None }; 2],
             label,
             votes: vec![label, Preference::A],
         }),
@@ -165,6 +170,7 @@ fn ratings_within_and_across_prompts() {
             query: query.to_owned(),
             context: None,
             answer: "x".repeat(rating as usize),
+            author: None,
             rating,
             votes: votes.to_vec(),
         }),
