@@ -17,7 +17,7 @@ use crate::agree::summary::Summary;
 use crate::pipeline::jsonl::{RowError, replace};
 use crate::pipeline::score::PASSAGE_TOKENS;
 use crate::pipeline::{Error, Settings, Tokens, stored_settings};
-use crate::retrieval::{Embed, Retriever, TOP_CHUNKS};
+use crate::retrieval::{Embed, Retriever, TOP_CHUNKS, Vectors};
 use anyhow::{Context, Result};
 use serde::Serialize;
 use std::fmt;
@@ -56,8 +56,10 @@ fn recall_only(labels: &Path, args: &Agree) -> Result<Ending> {
         Some(_) => vec![Cut::Sentences, Cut::Tokens(PASSAGE_TOKENS)],
         None => vec![Cut::Sentences],
     };
-    let mut retriever = embedder::retriever(&args.judging.embedder)?;
-    let recall = recall_by(&items, &mut retriever, &cuts, &RECALL_AT, &tokens, args)?;
+    let known = Vectors::default();
+    let mut retriever = embedder::retriever(&args.judging.embedder)?.remembering(&known);
+    let trial = (&cuts[..], &RECALL_AT[..]);
+    let recall = recall_by(&items, &mut retriever, trial, &tokens, &known, args)?;
     anyhow::ensure!(!recall.is_empty(), "{}: no row names supporting sentences", labels.display());
     let summary = Summary {
         labels: labels.display().to_string(),
@@ -68,13 +70,14 @@ fn recall_only(labels: &Path, args: &Agree) -> Result<Ending> {
     finish(&summary, &problems, args)
 }
 
-/// Recall of BM25, of the embedder if there is one, and of both together.
+/// Recall of BM25, of the embedder if there is one, and of both together. `known` is what that
+/// embedder has embedded.
 fn recall_by(
     items: &[Item],
     retriever: &mut Retriever,
-    cuts: &[Cut],
-    ks: &[usize],
+    (cuts, ks): (&[Cut], &[usize]),
     tokens: &Tokens,
+    known: &Vectors,
     args: &Agree,
 ) -> Result<Vec<Recall>> {
     let mut bm25 = Retriever::Bm25;
@@ -83,7 +86,7 @@ fn recall_by(
     let mut retrievers = vec![("bm25".to_owned(), &mut bm25)];
     if matches!(retriever, Retriever::Embeddings(_)) {
         let with_words = embedder::with_words(embedder);
-        both = embedder::retriever(&with_words)?;
+        both = embedder::retriever(&with_words)?.remembering(known);
         retrievers.push((embedder::name(embedder)?, retriever));
         retrievers.push((embedder::name(&with_words)?, &mut both));
     } else if matches!(retriever, Retriever::Hybrid(_)) {
@@ -100,7 +103,8 @@ fn judge(labels: &Path, args: &Agree, common: &Common, cancel: &AtomicBool) -> R
     let cut = options.method.claim_passage;
     let plan = JudgingPlan::open(options)?;
     let (items, settings) = (plan.items().to_vec(), plan.settings().clone());
-    let mut retriever = embedder::retriever(&args.judging.embedder)?;
+    let known = Vectors::default();
+    let mut retriever = embedder::retriever(&args.judging.embedder)?.remembering(&known);
     let tokenizer = judge.text.tokenizer.clone();
     let tokens = |text: &str| tokenizer.encode_offsets(text);
     let stage = if plan.todo() == 0 {
@@ -117,7 +121,7 @@ fn judge(labels: &Path, args: &Agree, common: &Common, cancel: &AtomicBool) -> R
     if let Some(damaged) = damaged.into_iter().next() {
         return Err(Error::Damaged(damaged).into());
     }
-    let recall = recall_by(&items, &mut retriever, &[cut], &[TOP_CHUNKS], &tokens, args)?;
+    let recall = recall_by(&items, &mut retriever, (&[cut], &[TOP_CHUNKS]), &tokens, &known, args)?;
     let settings = calibrate(&mut judged, &items, settings, args)?;
     let measured = measure(&items, &judged, settings, args, embed(&mut retriever))?;
     let labels = labels.display().to_string();

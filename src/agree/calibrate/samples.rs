@@ -82,7 +82,7 @@ pub struct Samples {
 }
 
 impl Verdicts {
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         match self {
             Self::Singles(_, singles) => singles.len(),
             Self::Pairs(pairs) => pairs.len(),

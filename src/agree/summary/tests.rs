@@ -119,7 +119,8 @@ fn claims_by_verdict_by_distribution_and_by_words() {
     assert!(support.annotators.is_some());
     let spread = support.spread.as_ref().unwrap();
     assert_eq!((spread.runs, spread.items, spread.metrics["flips"].value), (2, 1, Some(1.0)));
-    assert_eq!(spread.by_run, [Some(0.0), Some(1.0)]);
+    let by_run: Vec<Option<f64>> = spread.by_run.iter().map(|run| run.value).collect();
+    assert_eq!(by_run, [Some(0.0), Some(1.0)]);
     let Reading { verdicts, first_reply, forced, replies } = support.reading;
     assert_eq!((verdicts, first_reply, forced, replies), (5, 0.0, 0.4, 5.0));
 }
