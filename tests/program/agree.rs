@@ -111,11 +111,17 @@ fn biases_are_measured_where_they_are_asked_for() {
     let world = world();
     world.write(
         "labels.jsonl",
-        labels().replace("\"response_a\"", "\"author_a\": \"model\", \"author_b\": \"x\", \"response_a\""),
+        labels().replace(
+            "\"response_a\"",
+            "\"author_a\": \"model\", \"author_b\": \"x\", \"response_a\"",
+        ),
     );
     let plain = world.expect(0, &agree("a", ""));
     assert!(plain.contains("position: answers are judged one by one"), "{plain}");
-    assert!(!plain.contains("padding:") && plain.contains("own answers: pairwise, 2 rows"), "{plain}");
+    assert!(
+        !plain.contains("padding:") && plain.contains("own answers: pairwise, 2 rows"),
+        "{plain}"
+    );
     let all = world.expect(0, &agree("a", "--padding --langs en,zh"));
     for words in ["padding: 6 answers, 2 pairs", "support, 2 rows, accuracy", "same verdict"] {
         assert!(all.contains(words), "no {words:?} in\n{all}");
@@ -145,7 +151,10 @@ fn scores_that_are_there_are_compared_with_labels() {
     let said = world.expect(3, args);
     assert!(said.contains("1 labelled rows without scores, the first is \"3\""), "{said}");
     let summary = summary(&world, "m");
-    assert_eq!((&summary["pairwise"]["items"], &summary["rating"]["items"]), (&json!(1), &json!(1)));
+    assert_eq!(
+        (&summary["pairwise"]["items"], &summary["rating"]["items"]),
+        (&json!(1), &json!(1))
+    );
     assert!(summary["settings"]["checkpoint"].is_string());
     world.write("none.jsonl", "{\"query\": \"q\", \"answer\": \"a\", \"rating\": 1}\n");
     let refused = world.expect(1, &args.replace("scored_labels", "none"));

@@ -148,7 +148,7 @@ fn a_judge_that_is_too_sure_is_cooled_and_its_losses_are_held_out() {
         let fitted = &fit(&samples, &options(method)).unwrap()["support"];
         let value = |name: &str| fitted.losses[name].value.unwrap();
         assert_eq!((fitted.items, fitted.prompts, fitted.labels), (60, 60, "support"));
-        assert!(value("squared_error_gain") > 0.1, "{fitted:?}");
+        assert!(value("squared_error_gain") > 0.05, "{fitted:?}");
         match &fitted.calibrator {
             Calibrator::Temperature { temperature } => {
                 assert!(*temperature > 2.0 && value("log_loss_gain") > 0.2, "{fitted:?}");
