@@ -347,15 +347,21 @@ fn group(name: &str, metrics: &Metrics, rows: Rows) -> Vec<BiasRow> {
 }
 
 fn recall(found: &[Recall]) -> Option<Figure> {
+    let same =
+        found.windows(2).all(|two| (two[0].k, &two[0].passage) == (two[1].k, &two[1].passage));
     let row = |one: &Recall| {
         let estimate = one.metrics.get("recall").filter(|estimate| estimate.value.is_some())?;
-        let name = format!("{}, {} of {}", one.retriever, one.k, one.passage);
+        let name = match same {
+            true => one.retriever.clone(),
+            false => format!("{}, {} of {}", one.retriever, one.k, one.passage),
+        };
         Some(Interval { name, estimate: *estimate, marked: true })
     };
     let rows: Vec<Interval> = found.iter().filter_map(row).collect();
-    let items = found.first()?.items;
+    let Recall { items, k, passage, .. } = found.first()?;
+    let shown = if same { format!(" among {k} passages of {passage}") } else { String::new() };
     (!rows.is_empty()).then(|| Figure {
-        title: "Recall of labelled sentences".to_owned(),
+        title: format!("Recall of labelled sentences{shown}"),
         note: format!("mean over {items} claims with labelled sentences"),
         chart: intervals("Recall", &rows, [0.0, 1.0]),
     })

@@ -4,8 +4,8 @@ use super::agreement::Estimate;
 use super::page::escape;
 use std::fmt::Write;
 
-const WIDTH: f64 = 640.0;
-const LEFT: f64 = 190.0;
+const WIDTH: f64 = 580.0;
+const LEFT: f64 = 186.0;
 const RIGHT: f64 = 52.0;
 const ROW: f64 = 26.0;
 const BOTTOM: f64 = 26.0;
@@ -69,7 +69,7 @@ fn draw(svg: &mut String, row: &Interval, y: f64, x: impl Fn(f64) -> f64) {
 
 /// What fits left of the rows; the whole name is in the title and the text.
 fn shortened(name: &str) -> String {
-    const MOST: usize = 30;
+    const MOST: usize = 25;
     match name.char_indices().nth(MOST) {
         Some((end, _)) => format!("{}…", &name[..end]),
         None => name.to_owned(),
@@ -96,8 +96,8 @@ mod tests {
         let said = "Accuracy with 95 % intervals. judge: 0.500 (0.250 to 1.000); \
                     &lt;others&gt;: 0.750 (0.500 to 1.000)";
         assert!(svg.contains(said), "{svg}");
-        // 0.5 lies half way between 190 and 588.
-        assert!(svg.contains("cx=\"389.0\"") && svg.contains("M289.5 13.0H588.0"), "{svg}");
+        // 0.5 lies half way between 186 and 528.
+        assert!(svg.contains("cx=\"357.0\"") && svg.contains("M271.5 13.0H528.0"), "{svg}");
         assert_eq!((svg.matches("class=\"here\"").count(), svg.matches("<circle").count()), (1, 2));
         assert!(!svg.contains("<others>"));
     }

@@ -130,7 +130,7 @@ fn support(distribution: [f64; 3]) -> Found {
 
 /// A judge that is always sure, and right two times of three.
 fn sure(count: usize) -> (Vec<Item>, Vec<Judged>) {
-    let item = |i: usize| claim(i, if i % 3 == 0 { Level::Not } else { Level::Fully });
+    let item = |i: usize| claim(i, if i.is_multiple_of(3) { Level::Not } else { Level::Fully });
     let items: Vec<Item> = (0..count).map(item).collect();
     let records = items.iter().map(|item| judged(item, support([0.98, 0.01, 0.01]))).collect();
     (items, records)
@@ -234,7 +234,7 @@ fn ratings_of_people_are_brought_to_the_judges_scale() {
 fn pairs_give_a_temperature_and_no_isotonic_map() {
     let item = |i: usize| {
         let responses = ["x".to_owned(), "y".to_owned()];
-        let label = if i % 3 == 0 { Preference::B } else { Preference::A };
+        let label = if i.is_multiple_of(3) { Preference::B } else { Preference::A };
         let (query, votes, authors) = (format!("q{i}"), Vec::new(), [const { None }; 2]);
         let pair = Pair { query, context: None, responses, authors, label, votes };
         Item { idx: i.to_string(), kind: Kind::Pairwise(pair) }
