@@ -2,7 +2,8 @@
 //!
 //! Needs the result files only, no model. The page opens from disk and asks nothing of a network;
 //! its policy forbids it to. Layers: [`load`] reads and checks the files, [`overview`] counts,
-//! [`svg`] draws, [`agree`] and [`agreement`] show how the judge does beside people, [`embed`] packs what the page's script shows on demand, [`page`] puts it together.
+//! [`svg`] draws, [`agree`] and [`agreement`] show the judge beside people, [`embed`] packs what the
+//! page's script shows on demand, [`page`] puts it together.
 //!
 //! Everything from models and data reaches the page in one of two ways: through the template's
 //! escaping (the overview), or as JSON that the script turns into text nodes (all other views).
