@@ -1,5 +1,6 @@
 //! What is measured, for people.
 
+use super::bias::{Bias, LanguageBias, PaddingBias, RatingLength, SelfPreference};
 use super::compare::Comparison;
 use super::metrics::{Confusion, Estimate, Metrics};
 use super::recall::Recall;
@@ -48,6 +49,42 @@ const LENGTH: Columns = &[
     ("score_and_length", "correlation of score and length"),
 ];
 
+const PADDING: Columns = &[
+    ("shift", "padding raises the mean score (0 to 10) by"),
+    ("shift_expected", "the same, by expected values"),
+    ("shift_helpfulness", "in helpfulness"),
+    ("shift_logicality", "in logicality"),
+    ("shift_faithfulness", "in faithfulness"),
+    ("shift_completeness", "in completeness"),
+    ("raised", "share of answers whose score rises"),
+    ("lowered", "share of answers whose score falls"),
+    ("padded_preferred", "of two answers the padded one is preferred"),
+];
+const LANGUAGES: Columns = &[
+    ("same_verdict", "same verdict"),
+    ("kappa", "kappa"),
+    ("shift", "score, zh less en"),
+    ("shift_expected", "expected, zh less en"),
+    ("agreement_en", "agreement, en"),
+    ("agreement_zh", "agreement, zh"),
+    ("agreement_difference", "zh less en"),
+];
+const OWN: Columns = &[
+    ("judge_prefers_own", "the judge prefers its own answer"),
+    ("people_prefer_own", "people prefer it"),
+    ("judge_own", "the judge's mean score of its own answers"),
+    ("judge_others", "of others"),
+    ("people_own", "people's mean rating of its own answers"),
+    ("people_others", "of others"),
+    ("excess", "what its own get beyond what people say"),
+];
+const RATING_LENGTH: Columns = &[
+    ("score_and_label", "score and label"),
+    ("score_and_label_given_length", "the same, given the length"),
+    ("score_and_length", "score and length"),
+    ("label_and_length", "label and length"),
+];
+
 /// Lines of cells, the first of them headings; columns are as wide as they must be.
 struct Table(Vec<Vec<String>>);
 
@@ -88,14 +125,21 @@ impl fmt::Display for Table {
 }
 
 /// `0.512 [0.461, 0.563]`, or a dash.
-fn show(estimate: Estimate) -> String {
-    match estimate {
-        Estimate { value: None, .. } => "–".to_owned(),
-        Estimate { value: Some(value), low: Some(low), high: Some(high) } => {
-            format!("{value:.3} [{low:.3}, {high:.3}]")
+impl fmt::Display for Estimate {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Estimate { value: None, .. } => write!(f, "–"),
+            Estimate { value: Some(value), low: Some(low), high: Some(high) } => {
+                write!(f, "{value:.3} [{low:.3}, {high:.3}]")
+            }
+            Estimate { value: Some(value), .. } => write!(f, "{value:.3}"),
         }
-        Estimate { value: Some(value), .. } => format!("{value:.3}"),
     }
+}
+
+/// A measure of some, or a dash.
+fn show(estimate: Estimate) -> String {
+    estimate.to_string()
 }
 
 fn predictors(f: &mut fmt::Formatter, predictors: &[Predictor], columns: Columns) -> fmt::Result {
@@ -117,6 +161,9 @@ impl fmt::Display for Summary {
         }
         if let Some(rating) = &self.rating {
             write!(f, "{rating}")?;
+        }
+        if let Some(bias) = &self.bias {
+            write!(f, "{bias}")?;
         }
         write_recall(f, &self.recall)
     }
@@ -199,6 +246,45 @@ fn length_bias(f: &mut fmt::Formatter, biases: &[LengthBias]) -> fmt::Result {
     write!(f, "{}", Table(rows))
 }
 
+impl fmt::Display for Bias {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let Self { position, padding, languages, self_preference, rating_length } = self;
+        if let Some(why) = position {
+            writeln!(f, "position: {why}")?;
+        }
+        if let Some(PaddingBias { answers, pairs, metrics }) = padding {
+            writeln!(f, "padding: {answers} answers, {pairs} pairs")?;
+            lines(f, metrics, PADDING)?;
+        }
+        if !languages.is_empty() {
+            writeln!(f, "languages of the prompts")?;
+            let mut table = Table::new("", LANGUAGES);
+            for LanguageBias { kind, items, metrics, measure } in languages {
+                table.add(&format!("{kind}, {items} rows, {measure}"), metrics, LANGUAGES);
+            }
+            write!(f, "{table}")?;
+        }
+        for SelfPreference { kind, items, own, metrics } in self_preference {
+            writeln!(f, "own answers: {kind}, {items} rows, {own} own answers")?;
+            lines(f, metrics, OWN)?;
+        }
+        if let Some(RatingLength { items, metrics }) = rating_length {
+            writeln!(f, "length of rated answers: correlations over {items}")?;
+            lines(f, metrics, RATING_LENGTH)?;
+        }
+        Ok(())
+    }
+}
+
+/// A line for each measure that is there.
+fn lines(f: &mut fmt::Formatter, metrics: &Metrics, rows: Columns) -> fmt::Result {
+    let found = rows.iter().filter_map(|(metric, heading)| {
+        let estimate = metrics.get(*metric).filter(|estimate| estimate.value.is_some())?;
+        Some(vec![(*heading).to_owned(), estimate.to_string()])
+    });
+    write!(f, "{}", Table(found.collect()))
+}
+
 fn after(
     f: &mut fmt::Formatter,
     annotators: Option<&Metrics>,
@@ -210,8 +296,7 @@ fn after(
     let Some(Spread { runs, items, metrics, measure, by_run }) = spread else { return Ok(()) };
     let metric = |name: &str| show(metrics.get(name).copied().unwrap_or_default());
     let (deviation, flips) = (metric("standard_deviation"), metric("flips"));
-    let by_run: Vec<String> =
-        by_run.iter().map(|value| value.map_or("–".to_owned(), |v| format!("{v:.3}"))).collect();
+    let by_run: Vec<String> = by_run.iter().map(Estimate::to_string).collect();
     writeln!(f, "  over {runs} seeds, {items} items:")?;
     writeln!(f, "    standard deviation of an item's score {deviation}")?;
     writeln!(f, "    share of items whose verdict changes  {flips}")?;

@@ -2,19 +2,22 @@
 
 use super::agree_args::{Agree, Passage};
 use super::args::Common;
-use super::stages::{Lazy, judging, on_mismatch};
+use super::stages::{Lazy, calibration, judging, on_mismatch};
 use super::{Ending, embedder, model};
+use crate::agree::bias::{Bias, Known};
+use crate::agree::calibrate::labels_hash;
 use crate::agree::compare::compare;
-use crate::agree::judging::{JudgingPlan, Method, Options, Tools, read_judged};
+use crate::agree::judging::{Judged, JudgingPlan, Method, Options, Tools, Variants, read_judged};
 use crate::agree::labels::{Item, Labels};
 use crate::agree::metrics::Bootstrap;
 use crate::agree::passages::Cut;
 use crate::agree::recall::{Recall, Trial, recall};
+use crate::agree::scored::{Matched, matched};
 use crate::agree::summary::Summary;
 use crate::pipeline::jsonl::{RowError, replace};
 use crate::pipeline::score::PASSAGE_TOKENS;
-use crate::pipeline::{Error, Tokens};
-use crate::retrieval::{Embed, Retriever, TOP_CHUNKS};
+use crate::pipeline::{Error, Settings, Tokens, stored_settings};
+use crate::retrieval::{Embed, Retriever, TOP_CHUNKS, Vectors};
 use anyhow::{Context, Result};
 use serde::Serialize;
 use std::fmt;
@@ -32,6 +35,7 @@ const RECALL_AT: [usize; 4] = [1, 3, 5, 10];
 pub fn agree(args: &Agree, common: &Common, cancel: &AtomicBool) -> Result<Ending> {
     match (&args.compare[..], &args.labels) {
         ([a, b], _) => compare_files(a, b, args),
+        (_, Some(labels)) if args.scored.is_some() => scored(labels, args),
         (_, Some(labels)) if args.recall_only => recall_only(labels, args),
         (_, Some(labels)) => judge(labels, args, common, cancel),
         _ => anyhow::bail!("there is nothing to do: give --labels or --compare"),
@@ -52,8 +56,10 @@ fn recall_only(labels: &Path, args: &Agree) -> Result<Ending> {
         Some(_) => vec![Cut::Sentences, Cut::Tokens(PASSAGE_TOKENS)],
         None => vec![Cut::Sentences],
     };
-    let mut retriever = embedder::retriever(&args.judging.embedder)?;
-    let recall = recall_by(&items, &mut retriever, &cuts, &RECALL_AT, &tokens, args)?;
+    let known = Vectors::default();
+    let mut retriever = embedder::retriever(&args.judging.embedder)?.remembering(&known);
+    let trial = (&cuts[..], &RECALL_AT[..]);
+    let recall = recall_by(&items, &mut retriever, trial, &tokens, &known, args)?;
     anyhow::ensure!(!recall.is_empty(), "{}: no row names supporting sentences", labels.display());
     let summary = Summary {
         labels: labels.display().to_string(),
@@ -64,13 +70,14 @@ fn recall_only(labels: &Path, args: &Agree) -> Result<Ending> {
     finish(&summary, &problems, args)
 }
 
-/// Recall of BM25, of the embedder if there is one, and of both together.
+/// Recall of BM25, of the embedder if there is one, and of both together. `known` is what that
+/// embedder has embedded.
 fn recall_by(
     items: &[Item],
     retriever: &mut Retriever,
-    cuts: &[Cut],
-    ks: &[usize],
+    (cuts, ks): (&[Cut], &[usize]),
     tokens: &Tokens,
+    known: &Vectors,
     args: &Agree,
 ) -> Result<Vec<Recall>> {
     let mut bm25 = Retriever::Bm25;
@@ -79,7 +86,7 @@ fn recall_by(
     let mut retrievers = vec![("bm25".to_owned(), &mut bm25)];
     if matches!(retriever, Retriever::Embeddings(_)) {
         let with_words = embedder::with_words(embedder);
-        both = embedder::retriever(&with_words)?;
+        both = embedder::retriever(&with_words)?.remembering(known);
         retrievers.push((embedder::name(embedder)?, retriever));
         retrievers.push((embedder::name(&with_words)?, &mut both));
     } else if matches!(retriever, Retriever::Hybrid(_)) {
@@ -96,7 +103,8 @@ fn judge(labels: &Path, args: &Agree, common: &Common, cancel: &AtomicBool) -> R
     let cut = options.method.claim_passage;
     let plan = JudgingPlan::open(options)?;
     let (items, settings) = (plan.items().to_vec(), plan.settings().clone());
-    let mut retriever = embedder::retriever(&args.judging.embedder)?;
+    let known = Vectors::default();
+    let mut retriever = embedder::retriever(&args.judging.embedder)?.remembering(&known);
     let tokenizer = judge.text.tokenizer.clone();
     let tokens = |text: &str| tokenizer.encode_offsets(text);
     let stage = if plan.todo() == 0 {
@@ -109,16 +117,73 @@ fn judge(labels: &Path, args: &Agree, common: &Common, cancel: &AtomicBool) -> R
     if stage.cancelled {
         return Ok(Ending::Interrupted);
     }
-    let (judged, damaged) = read_judged(out)?;
+    let (mut judged, damaged) = read_judged(out)?;
     if let Some(damaged) = damaged.into_iter().next() {
         return Err(Error::Damaged(damaged).into());
     }
-    let recall = recall_by(&items, &mut retriever, &[cut], &[TOP_CHUNKS], &tokens, args)?;
-    let measured = Summary::new(&items, &judged, bootstrap(args), embed(&mut retriever))?;
+    let recall = recall_by(&items, &mut retriever, (&[cut], &[TOP_CHUNKS]), &tokens, &known, args)?;
+    let settings = calibrate(&mut judged, &items, settings, args)?;
+    let measured = measure(&items, &judged, settings, args, embed(&mut retriever))?;
     let labels = labels.display().to_string();
-    let summary = Summary { labels, settings, recall, ..measured };
-    show(&summary, args)?;
+    show(&Summary { labels, recall, ..measured }, args)?;
     Ok(if stage.is_complete() { Ending::Done } else { Ending::Incomplete })
+}
+
+/// Scores that are there already beside labels.
+fn scored(labels: &Path, args: &Agree) -> Result<Ending> {
+    let scored = args.scored.as_deref().context("--scored is missing")?;
+    let Labels { items, mut problems } = Labels::read(labels, args.format.into(), args.limit)?;
+    let Matched { mut judged, problems: more, without } = matched(&items, scored)?;
+    problems.extend(more);
+    anyhow::ensure!(
+        !judged.is_empty(),
+        "{}: no labelled answer was scored; they are found by query and answer, to the letter",
+        scored.display()
+    );
+    if let Some(first) = without.first() {
+        eprintln!("{} labelled rows without scores, the first is {first:?}", without.len());
+    }
+    let settings = stored_settings(scored).unwrap_or_default();
+    let settings = calibrate(&mut judged, &items, settings, args)?;
+    let measured = measure(&items, &judged, settings, args, None)?;
+    let summary = Summary { labels: labels.display().to_string(), ..measured };
+    let ending = finish(&summary, &problems, args)?;
+    Ok(if without.is_empty() { ending } else { Ending::Incomplete })
+}
+
+/// Corrects verdicts by the file that is given, if one is, and notes that among the settings.
+fn calibrate(
+    judged: &mut [Judged],
+    items: &[Item],
+    mut settings: Settings,
+    args: &Agree,
+) -> Result<Settings> {
+    let Some(file) = &args.calibration else { return Ok(settings) };
+    let by = calibration(file, &args.work, &settings)?;
+    if by.labels_hash == labels_hash(items) {
+        let file = file.display();
+        eprintln!("warning: {file} was fitted to these labels: what it gains here says little");
+    }
+    judged.iter_mut().for_each(|record| record.calibrate(&by));
+    settings.insert("calibration".to_owned(), by.hash);
+    Ok(settings)
+}
+
+/// Agreement and biases.
+fn measure(
+    items: &[Item],
+    judged: &[Judged],
+    settings: Settings,
+    args: &Agree,
+    embed: Option<&mut dyn Embed>,
+) -> Result<Summary> {
+    let lang = settings.get("lang").and_then(|lang| lang.parse().ok()).unwrap_or_default();
+    let mut own: Vec<String> = args.own.iter().chain(&args.model).cloned().collect();
+    own.extend(["model", "checkpoint"].iter().filter_map(|name| settings.get(*name)).cloned());
+    let bias = Bias::new(items, judged, &Known { lang, own, bootstrap: bootstrap(args) });
+    let bias = (!bias.is_empty()).then_some(bias);
+    let measured = Summary::new(items, judged, bootstrap(args), embed)?;
+    Ok(Summary { settings, bias, ..measured })
 }
 
 fn embed(retriever: &mut Retriever) -> Option<&mut dyn Embed> {
@@ -139,6 +204,10 @@ fn options(labels: &Path, out: &Path, args: &Agree, judge: &Lazy) -> Result<Opti
         out: out.to_owned(),
         judging: judging(&args.judging.prompts, &args.work, judge)?,
         runs: args.seeds,
+        variants: Variants {
+            padded: args.padding,
+            langs: args.langs.iter().map(|&lang| lang.into()).collect(),
+        },
         method: Method {
             claim_passage: match args.passage {
                 Passage::Chunk => Cut::Tokens(PASSAGE_TOKENS),

@@ -2,7 +2,7 @@
 
 use super::args::{JudgeArgs, WorkArgs};
 use crate::agree::labels::Format;
-use crate::judge::Dimension;
+use crate::judge::{Dimension, Lang};
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
@@ -10,6 +10,7 @@ use std::path::PathBuf;
 /// Measures how often a judge agrees with people, or with another judge
 ///
 /// Examples: longreward agree --labels dev.jsonl --model M --out agree.jsonl;
+/// longreward agree --labels dev.jsonl --scored scored_responses.jsonl;
 /// longreward agree --labels dev.jsonl --recall-only;
 /// longreward agree --compare scored_a.jsonl scored_b.jsonl
 #[derive(Debug, Args)]
@@ -22,11 +23,15 @@ pub struct Agree {
     /// Two files of scores on the same answers, from score or from agree
     #[arg(long, value_name = "FILE", num_args = 2)]
     pub compare: Vec<PathBuf>,
+    /// Scored responses of score, in the place of a judge: labelled answers are found in it by their
+    /// question and text
+    #[arg(long, value_name = "FILE", requires = "labels", conflicts_with_all = ["compare", "recall_only", "model"])]
+    pub scored: Option<PathBuf>,
     /// The judge: a folder, a .gguf file, a Hugging Face repo id, or the alias smollm2
-    #[arg(long, value_name = "M", required_unless_present_any = ["compare", "recall_only"])]
+    #[arg(long, value_name = "M", required_unless_present_any = ["compare", "recall_only", "scored"])]
     pub model: Option<String>,
     /// The judge's verdicts; the measures go to the same name with .summary.json
-    #[arg(long, value_name = "FILE", required_unless_present_any = ["compare", "recall_only"])]
+    #[arg(long, value_name = "FILE", required_unless_present_any = ["compare", "recall_only", "scored"])]
     pub out: Option<PathBuf>,
     /// How the labels are written; auto tells by the fields of each row
     #[arg(long, default_value = "auto", value_name = "FORMAT")]
@@ -48,6 +53,20 @@ pub struct Agree {
     /// Judge every row so often, each time with other seeds, to see how far verdicts hang on them
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     pub seeds: usize,
+    /// Judge answers once more with sentences added that say nothing, to see what length alone is
+    /// worth
+    #[arg(long)]
+    pub padding: bool,
+    /// Judge every row with the prompts of each of these languages, to see what they change: en,zh
+    #[arg(long, value_delimiter = ',', value_name = "LANG,…")]
+    pub langs: Vec<PromptLang>,
+    /// More names under which the judge stands as an author in the labels, besides its own and its
+    /// checkpoint's hash
+    #[arg(long, value_delimiter = ',', value_name = "NAME,…")]
+    pub own: Vec<String>,
+    /// Measure the verdicts corrected by this file of calibrate; OUT keeps them as they are
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["compare", "recall_only"])]
+    pub calibration: Option<PathBuf>,
     /// Resamples behind the 95 % intervals; 0 leaves them out
     #[arg(long, default_value_t = 1000, value_name = "N")]
     pub resamples: usize,
@@ -98,6 +117,21 @@ impl From<DimensionName> for Dimension {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PromptLang {
+    En,
+    Zh,
+}
+
+impl From<PromptLang> for Lang {
+    fn from(lang: PromptLang) -> Self {
+        match lang {
+            PromptLang::En => Lang::En,
+            PromptLang::Zh => Lang::Zh,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Passage {
     Chunk,
     Sentence,
@@ -124,6 +158,10 @@ mod tests {
         assert!(!parses("--model m --out o"));
         assert!(!parses("--labels l --compare a b") && !parses("--compare a b --recall-only"));
         assert!(!parses("--labels l --model m --out o --seeds 0"));
+        assert!(parses("--labels l --model m --out o --langs en,zh --padding --own a,b"));
+        assert!(!parses("--labels l --model m --out o --langs fr"));
+        assert!(parses("--labels l --scored s") && !parses("--scored s"));
+        assert!(!parses("--labels l --scored s --model m --out o"));
     }
 
     #[test]

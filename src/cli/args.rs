@@ -75,6 +75,7 @@ pub enum Command {
     Pairs(Pairs),
     Verify(super::verify::Verify),
     Agree(super::agree_args::Agree),
+    Calibrate(super::calibrate::Calibrate),
     Report(super::report::Report),
     Serve(super::serve::Serve),
     Generate(Generate),
@@ -236,6 +237,10 @@ pub struct ScoringArgs {
     /// What counts: the judge's ratings, or the expected values of their distributions
     #[arg(long, default_value = "rating", value_name = "WHAT")]
     pub score_by: ScoreChoice,
+    /// Corrects the verdicts' probabilities by a file of calibrate; the scores are then expected
+    /// values
+    #[arg(long, value_name = "FILE")]
+    pub calibration: Option<PathBuf>,
     /// Passages of the document that a statement is checked against
     #[arg(long, default_value_t = TOP_CHUNKS, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..), value_name = "K")]
     pub passages: usize,
@@ -263,7 +268,7 @@ pub struct WorkArgs {
     /// Size of --cache; replies that were not used for longest go first
     #[arg(long, default_value = "2GiB", value_name = "SIZE", value_parser = bytes)]
     pub cache_size: u64,
-    /// Begin anew where OUT was made with other settings
+    /// Begin anew where OUT was made with other settings, and use a calibration of another judge
     #[arg(long)]
     pub force: bool,
 }

@@ -108,6 +108,7 @@ fn run_args(args: &Demo, data: &Path) -> Run {
                 },
             },
             score_by: ScoreChoice::Rating,
+            calibration: None,
             passages: TOP_CHUNKS,
             passage_tokens: PASSAGE_TOKENS,
         },

@@ -4,6 +4,7 @@ mod agree;
 mod agree_args;
 mod args;
 mod bench;
+mod calibrate;
 mod config_file;
 mod demo;
 mod dummy;
@@ -99,6 +100,7 @@ fn run(cli: &Cli) -> Result<Ending> {
         Command::Verify(args) => verify::verify(args, common, interrupts()?.as_ref()),
         Command::Report(args) => report::report(args),
         Command::Agree(args) => agree::agree(args, common, interrupts()?.as_ref()),
+        Command::Calibrate(args) => calibrate::calibrate(args),
         Command::Generate(args) => generate::generate(args, common).map(done),
         Command::Tokenize(args) => generate::tokenize(args).map(done),
         Command::Pull(args) => inspect::pull(args).map(done),

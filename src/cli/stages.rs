@@ -16,7 +16,7 @@ use crate::chat::cache::{Cached, CallCache};
 use crate::chat::local::Local;
 use crate::device;
 use crate::engine::{DecoderRunner, Engine};
-use crate::judge::{Judge, LangChoice, Prompts, Settings as JudgeSettings};
+use crate::judge::{Calibrations, Judge, LangChoice, Prompts, Settings as JudgeSettings};
 use crate::pipeline::chunk_info::{self, ChunkInfoPlan};
 use crate::pipeline::pairs;
 use crate::pipeline::records::ScoreBy;
@@ -358,6 +358,24 @@ pub fn judging(args: &PromptArgs, work: &WorkArgs, judge: &Lazy) -> Result<Judgi
     })
 }
 
+/// Reads a calibration, and refuses one of another judge unless forced.
+///
+/// # Errors
+/// It can't be read, or was fitted to another judge.
+pub fn calibration(file: &Path, work: &WorkArgs, judge: &Settings) -> Result<Calibrations> {
+    let found = Calibrations::read(file)?;
+    match found.check_judge(file, judge) {
+        Err(error) if work.force => eprintln!("warning: {error}"),
+        checked => checked?,
+    }
+    let others = found.other_settings(judge);
+    if !others.is_empty() {
+        let (file, others) = (file.display(), others.join(", "));
+        eprintln!("warning: {file} was fitted with other settings of: {others}");
+    }
+    Ok(found)
+}
+
 /// What a scoring stage reads and writes.
 pub struct ScoreFiles<'a> {
     pub data: &'a Path,
@@ -374,19 +392,25 @@ pub fn score_options(
     work: &WorkArgs,
     judge: &Lazy,
 ) -> Result<score::Options> {
+    let judging = judging(&args.judging.prompts, work, judge)?;
+    let calibration = match &args.calibration {
+        Some(file) => Some(calibration(file, work, &judging.settings())?),
+        None => None,
+    };
     Ok(score::Options {
         data: files.data.to_owned(),
         responses: files.responses.to_owned(),
         out: files.out.to_owned(),
         chunk_info: files.chunk_info.map(Path::to_owned),
-        judging: judging(&args.judging.prompts, work, judge)?,
+        judging,
         retriever: embedder::name(&args.judging.embedder)?,
         passage_tokens: args.passage_tokens,
         passages: args.passages,
         score_by: match args.score_by {
-            ScoreChoice::Rating => ScoreBy::Rating,
-            ScoreChoice::Expected => ScoreBy::Expected,
+            ScoreChoice::Rating if calibration.is_none() => ScoreBy::Rating,
+            _ => ScoreBy::Expected,
         },
+        calibration,
         on_mismatch: on_mismatch(work),
     })
 }

@@ -2,6 +2,7 @@
 //! with what this judge knows besides.
 
 use super::Verdict;
+use super::calibration::Uncalibrated;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -18,6 +19,9 @@ pub struct Rated {
     pub distribution: Vec<f64>,
     /// The mean of `distribution`.
     pub expected: Option<f64>,
+    /// As the judge gave them, if the two above are calibrated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uncalibrated: Option<Uncalibrated>,
 }
 
 impl Rated {
@@ -30,6 +34,7 @@ impl Rated {
             forced: verdict.forced,
             distribution: verdict.distribution,
             expected: verdict.expected,
+            uncalibrated: None,
         })
     }
 }
@@ -73,6 +78,9 @@ pub struct Supported {
     pub distribution: Vec<f64>,
     /// The mean of `distribution`.
     pub expected: Option<f64>,
+    /// As the judge gave them, if the two above are calibrated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uncalibrated: Option<Uncalibrated>,
 }
 
 impl Supported {
@@ -87,6 +95,7 @@ impl Supported {
             forced: verdict.forced,
             distribution: verdict.distribution,
             expected: verdict.expected,
+            uncalibrated: None,
         })
     }
 }
@@ -108,13 +117,15 @@ pub struct Faithfulness {
     pub no_statements: bool,
     /// Ten times the mean of the statements' expected values, where all have one.
     pub expected: Option<f64>,
+    /// What that was before the statements were calibrated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uncalibrated: Option<f64>,
 }
 
 impl Faithfulness {
     /// From the verdict that listed the statements, and each statement's own, in the same order.
     pub fn new(listing: &Verdict, details: Vec<Supported>) -> Self {
         let scores: Vec<f64> = details.iter().map(|detail| detail.score).collect();
-        let expected: Option<Vec<f64>> = details.iter().map(|detail| detail.expected).collect();
         Self {
             score: ten_times_mean(&scores),
             facts: details.iter().map(|d| (d.fact.clone(), Value::from(d.score))).collect(),
@@ -122,9 +133,16 @@ impl Faithfulness {
             attempts: listing.attempts,
             forced: listing.forced || details.iter().any(|detail| detail.forced),
             no_statements: details.is_empty(),
-            expected: expected.map(|values| ten_times_mean(&values)),
+            expected: Self::expected_of(&details),
+            uncalibrated: None,
             details,
         }
+    }
+
+    /// Ten times the mean of the statements' expected values, where all have one.
+    pub(super) fn expected_of(details: &[Supported]) -> Option<f64> {
+        let expected: Option<Vec<f64>> = details.iter().map(|detail| detail.expected).collect();
+        expected.map(|values| ten_times_mean(&values))
     }
 }
 

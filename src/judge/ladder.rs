@@ -270,7 +270,7 @@ fn argmax(values: &[f64]) -> usize {
 }
 
 /// To six decimals: short in a record, and read back from JSON exactly.
-fn rounded(value: f64) -> f64 {
+pub(super) fn rounded(value: f64) -> f64 {
     (value * 1e6).round() / 1e6
 }
 

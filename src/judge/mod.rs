@@ -9,6 +9,7 @@
 //! question, answer, evidence, extracts ─ Judge ─► Ask ─ Ladder ─► Call ⇄ Reply … ─► Verdict
 //! ```
 
+pub mod calibration;
 mod details;
 mod dimension;
 mod ladder;
@@ -18,6 +19,7 @@ mod prompts;
 pub mod template;
 mod verdict;
 
+pub use calibration::{CalibrationError, Calibrations, Calibrator, Uncalibrated};
 pub use details::{Completeness, Evidence, Faithfulness, Rated, Supported};
 pub use dimension::{Dimension, PromptKind};
 pub use ladder::{ATTEMPTS, Ladder, Step, unit_seed};
@@ -81,6 +83,12 @@ impl Judge {
 
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// The same judge with prompts in this language.
+    pub fn with_lang(&self, lang: LangChoice) -> Self {
+        let settings = Settings { lang, ..self.settings.clone() };
+        Self { settings, ..self.clone() }
     }
 
     /// The prompt language for texts: the forced one, else by [`Lang::choose`]. For an extract the

@@ -190,11 +190,19 @@ pub(super) fn check_settings(path: &Path, stored: &Settings, now: &Settings) -> 
 /// # Errors
 /// [`Error::NotOurs`] if there is no note of them; [`Error::Io`].
 pub fn changed_settings(path: &Path, now: &Settings) -> Result<String, Error> {
+    Ok(changes(&stored_settings(path)?, now))
+}
+
+/// What a file was made with.
+///
+/// # Errors
+/// [`Error::NotOurs`] if there is no note of it.
+pub fn stored_settings(path: &Path) -> Result<Settings, Error> {
     let meta = meta_path(path);
     let not_ours = || Error::NotOurs { path: path.to_owned(), meta: meta.clone() };
     let text = std::fs::read_to_string(&meta).map_err(|_| not_ours())?;
     let stored: Meta = serde_json::from_str(&text).map_err(|_| not_ours())?;
-    Ok(changes(&stored.settings, now))
+    Ok(stored.settings)
 }
 
 fn changes(stored: &Settings, now: &Settings) -> String {

@@ -3,7 +3,7 @@
 
 use super::jsonl::{Row, RowError};
 use crate::chat::{Finish, Message, Role};
-use crate::judge::{Completeness, Faithfulness, Rated};
+use crate::judge::{Calibrations, Completeness, Dimension, Faithfulness, Rated};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -269,6 +269,14 @@ impl Details {
             by.of(faithfulness.score, faithfulness.expected),
             by.of(completeness.score, completeness.expected),
         ]
+    }
+
+    /// Corrects distributions and expected values; the judge's own stand beside them.
+    pub fn calibrate(&mut self, by: &Calibrations) {
+        by.rated(Dimension::Helpfulness, &mut self.helpfulness);
+        by.rated(Dimension::Logicality, &mut self.logicality);
+        by.faithfulness(&mut self.faithfulness);
+        by.completeness(&mut self.completeness.completeness);
     }
 
     /// Whether any verdict was forced.

@@ -234,6 +234,7 @@ impl Lab {
             passage_tokens: 4,
             passages: 2,
             score_by: ScoreBy::default(),
+            calibration: None,
             on_mismatch: self.on_mismatch,
         }
     }

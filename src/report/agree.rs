@@ -12,20 +12,31 @@
 //! | a number that is not whole | three digits |
 
 use super::Error;
+use super::agreement::{Agreement, agreement};
 use serde_json::{Map, Value};
 use std::path::Path;
 
 type Object = Map<String, Value>;
 
-/// Reads the object; all its values are texts, whole numbers or truth values, or made of them.
+/// The file as it is shown.
+#[derive(Debug)]
+pub struct Agree {
+    /// What can be drawn, if anything.
+    pub charts: Option<Agreement>,
+    /// The whole object; all its values are texts, whole numbers or truth values, or made of them.
+    pub tables: Value,
+}
+
+/// Reads the object.
 ///
 /// # Errors
 /// A file that can't be read or holds something else.
-pub fn read(path: &Path) -> Result<Value, Error> {
+pub fn read(path: &Path) -> Result<Agree, Error> {
     let text = std::fs::read_to_string(path).map_err(super::error::io(path))?;
     let object: Result<Object, _> = serde_json::from_str(&text);
     let object = object.map_err(|why| Error::Agree { path: path.into(), why: why.to_string() })?;
-    Ok(object_readable(object))
+    let object = Value::Object(object);
+    Ok(Agree { charts: agreement(&object), tables: readable(object) })
 }
 
 fn readable(value: Value) -> Value {
@@ -107,7 +118,7 @@ mod tests {
 
     fn shown(value: Value) -> Value {
         let lab = Lab::new();
-        read(&lab.write("a.json", &value.to_string())).unwrap()
+        read(&lab.write("a.json", &value.to_string())).unwrap().tables
     }
 
     #[test]

@@ -2,19 +2,23 @@
 //!
 //! Needs the result files only, no model. The page opens from disk and asks nothing of a network;
 //! its policy forbids it to. Layers: [`load`] reads and checks the files, [`overview`] counts,
-//! [`svg`] draws, [`embed`] packs what the page's script shows on demand, [`page`] puts it together.
+//! [`svg`] draws, [`agree`] and [`agreement`] show the judge beside people, [`embed`] packs what the
+//! page's script shows on demand, [`page`] puts it together.
 //!
 //! Everything from models and data reaches the page in one of two ways: through the template's
 //! escaping (the overview), or as JSON that the script turns into text nodes (all other views).
 
 mod agree;
+mod agreement;
 mod embed;
 mod error;
+mod intervals;
 mod load;
 mod locate;
 mod overview;
 mod page;
 mod pairs;
+mod reliability;
 mod stats;
 mod svg;
 

@@ -2,6 +2,8 @@
 //! run but that script and nothing load at all.
 
 use super::Error;
+use super::agree::Agree;
+use super::agreement::Agreement;
 use super::embed::{answers, base64, blocks, index, script_json};
 use super::load::Input;
 use super::overview::{Overview, overview};
@@ -38,6 +40,7 @@ struct View<'a> {
     overview: Overview,
     settings: &'a [(String, String)],
     agree: Option<&'a Value>,
+    agreement: Option<&'a Agreement>,
     problems: Vec<String>,
     version: &'static str,
 }
@@ -46,7 +49,7 @@ struct View<'a> {
 ///
 /// # Errors
 /// A fault in the template or in packing the data.
-pub fn render(input: &Input, agree: Option<&Value>) -> Result<String, Error> {
+pub fn render(input: &Input, agree: Option<&Agree>) -> Result<String, Error> {
     let (style, script) = (unix(STYLE), script());
     let problems = input.problems.iter().map(|problem| problem.to_string()).collect();
     let view = View {
@@ -57,7 +60,8 @@ pub fn render(input: &Input, agree: Option<&Value>) -> Result<String, Error> {
         answers: script_json(&answers(input))?,
         overview: overview(input),
         settings: &input.settings,
-        agree,
+        agree: agree.map(|agree| &agree.tables),
+        agreement: agree.and_then(|agree| agree.charts.as_ref()),
         problems,
         version: env!("CARGO_PKG_VERSION"),
     };

@@ -3,12 +3,14 @@
 pub mod bm25;
 pub mod chunk;
 pub mod embed;
+mod remembered;
 pub mod script;
 pub mod sentences;
 
 pub use bm25::Bm25;
 pub use chunk::Chunk;
 pub use embed::{Embed, EmbedError, Embeddings};
+pub use remembered::{Remembered, Vectors};
 
 /// How many chunks are shown for a statement.
 pub const TOP_CHUNKS: usize = 5;
@@ -32,6 +34,15 @@ pub enum Index {
 }
 
 impl Retriever {
+    /// The same with an embedder that embeds no text twice.
+    pub fn remembering(self, known: &Vectors) -> Self {
+        match self {
+            Self::Bm25 => Self::Bm25,
+            Self::Embeddings(embed) => Self::Embeddings(Box::new(Remembered::new(embed, known))),
+            Self::Hybrid(embed) => Self::Hybrid(Box::new(Remembered::new(embed, known))),
+        }
+    }
+
     /// Prepares a document's chunks, once for all statements.
     ///
     /// # Errors

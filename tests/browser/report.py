@@ -25,6 +25,8 @@ except ImportError:
 
 import synthetic
 
+VIEWS = ["#/", "#/agreement", "#/candidates", "#/prompts", "#/candidate/1-0", "#/compare/1-0/1-1"]
+
 
 def browser(width=1400, height=1000):
     options = webdriver.ChromeOptions()
@@ -41,6 +43,8 @@ def make_report(binary, folder, out, more=()):
                "--out", out, *more]
     pairs = folder / "preference_pairs.jsonl"
     command += ["--pairs", pairs] if pairs.exists() else []
+    agree = folder / "agree.summary.json"
+    command += ["--agree", agree] if agree.exists() else []
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, (done.returncode, done.stdout, done.stderr)
     return done.stdout.strip()
@@ -103,8 +107,9 @@ def numbers(cells):
 def check_overview(page):
     page.open()
     assert page.view() == ["overview"]
-    assert len(page.all("svg.chart")) == 17, len(page.all("svg.chart"))
-    for chart in page.all("svg.chart"):
+    charts = page.all("section[data-view=overview] svg.chart")
+    assert len(charts) == 17, len(charts)
+    for chart in charts:
         assert chart.get_attribute("role") == "img" and chart.get_attribute("aria-label")
     page.one("details.more summary").click()
     page.check_quiet()
@@ -231,6 +236,34 @@ def check_difference(page):
         assert whole, id
 
 
+def check_agreement(page):
+    page.open()
+    page.one("nav a[data-nav=agreement]").send_keys(Keys.ENTER)
+    page.wait(lambda: page.view() == ["agreement"])
+    assert page.js("return document.activeElement.id") == "agreement-title", "a new view takes the focus"
+    section = "section[data-view=agreement]"
+    charts = page.all(f"{section} svg.chart")
+    assert len(charts) == 3 + 2 + 1, len(charts)  # measures of three kinds, two diagrams, recall
+    said = [chart.get_attribute("aria-label") for chart in charts]
+    assert all(chart.get_attribute("role") == "img" for chart in charts)
+    assert "judge: 0.610 (" in said[0] and "<script>" in said[0], said[0]
+    assert "Confidence 86 %: 73 % of 90 right." in said[1], said[1]
+    cells = page.js(f"return [...document.querySelectorAll('{section} .confusion')].map(t => [...t.querySelectorAll('tbody b')].map(b => b.textContent))")
+    assert cells[0] == ["70", "32", "8", "40", "120", "34", "3", "14", "28"], cells
+    shades = page.js(f"return [...document.querySelectorAll('{section} .confusion td b')].map(b => getComputedStyle(b.parentElement).backgroundColor)")
+    assert len(set(shades)) > 4, shades
+    # Unfolding by keyboard; what is folded away is every number of the file.
+    folds = page.all(f"{section} details > summary")
+    assert len(folds) == 3, len(folds)
+    for fold in folds:
+        fold.send_keys(Keys.SPACE)
+    assert page.all(f"{section} details[open] table") and len(page.all(f"{section} details[open]")) == 3
+    rows = page.js(f"return [...document.querySelectorAll('{section} .biases tbody tr')].map(r => [...r.cells].map(c => c.textContent))")
+    assert all(len(row) == 4 for row in rows) and any(row[1].startswith("Of two answers the padded") for row in rows)
+    assert "0.800 (" in page.js(f"return document.querySelector('{section}').textContent")
+    page.check_quiet()
+
+
 def check_theme(page):
     paper = lambda: page.js("return getComputedStyle(document.body).backgroundColor")
     before = paper()
@@ -263,7 +296,7 @@ def check_skip_link(page):
 
 def check_names(page):
     """Every control has a name, every id is unique, headings don't skip a level."""
-    for route in ["#/", "#/candidates", "#/prompts", "#/candidate/1-0", "#/compare/1-0/1-1"]:
+    for route in VIEWS:
         page.open(route)
         time.sleep(0.3)
         unnamed = page.js("""const shown = e => e.offsetParent !== null;
@@ -299,7 +332,7 @@ def check_contrast(page):
       }
       return [...bad]"""
     for theme in ["light", "dark"]:
-        for route in ["#/", "#/candidates", "#/prompts", "#/candidate/1-0", "#/compare/1-0/1-1"]:
+        for route in VIEWS:
             page.open(route)
             page.js("document.documentElement.dataset.theme = arguments[0]", theme)
             time.sleep(0.4)
@@ -309,7 +342,7 @@ def check_contrast(page):
 
 def check_narrow(page):
     page.driver.set_window_size(500, 900)
-    for route in ["#/", "#/candidates", "#/prompts", "#/candidate/1-0", "#/compare/1-0/1-1"]:
+    for route in VIEWS:
         page.open(route)
         time.sleep(0.3)
         page.check_quiet()
@@ -318,7 +351,7 @@ def check_narrow(page):
 
 def shoot(page, folder):
     folder.mkdir(parents=True, exist_ok=True)
-    routes = {"overview": "#/", "candidates": "#/candidates", "prompts": "#/prompts", "candidate": "#/candidate/1-0",
+    routes = {"overview": "#/", "agreement": "#/agreement", "candidates": "#/candidates", "prompts": "#/prompts", "candidate": "#/candidate/1-0",
               "candidate2": "#/candidate/2-1", "compare": "#/compare/2-0/2-1"}
     for width in [1400, 500]:
         for theme in ["light", "dark"]:
@@ -410,13 +443,14 @@ def main():
                 check_filters(page, rows)
                 check_candidate(page)
                 check_comparison(page)
+                check_agreement(page)
                 check_theme(page)
                 check_strange_addresses(page)
                 check_skip_link(page)
                 check_names(page)
                 check_contrast(page)
                 check_narrow(page)
-                print("12 passed, 0 failed")
+                print("13 passed, 0 failed")
         finally:
             driver.quit()
 

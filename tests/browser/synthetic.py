@@ -155,6 +155,57 @@ def pair(prompt, rows):
     }
 
 
+def estimate(rng, value, width=0.06):
+    return {"value": value, "low": value - width * rng.uniform(0.5, 1.5), "high": value + width * rng.uniform(0.5, 1.5)}
+
+
+def agreement(seed=0):
+    """What `agree` writes, with every section; one baseline has a hostile name."""
+    rng = random.Random(seed)
+    measures = lambda **values: {name: estimate(rng, value) for name, value in values.items()}
+    named = lambda metric, rows: [{"name": name, "metrics": measures(**{metric: value, "kappa": value - 0.3})} for name, value in rows]
+    reading = {"verdicts": 400, "first_reply": 0.82, "forced": 0.03, "replies": 1.3}
+
+    def calibration(counts):
+        bins = [{"low": i / 10, "high": (i + 1) / 10, "items": count, "confidence": (i + 0.6) / 10 if count else None,
+                 "accuracy": min(1.0, (i + 0.6) / 10 * 0.85) if count else None} for i, count in enumerate(counts)]
+        return {"bins": bins, "error": 0.087}
+
+    length = ["judge_prefers_longer", "people_prefer_longer", "accuracy_longer_better", "accuracy_shorter_better",
+              "accuracy_similar", "score_and_length", "score_and_label", "score_and_label_given_length"]
+    spread = {"runs": 3, "items": 400, "metrics": measures(standard_deviation=0.4, flips=0.12), "measure": "accuracy",
+              "by_run": [estimate(rng, 0.7) for _ in range(3)]}
+    return {
+        "labels": "labels.jsonl", "settings": {"model": "synthetic"}, "bootstrap": {"resamples": 1000, "seed": 0},
+        "support": {
+            "items": 349, "reading": reading, "classes": ["not_supported", "partially_supported", "supported"],
+            "labelled": [110, 194, 45],
+            "predictors": named("accuracy", [("judge", 0.61), ("judge, likeliest", 0.63), ("majority class", 0.556),
+                                             ("word overlap", 0.47), ("embedding", 0.49), (HOSTILE, 0.3), ("people", 0.78)]),
+            "confusion": [[70, 32, 8], [40, 120, 34], [3, 14, 28]], "calibration": calibration([0, 0, 0, 4, 21, 38, 60, 81, 90, 55]),
+            "spread": spread,
+        },
+        "pairwise": {
+            "items": 100, "reading": reading, "classes": ["a", "tie", "b"], "labelled": [52, 0, 48],
+            "predictors": named("accuracy_ties_half", [("judge", 0.71), ("judge, expected", 0.74), ("majority class", 0.52),
+                                                       ("longest wins", 0.58), ("word overlap", 0.49), ("embedding", 0.55)]),
+            "confusion": [[35, 6, 11], [0, 0, 0], [12, 5, 31]], "calibration": calibration([0, 0, 0, 0, 0, 40, 25, 15, 12, 8]),
+            "length_bias": [{"predictor": "judge", "metrics": measures(**{name: 0.5 for name in length})}],
+        },
+        "rating": {"items": 60, "prompts": 20, "reading": reading,
+                   "predictors": named("spearman", [("judge", 0.41), ("judge, expected", 0.48), ("length", 0.2), ("word overlap", -0.1)])},
+        "bias": {
+            "position": "answers are judged one by one",
+            "padding": {"answers": 200, "pairs": 100, "metrics": measures(shift=-0.12, raised=0.2, lowered=0.3, padded_preferred=0.47)},
+            "languages": [{"kind": kind, "items": 90, "measure": "accuracy", "metrics": measures(same_verdict=0.8, kappa=0.6, shift=0.05)}
+                          for kind in ["support", "pairwise"]],
+            "self_preference": [{"kind": "rating", "items": 60, "own": 20, "metrics": measures(excess=0.8)}],
+        },
+        "recall": [{"retriever": name, "passage": "128 tokens", "k": 5, "items": 238, "metrics": measures(recall=value)}
+                   for name, value in [("bm25", 0.93), ("minilm", 0.92), ("bm25+minilm", 0.95)]],
+    }
+
+
 def write(folder, prompts, candidates=10, document_words=6000, seed=0):
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -168,6 +219,7 @@ def write(folder, prompts, candidates=10, document_words=6000, seed=0):
                 file.write(json.dumps(item, ensure_ascii=False) + "\n")
     for file in files:
         file.close()
+    (folder / "agree.summary.json").write_text(json.dumps(agreement(seed)), encoding="utf-8")
 
 
 if __name__ == "__main__":

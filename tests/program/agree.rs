@@ -105,3 +105,58 @@ fn two_judges_are_compared() {
     let same = world.expect(0, "agree --compare a.jsonl a.jsonl --resamples 0");
     assert!(same.contains("0.000"), "{same}");
 }
+
+#[test]
+fn biases_are_measured_where_they_are_asked_for() {
+    let world = world();
+    world.write(
+        "labels.jsonl",
+        labels().replace(
+            "\"response_a\"",
+            "\"author_a\": \"model\", \"author_b\": \"x\", \"response_a\"",
+        ),
+    );
+    let plain = world.expect(0, &agree("a", ""));
+    assert!(plain.contains("position: answers are judged one by one"), "{plain}");
+    assert!(
+        !plain.contains("padding:") && plain.contains("own answers: pairwise, 2 rows"),
+        "{plain}"
+    );
+    let all = world.expect(0, &agree("a", "--padding --langs en,zh"));
+    for words in ["padding: 6 answers, 2 pairs", "support, 2 rows, accuracy", "same verdict"] {
+        assert!(all.contains(words), "no {words:?} in\n{all}");
+    }
+    let bias = &summary(&world, "a")["bias"];
+    assert!(bias["padding"]["metrics"]["shift"]["low"].is_number(), "{bias}");
+    assert_eq!(bias["languages"].as_array().unwrap().len(), 3);
+    assert!(bias["self_preference"][0]["metrics"]["excess"]["value"].is_number(), "{bias}");
+    let others = world.expect(0, &agree("b", "--own x"));
+    assert!(!others.contains("own answers"), "both are its own\n{others}");
+}
+
+#[test]
+fn scores_that_are_there_are_compared_with_labels() {
+    let world = world();
+    world.expect(0, &crate::harness::score("s", ""));
+    let rows = [
+        json!({"query": "When was the mill built?", "label": "a",
+               "response_a": "It was built in 1874. Two brothers built it.",
+               "response_b": "It is not known."}),
+        json!({"query": "When was the mill built?", "rating": 3,
+               "answer": "The flood of 1903 broke the wheel."}),
+        json!({"query": "When was the mill built?", "answer": "Never.", "rating": 0}),
+    ];
+    world.write("scored_labels.jsonl", rows.map(|row| format!("{row}\n")).concat());
+    let args = "agree --labels scored_labels.jsonl --scored s/scored_responses.jsonl --out m.jsonl";
+    let said = world.expect(3, args);
+    assert!(said.contains("1 labelled rows without scores, the first is \"3\""), "{said}");
+    let summary = summary(&world, "m");
+    assert_eq!(
+        (&summary["pairwise"]["items"], &summary["rating"]["items"]),
+        (&json!(1), &json!(1))
+    );
+    assert!(summary["settings"]["checkpoint"].is_string());
+    world.write("none.jsonl", "{\"query\": \"q\", \"answer\": \"a\", \"rating\": 1}\n");
+    let refused = world.expect(1, &args.replace("scored_labels", "none"));
+    assert!(refused.contains("no labelled answer was scored"), "{refused}");
+}

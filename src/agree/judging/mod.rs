@@ -9,11 +9,12 @@ mod answers;
 mod claim;
 mod record;
 
-pub use record::{Answered, Found, Judged, Score, read_judged};
+pub use record::{Answered, Found, Judged, Score, Variant, read_judged};
 
 use super::labels::{Format, Item, Kind, Labels};
 use super::passages::Cut;
-use crate::judge::{Dimension, Verdict};
+use crate::agree::padding::padded;
+use crate::judge::{Dimension, Lang, LangChoice, Verdict};
 use crate::pipeline::{
     Error, Finding, Finished, Judging, OnMismatch, Plan, Session, Settings, Stage, Summary, Target,
     Tokens, Unit, Work, with,
@@ -36,10 +37,20 @@ pub struct Options {
     pub judging: Judging,
     /// Every row is judged so often, each time with other seeds. The number may grow later.
     pub runs: usize,
+    pub variants: Variants,
     pub method: Method,
     /// Names the way of finding passages: `bm25`, or the embedder and its revision.
     pub retriever: String,
     pub on_mismatch: OnMismatch,
+}
+
+/// Ways in which rows are judged once more; like runs, they may be added later.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Variants {
+    /// Answers with sentences added that say nothing.
+    pub padded: bool,
+    /// With prompts in each of these languages.
+    pub langs: Vec<Lang>,
 }
 
 /// How texts are cut, and answers are judged.
@@ -69,9 +80,18 @@ pub struct JudgingPlan {
     plan: Plan,
     items: Vec<Item>,
     /// Rows and runs that are not there yet.
-    jobs: VecDeque<(usize, usize)>,
+    jobs: VecDeque<Task>,
     judging: Judging,
     method: Method,
+}
+
+/// One record to be made.
+#[derive(Debug, Clone, Copy)]
+struct Task {
+    /// Of the row, among the good ones.
+    item: usize,
+    run: usize,
+    variant: Variant,
 }
 
 impl JudgingPlan {
@@ -81,14 +101,14 @@ impl JudgingPlan {
     /// Any [`Error`] but [`Error::Broken`].
     pub fn open(options: Options) -> Result<Self, Error> {
         let settings = settings(&options);
-        let Options { labels, format, limit, out, judging, runs, method, on_mismatch, .. } =
-            options;
+        let Options { labels, format, limit, out, judging, method, on_mismatch, .. } = options;
+        let (runs, variants) = (options.runs, options.variants);
         let Labels { items, problems } = Labels::read(&labels, format, limit)?;
         check_contexts(&items, &method.dimensions)?;
-        let all: Vec<(usize, usize)> =
-            (0..items.len()).flat_map(|item| (0..runs).map(move |run| (item, run))).collect();
-        let id = |&(item, run): &(usize, usize)| Judged::id(&items[item].idx, run);
-        let inputs = all.iter().map(|job| (id(job), items[job.0].hash()));
+        let lang = judging.judge.settings().lang;
+        let all = tasks(&items, runs, &variants, lang);
+        let id = |task: &Task| Judged::id(&items[task.item].idx, task.run, task.variant);
+        let inputs = all.iter().map(|task| (id(task), items[task.item].hash()));
         let target = Target::open(&out, &settings, inputs, on_mismatch)?;
         let missing = all.iter().filter(|job| !target.output.contains(&id(job)));
         let jobs = missing.copied().collect();
@@ -129,6 +149,22 @@ impl JudgingPlan {
         let Self { plan, items, jobs, judging, method } = self;
         plan.run(Panel { items, jobs, judging, method, tools }, session)
     }
+}
+
+/// Runs of each row as it is, then its variants. Prompts in the language that they would be in
+/// anyway are no variant.
+fn tasks(items: &[Item], runs: usize, variants: &Variants, lang: LangChoice) -> Vec<Task> {
+    let of_item = |(item, row): (usize, &Item)| {
+        let plain = (0..runs).map(|run| Task { item, run, variant: Variant::Plain }).collect();
+        let own = row.lang(lang);
+        let langs = variants.langs.iter().filter(|lang| own != Some(**lang));
+        let has_answers = !matches!(row.kind, Kind::Support(_));
+        let padded = (variants.padded && has_answers).then_some(Variant::Padded);
+        let others = padded.into_iter().chain(langs.map(|lang| Variant::of(*lang)));
+        let others = others.map(|variant| Task { item, run: 0, variant });
+        [plain, others.collect::<Vec<Task>>()].concat()
+    };
+    items.iter().enumerate().flat_map(of_item).collect()
 }
 
 /// Every answer must have a dimension that it can be judged in.
@@ -182,7 +218,7 @@ enum Part {
 
 struct Panel<'a> {
     items: Vec<Item>,
-    jobs: VecDeque<(usize, usize)>,
+    jobs: VecDeque<Task>,
     judging: Judging,
     method: Method,
     tools: Tools<'a>,
@@ -190,9 +226,9 @@ struct Panel<'a> {
 
 /// The work on one row in one run.
 struct Job {
-    /// Of the row, among the good ones.
-    item: usize,
-    run: usize,
+    task: Task,
+    /// As the task's variant has it.
+    judging: Judging,
     work: RowWork,
     /// Its record is written, or it has failed.
     settled: bool,
@@ -204,27 +240,36 @@ enum RowWork {
 }
 
 impl Panel<'_> {
-    fn begin(&mut self, item: usize) -> Result<RowWork, Error> {
-        let Self { judging, method, tools, .. } = self;
-        match &self.items[item].kind {
+    /// How the task's variant is judged.
+    fn judging(&self, task: Task) -> Judging {
+        let lang = match task.variant {
+            Variant::Plain | Variant::Padded => return self.judging.clone(),
+            Variant::En => LangChoice::En,
+            Variant::Zh => LangChoice::Zh,
+        };
+        Judging { judge: self.judging.judge.with_lang(lang), ..self.judging.clone() }
+    }
+
+    fn begin(&mut self, task: Task, judging: &Judging) -> Result<RowWork, Error> {
+        let Self { method, tools, .. } = self;
+        let (query, context, answers) = match &self.items[task.item].kind {
             Kind::Support(claim) => {
                 let work = ClaimWork::new(claim, judging, method, tools);
-                work.map(|work| RowWork::Claim(Box::new(work)))
-                    .map_err(|e| Error::Tools(e.to_string()))
+                return work
+                    .map(|work| RowWork::Claim(Box::new(work)))
+                    .map_err(|e| Error::Tools(e.to_string()));
             }
-            Kind::Pairwise(pair) => {
-                let [a, b] = &pair.responses;
-                let context = pair.context.as_deref();
-                let work = Answers::new(&pair.query, context, &[a, b], judging, method, tools);
-                Ok(RowWork::Answers(Box::new(work)))
-            }
-            Kind::Rating(row) => {
-                let context = row.context.as_deref();
-                let work =
-                    Answers::new(&row.query, context, &[&row.answer], judging, method, tools);
-                Ok(RowWork::Answers(Box::new(work)))
-            }
-        }
+            Kind::Pairwise(pair) => (&pair.query, &pair.context, pair.responses.to_vec()),
+            Kind::Rating(row) => (&row.query, &row.context, vec![row.answer.clone()]),
+        };
+        let as_asked = |answer: &String| match task.variant {
+            Variant::Padded => padded(answer),
+            _ => answer.clone(),
+        };
+        let answers: Vec<String> = answers.iter().map(as_asked).collect();
+        let answers: Vec<&str> = answers.iter().map(String::as_str).collect();
+        let work = Answers::new(query, context.as_deref(), &answers, judging, method, tools);
+        Ok(RowWork::Answers(Box::new(work)))
     }
 
     fn put(&mut self, job: &mut Job, part: Part, verdict: Verdict) -> Result<(), String> {
@@ -237,9 +282,14 @@ impl Panel<'_> {
         }
     }
 
+    fn id(&self, Task { item, run, variant }: Task) -> String {
+        Judged::id(&self.items[item].idx, run, variant)
+    }
+
     /// The record, if all verdicts are there.
     fn record(&self, job: &Job) -> Option<Judged> {
-        let item = &self.items[job.item];
+        let Task { item, run, variant } = job.task;
+        let item = &self.items[item];
         let (found, forced) = match &job.work {
             RowWork::Claim(work) => {
                 let details = work.found()?;
@@ -249,9 +299,10 @@ impl Panel<'_> {
             RowWork::Answers(work) => found(work.found()?)?,
         };
         Some(Judged {
-            idx: Judged::id(&item.idx, job.run),
+            idx: Judged::id(&item.idx, run, variant),
             item: item.idx.clone(),
-            run: job.run,
+            run,
+            variant,
             found,
             forced,
             input_hash: item.hash(),
@@ -276,20 +327,21 @@ impl Stage for Panel<'_> {
     type Part = Part;
 
     fn open(&mut self) -> Option<Result<Job, Error>> {
-        let (item, run) = self.jobs.pop_front()?;
-        let begun = self.begin(item);
-        Some(begun.map(|work| Job { item, run, work, settled: false }))
+        let task = self.jobs.pop_front()?;
+        let judging = self.judging(task);
+        let begun = self.begin(task, &judging);
+        Some(begun.map(|work| Job { task, judging, work, settled: false }))
     }
 
     fn next(&mut self, job: &mut Job) -> Option<Unit<Part>> {
         if job.settled {
             return None;
         }
-        let record = Judged::id(&self.items[job.item].idx, job.run);
+        let record = self.id(job.task);
         let (part, key, ask) = match &mut job.work {
             RowWork::Claim(work) => (Part::Claim, "support".to_owned(), work.next()?),
             RowWork::Answers(work) => {
-                let (part, key, ask) = work.next(&self.judging)?;
+                let (part, key, ask) = work.next(&job.judging)?;
                 (Part::Answers(part), key, ask)
             }
         };
@@ -305,7 +357,7 @@ impl Stage for Panel<'_> {
         if job.settled {
             return Ok(Vec::new());
         }
-        let id = Judged::id(&self.items[job.item].idx, job.run);
+        let id = self.id(job.task);
         let taken = found.and_then(|finding| self.put(job, part, finding.verdict()?));
         if let Err(why) = taken {
             job.settled = true;

@@ -1,6 +1,8 @@
 //! The rows of `OUT.jsonl`: what the judge says of each labelled row.
 
-use crate::judge::{Completeness, Dimension, Faithfulness, Rated, Supported};
+use crate::judge::{
+    Calibrations, Completeness, Dimension, Faithfulness, Lang, Rated, Supported, Uncalibrated,
+};
 use crate::pipeline::Error;
 use crate::pipeline::jsonl::{RowError, read_rows};
 use serde::{Deserialize, Serialize};
@@ -10,18 +12,54 @@ use std::path::Path;
 /// The judge's view of an item.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Judged {
-    /// `"<item>#<run>"`.
+    /// `"<item>#<run>"`, and `"<item>#<run>+<variant>"` of another way of asking.
     pub idx: String,
     /// The label's idx.
     pub item: String,
     /// From 0; every run has seeds of its own.
     pub run: usize,
+    #[serde(default, skip_serializing_if = "Variant::is_plain")]
+    pub variant: Variant,
     #[serde(flatten)]
     pub found: Found,
     /// Whether any of its verdicts was forced.
     pub forced: bool,
     /// Over all that was judged.
     pub input_hash: String,
+}
+
+/// What was done to a row before it was judged, to see what that changes.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Variant {
+    /// Nothing.
+    #[default]
+    Plain,
+    /// Sentences that say nothing were added to the answers.
+    Padded,
+    /// The judge's prompts are in this language.
+    En,
+    Zh,
+}
+
+impl Variant {
+    pub fn is_plain(&self) -> bool {
+        *self == Self::Plain
+    }
+
+    /// Of a language of prompts.
+    pub fn of(lang: Lang) -> Self {
+        match lang {
+            Lang::En => Self::En,
+            Lang::Zh => Self::Zh,
+        }
+    }
+
+    fn suffix(self) -> &'static str {
+        ["", "+padded", "+en", "+zh"][self as usize]
+    }
 }
 
 /// By the kind of label.
@@ -56,6 +94,8 @@ pub struct Score<'a> {
     pub expected: Option<f64>,
     /// Probabilities of the ratings 0 to 10; empty where there is none.
     pub distribution: &'a [f64],
+    /// The two before they were calibrated, if they are.
+    pub uncalibrated: &'a Option<Uncalibrated>,
     pub forced: bool,
     /// Replies that the verdict took.
     pub attempts: u32,
@@ -63,20 +103,31 @@ pub struct Score<'a> {
 
 impl<'a> Score<'a> {
     fn of(dimension: Dimension, rated: &'a Rated) -> Self {
-        let &Rated { score, expected, forced, attempts, ref distribution, .. } = rated;
-        Self { dimension, score, expected, distribution, forced, attempts }
+        let &Rated {
+            score, expected, forced, attempts, ref distribution, ref uncalibrated, ..
+        } = rated;
+        Self { dimension, score, expected, distribution, uncalibrated, forced, attempts }
     }
 
     fn of_faithfulness(found: &'a Faithfulness) -> Self {
         let &Faithfulness { score, expected, forced, attempts, .. } = found;
-        let dimension = Dimension::Faithfulness;
-        Self { dimension, score, expected, distribution: &[], forced, attempts }
+        let (dimension, distribution, uncalibrated) = (Dimension::Faithfulness, &[][..], &None);
+        Self { dimension, score, expected, distribution, uncalibrated, forced, attempts }
     }
 }
 
 impl Judged {
-    pub fn id(item: &str, run: usize) -> String {
-        format!("{item}#{run}")
+    pub fn id(item: &str, run: usize, variant: Variant) -> String {
+        format!("{item}#{run}{}", variant.suffix())
+    }
+
+    /// Corrects distributions and expected values; the judge's own stand beside them.
+    pub fn calibrate(&mut self, by: &Calibrations) {
+        match &mut self.found {
+            Found::Support { details } => by.supported(details),
+            Found::Pairwise { a, b } => [a, b].into_iter().for_each(|one| one.calibrate(by)),
+            Found::Rating { details } => details.calibrate(by),
+        }
     }
 }
 
@@ -103,6 +154,14 @@ impl Answered {
     pub fn expected(&self) -> Option<f64> {
         let values: Option<Vec<f64>> = self.scores().iter().map(|score| score.expected).collect();
         crate::agree::metrics::mean(&values?).map(rounded)
+    }
+
+    fn calibrate(&mut self, by: &Calibrations) {
+        let Self { helpfulness, logicality, faithfulness, completeness } = self;
+        helpfulness.iter_mut().for_each(|one| by.rated(Dimension::Helpfulness, one));
+        logicality.iter_mut().for_each(|one| by.rated(Dimension::Logicality, one));
+        faithfulness.iter_mut().for_each(|one| by.faithfulness(one));
+        completeness.iter_mut().for_each(|one| by.completeness(one));
     }
 
     pub fn forced(&self) -> bool {
@@ -143,6 +202,7 @@ mod tests {
             forced: false,
             distribution,
             expected,
+            uncalibrated: None,
         }
     }
 
@@ -157,6 +217,7 @@ mod tests {
             forced: true,
             distribution: vec![0.333333, 0.666667, 0.0],
             expected: Some(0.666667),
+            uncalibrated: None,
         };
         let answered = Answered { logicality: Some(rated(3.0, Some(2.5))), ..Answered::default() };
         for found in [
@@ -165,11 +226,16 @@ mod tests {
             Found::Rating { details: answered.into() },
         ] {
             let (item, input_hash) = ("i".to_owned(), "h".to_owned());
-            let idx = Judged::id(&item, 2);
-            let record = Judged { idx, item, run: 2, found, forced: true, input_hash };
-            let json = serde_json::to_string(&record).unwrap();
-            assert!(json.starts_with("{\"idx\":\"i#2\",\"item\":\"i\",\"run\":2,\"kind\":"));
-            assert_eq!(serde_json::from_str::<Judged>(&json).unwrap(), record);
+            let plain = r#"{"idx":"i#2","item":"i","run":2,"kind":"#;
+            let padded = r#"{"idx":"i#2+padded","item":"i","run":2,"variant":"padded","kind":"#;
+            for (variant, start) in [(Variant::Plain, plain), (Variant::Padded, padded)] {
+                let idx = Judged::id(&item, 2, variant);
+                let (item, found, input_hash) = (item.clone(), found.clone(), input_hash.clone());
+                let record = Judged { idx, item, run: 2, variant, found, forced: true, input_hash };
+                let json = serde_json::to_string(&record).unwrap();
+                assert!(json.starts_with(start), "{json}");
+                assert_eq!(serde_json::from_str::<Judged>(&json).unwrap(), record);
+            }
         }
     }
 

@@ -52,6 +52,7 @@ fn options(lab: &Lab) -> Options {
         out: lab.file(OUT),
         judging: lab.judging(),
         runs: 1,
+        variants: Variants::default(),
         method: Method {
             claim_passage: Cut::Tokens(6),
             passage_tokens: 6,
@@ -234,4 +235,27 @@ fn a_limit_can_grow() {
     assert_eq!(run(limited, &mut Model::new()).unwrap().added, 2);
     assert_eq!(run(options(&lab), &mut Model::new()).unwrap().added, 5);
     assert!(lab.read(OUT) == whole().0);
+}
+
+#[test]
+fn variants_are_added_to_what_is_there_and_change_only_what_they_say() {
+    let lab = lab();
+    run(options(&lab), &mut Model::new()).unwrap();
+    let plain = records(&lab);
+    let variants = Variants { padded: true, langs: vec![Lang::En, Lang::Zh] };
+    let more = Options { variants, ..options(&lab) };
+    let mut model = Model::new();
+    let summary = run(more.clone(), &mut model).unwrap();
+    // All rows are English: each once more in Chinese, and the four with answers padded.
+    assert_eq!((summary.reused, summary.added), (7, 7 + 4));
+    let all = records(&lab);
+    let kept: Vec<Judged> = all.iter().filter(|one| one.variant.is_plain()).cloned().collect();
+    assert_eq!(kept, plain);
+    let ids: Vec<&str> = all.iter().map(|one| one.idx.as_str()).collect();
+    assert_eq!(ids[..2], ["c0#0", "c0#0+zh"]);
+    assert_eq!(ids[6..9], ["p0#0", "p0#0+padded", "p0#0+zh"]);
+    let asked =
+        |needle: &str| model.seen.iter().any(|call| call.messages[0].content.contains(needle));
+    assert!(asked(&padded("Short 0.")) && asked("HELPFULNESS"));
+    assert_eq!(JudgingPlan::open(more).unwrap().todo(), 0);
 }

@@ -21,5 +21,6 @@ pub fn pair(row: &mut Row) -> Result<Pair, RowError> {
         Some(2) => Preference::B,
         _ => return Err(row.error(Some("label"), format!("should be 1 or 2, but is {label}"))),
     };
-    Ok(Pair { query, context: None, responses, label, votes: Vec::new() })
+    let authors = [const { None }; 2];
+    Ok(Pair { query, context: None, responses, authors, label, votes: Vec::new() })
 }

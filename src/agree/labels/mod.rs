@@ -9,8 +9,11 @@
 //! | kind | fields |
 //! |---|---|
 //! | support | `claim`, `evidence` (text, or a list of sentences), `label`: `supported`, `partially_supported` or `not_supported`; `supporting`: numbers (from 0) of the sentences of `evidence` that hold the support, or a list of such sets, each enough by itself; `query` |
-//! | pairwise | `query`, `context`, `response_a`, `response_b`, `label`: `a`, `b` or `tie` |
-//! | rating | `query`, `context`, `answer`, `rating`: a number, higher is better |
+//! | pairwise | `query`, `context`, `response_a`, `response_b`, `label`: `a`, `b` or `tie`; `author_a`, `author_b` |
+//! | rating | `query`, `context`, `answer`, `rating`: a number, higher is better; `author` |
+//!
+//! An author is the name of the model (or person) that wrote an answer. It may be left out; where it
+//! is given, it shows whether a judge favours answers of its own.
 //!
 //! Several annotators: `labels` (or `ratings`), a list, in the place of `label` (`rating`). The
 //! most frequent label counts, or the middle of equally frequent ones in order (`a`, `tie`, `b`; for
@@ -26,6 +29,7 @@ pub mod wice;
 
 pub use read::{Format, Labels};
 
+use crate::judge::{Lang, LangChoice};
 use crate::pipeline::records::input_hash;
 use serde::{Deserialize, Serialize};
 
@@ -64,6 +68,8 @@ pub struct Pair {
     pub query: String,
     pub context: Option<String>,
     pub responses: [String; 2],
+    /// Who wrote them, if that is known.
+    pub authors: [Option<String>; 2],
     pub label: Preference,
     /// Of every annotator, if there are several.
     pub votes: Vec<Preference>,
@@ -75,6 +81,8 @@ pub struct Rating {
     pub query: String,
     pub context: Option<String>,
     pub answer: String,
+    /// Who wrote it, if that is known.
+    pub author: Option<String>,
     pub rating: f64,
     /// Of every annotator, if there are several.
     pub votes: Vec<f64>,
@@ -168,6 +176,18 @@ impl Item {
         }
     }
 
+    /// The language of the prompts that the item is judged with, if it is one.
+    pub fn lang(&self, choice: LangChoice) -> Option<Lang> {
+        match &self.kind {
+            Kind::Support(claim) => Some(choice.resolve(&[&claim.query, &claim.claim])),
+            Kind::Pairwise(Pair { query, responses: [a, b], .. }) => {
+                let lang = choice.resolve(&[query, a]);
+                (lang == choice.resolve(&[query, b])).then_some(lang)
+            }
+            Kind::Rating(row) => Some(choice.resolve(&[&row.query, &row.answer])),
+        }
+    }
+
     /// Items with the same prompt are drawn together when intervals are made.
     pub fn prompt(&self) -> String {
         match &self.kind {
@@ -229,6 +249,7 @@ mod tests {
                 query: "q".to_owned(),
                 context: None,
                 responses: ["x".to_owned(), response.to_owned()],
+                authors: [const { None }; 2],
                 label,
                 votes: Vec::new(),
             }),

@@ -37,26 +37,28 @@ fn pairwise(row: &mut Row) -> Result<Pair, RowError> {
     let responses = [row.take_string("response_a")?, row.take_string("response_b")?];
     let names = Preference::ALL.map(|preference| (preference.name(), preference));
     let (label, votes) = take_labels(row, &names)?;
-    Ok(Pair { query, context, responses, label, votes })
+    let authors = [row.take_optional_string("author_a")?, row.take_optional_string("author_b")?];
+    Ok(Pair { query, context, responses, authors, label, votes })
 }
 
 fn rating(row: &mut Row) -> Result<Rating, RowError> {
     let (query, context) = take_prompt(row)?;
     let answer = row.take_string("answer")?;
+    let author = row.take_optional_string("author")?;
     let number = |row: &Row, field: &str, value: &Value| {
         value.as_f64().ok_or_else(|| row.wrong_type(field, "a number", value))
     };
     if !row.fields.contains_key("ratings") {
         let value = row.take("rating")?;
         let rating = number(row, "rating", &value)?;
-        return Ok(Rating { query, context, answer, rating, votes: Vec::new() });
+        return Ok(Rating { query, context, answer, author, rating, votes: Vec::new() });
     }
     let values = take_list(row, "ratings")?;
     let votes = values.iter().map(|value| number(row, "ratings", value));
     let votes = votes.collect::<Result<Vec<f64>, _>>()?;
     let rating = crate::agree::metrics::mean(&votes);
     let rating = rating.ok_or_else(|| row.error(Some("ratings"), "is empty"))?;
-    Ok(Rating { query, context, answer, rating, votes })
+    Ok(Rating { query, context, answer, author, rating, votes })
 }
 
 fn take_prompt(row: &mut Row) -> Result<(String, Option<String>), RowError> {

@@ -142,7 +142,7 @@ mod tests {
     fn own_rows_of_all_kinds() {
         let (items, problems) = read(
             r#"{"claim":"c","evidence":["s0","s1"],"label":"supported","supporting":[1]}
-               {"idx":"p","query":"q","response_a":"x","response_b":"y","labels":["a","tie","a"]}
+               {"idx":"p","query":"q","response_a":"x","response_b":"y","labels":["a","tie","a"],"author_b":"m"}
                {"idx":7,"query":"q","context":"d","answer":"x","ratings":[3,4.5]}
                {"claim":"c","evidence":"text","label":"not_supported","supporting":[[0],[]]}"#,
             Format::Auto,
@@ -155,6 +155,7 @@ mod tests {
         assert_eq!((claim.label, &claim.supporting), (Level::Fully, &vec![vec![1]]));
         let Kind::Pairwise(pair) = &items[1].kind else { panic!() };
         assert_eq!((pair.label, pair.votes.len()), (Preference::A, 3));
+        assert_eq!(pair.authors, [None, Some("m".to_owned())]);
         let Kind::Rating(rated) = &items[2].kind else { panic!() };
         assert_eq!((rated.rating, rated.context.as_deref()), (3.75, Some("d")));
         let Kind::Support(claim) = &items[3].kind else { panic!() };

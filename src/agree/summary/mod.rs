@@ -11,12 +11,14 @@ mod tests;
 
 pub use bias::LengthBias;
 pub use pairwise::PairwiseSummary;
+pub(super) use pairwise::{probability_above, score};
 pub use predictor::Predictor;
 pub(super) use predictor::within_prompts;
 pub use rating::RatingSummary;
 pub use spread::Spread;
 pub use support::SupportSummary;
 
+use super::bias::Bias;
 use super::judging::{Answered, Found, Judged};
 use super::labels::{Item, Kind};
 use super::metrics::Bootstrap;
@@ -41,6 +43,9 @@ pub struct Summary {
     pub pairwise: Option<PairwiseSummary>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rating: Option<RatingSummary>,
+    /// What moves the judge that should not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bias: Option<Bias>,
     /// Of labelled supporting sentences among the passages found for their claims.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub recall: Vec<Recall>,
@@ -113,7 +118,7 @@ fn reborrow<'a>(embed: &'a mut Option<&mut dyn Embed>) -> Option<&'a mut dyn Emb
 /// The records of each item, by run.
 fn by_item(judged: &[Judged]) -> HashMap<&str, Vec<&Judged>> {
     let mut runs: HashMap<&str, Vec<&Judged>> = HashMap::new();
-    for record in judged {
+    for record in judged.iter().filter(|record| record.variant.is_plain()) {
         runs.entry(&record.item).or_default().push(record);
     }
     runs.values_mut().for_each(|records| records.sort_by_key(|record| record.run));

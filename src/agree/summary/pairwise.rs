@@ -111,7 +111,7 @@ fn by_judge(rows: &[PairRow]) -> Vec<(&'static str, Differences)> {
     found
 }
 
-pub(super) fn score(answer: &Answered, dimension: Dimension) -> Option<f64> {
+pub(in crate::agree) fn score(answer: &Answered, dimension: Dimension) -> Option<f64> {
     let scores = answer.scores();
     scores.iter().find(|score| score.dimension == dimension).map(|score| score.score)
 }
@@ -128,7 +128,16 @@ fn differences(rows: &[PairRow], value: impl Fn(&str, &Answered) -> Option<f64>)
 /// The probability that the first answer's sum of ratings is the higher, plus half that of a tie;
 /// ratings are drawn from their distributions, each by itself. `None` where one has none.
 pub(super) fn probability_of_first(answers: [&Answered; 2]) -> Option<f64> {
-    let [a, b] = [sums(answers[0])?, sums(answers[1])?];
+    let distributions = |answer: &Answered| -> Vec<Vec<f64>> {
+        answer.scores().iter().map(|score| score.distribution.to_vec()).collect()
+    };
+    let [a, b] = answers.map(distributions);
+    probability_above(&a, &b)
+}
+
+/// As [`probability_of_first`], of the distributions of two answers' ratings.
+pub(in crate::agree) fn probability_above(a: &[Vec<f64>], b: &[Vec<f64>]) -> Option<f64> {
+    let [a, b] = [sums(a)?, sums(b)?];
     let (mut below, mut probability) = (0.0, 0.0);
     for (sum, p) in a.iter().enumerate() {
         let equal = b.get(sum).copied().unwrap_or(0.0);
@@ -139,16 +148,16 @@ pub(super) fn probability_of_first(answers: [&Answered; 2]) -> Option<f64> {
     (total > 0.0).then(|| (probability / total).clamp(0.0, 1.0))
 }
 
-/// The distribution of the sum of an answer's ratings.
-fn sums(answer: &Answered) -> Option<Vec<f64>> {
+/// The distribution of a sum of ratings.
+fn sums(distributions: &[Vec<f64>]) -> Option<Vec<f64>> {
     let mut sums = vec![1.0];
-    for score in answer.scores() {
-        if score.distribution.is_empty() {
+    for distribution in distributions {
+        if distribution.is_empty() {
             return None;
         }
-        let mut next = vec![0.0; sums.len() + score.distribution.len() - 1];
+        let mut next = vec![0.0; sums.len() + distribution.len() - 1];
         for (i, p) in sums.iter().enumerate() {
-            for (j, q) in score.distribution.iter().enumerate() {
+            for (j, q) in distribution.iter().enumerate() {
                 next[i + j] += p * q;
             }
         }

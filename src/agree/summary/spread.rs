@@ -1,7 +1,10 @@
 //! How far verdicts hang on the seed.
 
-use crate::agree::metrics::{Bootstrap, Metrics, mean, standard_deviation};
+use crate::agree::metrics::{Bootstrap, Estimate, Metrics, mean, standard_deviation};
 use serde::{Deserialize, Serialize};
+
+/// Of the one measure that is estimated at a time.
+const NAME: &str = "measure";
 
 /// Over the items that were judged in every run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -14,7 +17,7 @@ pub struct Spread {
     /// The measure in `by_run`.
     pub measure: String,
     /// What the judge would be found to be with the seeds of each run.
-    pub by_run: Vec<Option<f64>>,
+    pub by_run: Vec<Estimate>,
 }
 
 impl Spread {
@@ -41,7 +44,11 @@ impl Spread {
                 ("flips", mean(&flips)),
             ]
         });
-        let by_run = (0..runs).map(|run| of_run(&items, run)).collect();
+        let by_run = |run: usize| {
+            let metrics = bootstrap.estimate(&single, |items| vec![(NAME, of_run(items, run))]);
+            metrics.get(NAME).copied().unwrap_or_default()
+        };
+        let by_run = (0..runs).map(by_run).collect();
         Some(Self { runs, items: items.len(), metrics, measure: measure.to_owned(), by_run })
     }
 }

@@ -2,6 +2,7 @@
 
 use super::pairwise::probability_of_first;
 use super::*;
+use crate::agree::judging::Variant;
 use crate::agree::labels::{Claim, Level, Pair, Preference, Rating};
 use crate::agree::metrics::Metrics;
 use crate::judge::{Evidence, Rated, Supported};
@@ -15,7 +16,8 @@ fn rated(score: f64, expected: f64) -> Rated {
     distribution[low] = 1.0 - expected.fract();
     distribution[(low + 1).min(10)] += expected.fract();
     let expected = Some(expected);
-    Rated { analysis: String::new(), score, attempts: 1, forced: false, distribution, expected }
+    let (analysis, uncalibrated) = (String::new(), None);
+    Rated { analysis, score, attempts: 1, forced: false, distribution, expected, uncalibrated }
 }
 
 fn answered(score: f64, expected: f64) -> Answered {
@@ -23,8 +25,9 @@ fn answered(score: f64, expected: f64) -> Answered {
 }
 
 fn judged(item: &str, run: usize, found: Found) -> Judged {
-    let (idx, item) = (Judged::id(item, run), item.to_owned());
-    Judged { idx, item, run, found, forced: false, input_hash: String::new() }
+    let variant = Variant::Plain;
+    let (idx, item) = (Judged::id(item, run, variant), item.to_owned());
+    Judged { idx, item, run, variant, found, forced: false, input_hash: String::new() }
 }
 
 fn claim(idx: &str, label: Level, votes: &[Level]) -> Item {
@@ -54,6 +57,7 @@ fn supported(score: f64, distribution: [f64; 3], evidence: &str) -> Found {
             forced: score == 0.0,
             distribution: distribution.to_vec(),
             expected: Some(distribution[0] + distribution[1] / 2.0),
+            uncalibrated: None,
         },
     }
 }
@@ -65,6 +69,7 @@ fn pair(idx: &str, query: &str, lengths: [usize; 2], label: Preference) -> Item 
             query: query.to_owned(),
             context: None,
             responses: lengths.map(|length| "x".repeat(length)),
+            authors: [const { None }; 2],
             label,
             votes: vec![label, Preference::A],
         }),
@@ -114,7 +119,8 @@ fn claims_by_verdict_by_distribution_and_by_words() {
     assert!(support.annotators.is_some());
     let spread = support.spread.as_ref().unwrap();
     assert_eq!((spread.runs, spread.items, spread.metrics["flips"].value), (2, 1, Some(1.0)));
-    assert_eq!(spread.by_run, [Some(0.0), Some(1.0)]);
+    let by_run: Vec<Option<f64>> = spread.by_run.iter().map(|run| run.value).collect();
+    assert_eq!(by_run, [Some(0.0), Some(1.0)]);
     let Reading { verdicts, first_reply, forced, replies } = support.reading;
     assert_eq!((verdicts, first_reply, forced, replies), (5, 0.0, 0.4, 5.0));
 }
@@ -165,6 +171,7 @@ fn ratings_within_and_across_prompts() {
             query: query.to_owned(),
             context: None,
             answer: "x".repeat(rating as usize),
+            author: None,
             rating,
             votes: votes.to_vec(),
         }),

@@ -139,6 +139,7 @@ impl ServedScorer {
             passage_tokens: PASSAGE_TOKENS,
             passages: TOP_CHUNKS,
             score_by: ScoreBy::default(),
+            calibration: None,
             on_mismatch: OnMismatch::Refuse,
         })
     }

@@ -1,10 +1,11 @@
 //! What is known of one answer, and its row when everything is.
 
+use super::Method;
 use crate::judge::{Completeness, Evidence, Faithfulness, Judge, Lang, Rated, Supported, Verdict};
 use crate::pipeline::data::ResponseRow;
 use crate::pipeline::extracts::Extracts;
 use crate::pipeline::records::{
-    CompletenessDetails, Details, Extra, Response, SampleId, ScoreBy, ScoredRow, Scores,
+    CompletenessDetails, Details, Extra, Response, SampleId, ScoredRow, Scores,
 };
 
 /// An answer on its way to four scores.
@@ -76,7 +77,7 @@ impl Answer {
     }
 
     /// The row, if it is not written yet and all verdicts are there.
-    pub fn row(&self, extracts: &Extracts, by: ScoreBy) -> Option<ScoredRow<'_>> {
+    pub fn row(&self, extracts: &Extracts, method: &Method) -> Option<ScoredRow<'_>> {
         if self.settled {
             return None;
         }
@@ -88,13 +89,16 @@ impl Answer {
         let completeness = Completeness { rated, info_list: extracts.info_list() };
         let forced_extracts = extracts.forced();
         let completeness = CompletenessDetails { completeness, forced_extracts };
-        let details = Details { helpfulness, logicality, faithfulness, completeness };
+        let mut details = Details { helpfulness, logicality, faithfulness, completeness };
+        if let Some(calibration) = &method.calibration {
+            details.calibrate(calibration);
+        }
         Some(ScoredRow {
             idx: self.response.idx,
             query: &self.response.query,
             answer: &self.response.answer,
             extra: self.extra(),
-            scores: Scores::new(details.scores(by)),
+            scores: Scores::new(details.scores(method.score_by)),
             forced: details.forced(),
             details,
             input_hash: &self.hash,

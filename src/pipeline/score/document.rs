@@ -7,7 +7,7 @@ use crate::pipeline::Error;
 use crate::pipeline::data::ResponseRow;
 use crate::pipeline::drive::{Finished, Unit, Work};
 use crate::pipeline::extracts::Extracts;
-use crate::pipeline::records::{ChunkInfo, Prompt, ScoreBy};
+use crate::pipeline::records::{ChunkInfo, Prompt};
 use crate::retrieval::chunk::{Chunk, chunks};
 use crate::retrieval::{Index, Retriever};
 use std::collections::BTreeSet;
@@ -242,10 +242,10 @@ impl Document {
     }
 
     /// The rows of answers whose last verdict has come.
-    pub fn scored_rows(&mut self, by: ScoreBy) -> Result<Vec<Finished>, Error> {
+    pub fn scored_rows(&mut self, method: &Method) -> Result<Vec<Finished>, Error> {
         let mut rows = Vec::new();
         for answer in &mut self.answers {
-            if let Some(row) = answer.row(&self.extracts, by) {
+            if let Some(row) = answer.row(&self.extracts, method) {
                 rows.push(Finished::record(0, answer.id(), &row)?);
                 answer.settled = true;
             }

@@ -13,6 +13,7 @@ use super::plan::{Judging, Plan, Target, with};
 use super::progress::Summary;
 use super::records::{ChunkInfo, ScoreBy};
 use super::{Error, OnMismatch, Tokens, chunk_info};
+use crate::judge::Calibrations;
 use crate::retrieval::Retriever;
 use document::{Document, Part};
 use std::collections::{HashMap, VecDeque};
@@ -42,6 +43,8 @@ pub struct Options {
     /// Passages shown for a statement.
     pub passages: usize,
     pub score_by: ScoreBy,
+    /// Corrects distributions and expected values.
+    pub calibration: Option<Calibrations>,
     pub on_mismatch: OnMismatch,
 }
 
@@ -59,6 +62,7 @@ struct Method {
     passage_tokens: usize,
     passages: usize,
     score_by: ScoreBy,
+    calibration: Option<Calibrations>,
 }
 
 /// The stage with its files open and checked.
@@ -104,8 +108,8 @@ impl ScorePlan {
         let (extracts, more) = read_chunk_info(&source, &prompts)?;
         problems.extend(more);
         let plan = Plan { stage: "score", settings, seed: judging.seed, targets, problems };
-        let Options { passage_tokens, passages, score_by, .. } = options;
-        let method = Method { judging, passage_tokens, passages, score_by };
+        let Options { passage_tokens, passages, score_by, calibration, .. } = options;
+        let method = Method { judging, passage_tokens, passages, score_by, calibration };
         Ok(Self { plan, prompts, responses, extracts, groups, method })
     }
 
@@ -146,7 +150,7 @@ fn beside(out: &Path) -> PathBuf {
 }
 
 fn settings(options: &Options) -> Settings {
-    with(
+    let mut settings = with(
         &options.judging.settings(),
         [
             ("stage", "score".to_owned()),
@@ -155,7 +159,11 @@ fn settings(options: &Options) -> Settings {
             ("passages", options.passages.to_string()),
             ("score_by", options.score_by.name().to_owned()),
         ],
-    )
+    );
+    if let Some(calibration) = &options.calibration {
+        settings.insert("calibration".to_owned(), calibration.hash.clone());
+    }
+    settings
 }
 
 /// Groups the answers without a record by prompt, in the order in which prompts first come up.
@@ -229,7 +237,7 @@ impl Stage for Scorer<'_> {
         if self.keeps_extracts {
             finished.extend(job.extracts_row()?);
         }
-        finished.extend(job.scored_rows(self.method.score_by)?);
+        finished.extend(job.scored_rows(&self.method)?);
         Ok(finished)
     }
 }

@@ -74,6 +74,7 @@ function ratedPart(name, score, rated) {
     el("h2", {}, `${name}: ${tidy(score)}`),
     el("p", { class: "small" }, attemptsText(rated)),
     rated.distribution.length > 0 ? ratingChart(rated.distribution, score) : null,
+    rated.uncalibrated ? el("p", { class: "small" }, `Calibrated by labels; the judge’s own probabilities had the mean ${round2(rated.uncalibrated.expected)}.`) : null,
     el("h3", {}, "The judge’s reply"),
     foreign(rated.analysis),
   ];

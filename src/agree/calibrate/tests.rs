@@ -1,0 +1,283 @@
+//! Corrections against scikit-learn and scipy (see `tests/goldens/calibrate`), and their losses.
+
+use super::samples::PairSample;
+use super::*;
+use crate::agree::judging::{Answered, Found, Judged, Variant};
+use crate::agree::labels::{Claim, Item, Kind, Level, Pair, Preference, Rating};
+use crate::judge::{Calibrations, Rated, Supported};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Golden {
+    isotonic: Vec<IsotonicCase>,
+    temperatures: Vec<TemperatureCase>,
+    pairs: Vec<PairCase>,
+}
+
+#[derive(Deserialize)]
+struct IsotonicCase {
+    name: String,
+    x: Vec<f64>,
+    y: Vec<f64>,
+    from: Vec<f64>,
+    to: Vec<f64>,
+    grid: Vec<f64>,
+    at_grid: Vec<f64>,
+}
+
+#[derive(Deserialize)]
+struct TemperatureCase {
+    name: String,
+    distributions: Vec<Vec<f64>>,
+    targets: Vec<Vec<f64>>,
+    temperature: f64,
+    loss: f64,
+}
+
+#[derive(Deserialize)]
+struct PairCase {
+    name: String,
+    answers: Vec<[Vec<Vec<f64>>; 2]>,
+    first: Vec<f64>,
+    temperature: f64,
+    loss: f64,
+}
+
+fn golden() -> Golden {
+    let text = include_str!("../../../tests/goldens/calibrate/golden.json");
+    serde_json::from_str(text).unwrap()
+}
+
+#[track_caller]
+fn near(name: &str, ours: &[f64], theirs: &[f64], tolerance: f64) {
+    assert_eq!(ours.len(), theirs.len(), "{name}: {ours:?} {theirs:?}");
+    for (ours, theirs) in ours.iter().zip(theirs) {
+        assert!(
+            (ours - theirs).abs() <= tolerance * theirs.abs().max(1.0),
+            "{name}: {ours} {theirs}"
+        );
+    }
+}
+
+#[test]
+fn isotonic_as_scikit_learn() {
+    for case in golden().isotonic {
+        let points: Vec<(f64, f64)> = case.x.iter().copied().zip(case.y.iter().copied()).collect();
+        let (from, to) = isotonic(&points);
+        let by = Calibrator::Isotonic { from: from.clone(), to: to.clone() };
+        let at_grid: Vec<f64> = case.grid.iter().map(|&x| by.expected(&[], x, &[])).collect();
+        near(&case.name, &at_grid, &case.at_grid, 1e-9);
+        near(&case.name, &from, &case.from, 1e-9);
+        near(&case.name, &to, &case.to, 1e-9);
+    }
+}
+
+#[test]
+fn temperatures_as_scipy() {
+    for case in golden().temperatures {
+        let single = |(distribution, target): (&Vec<f64>, &Vec<f64>)| {
+            Single::of(distribution.clone(), target.clone())
+        };
+        let singles: Vec<Single> =
+            case.distributions.iter().zip(&case.targets).map(single).collect();
+        let temperature = fit_singles(&singles.iter().collect::<Vec<_>>());
+        near(&case.name, &[temperature], &[case.temperature], 1e-6);
+        let loss: f64 = singles.iter().map(|one| one.log_loss(temperature)).sum();
+        near(&case.name, &[loss], &[case.loss], 1e-9);
+    }
+}
+
+#[test]
+fn temperatures_of_pairs_as_scipy() {
+    for case in golden().pairs {
+        let pair =
+            |(answers, first): (&[Vec<Vec<f64>>; 2], &f64)| PairSample::of(answers.clone(), *first);
+        let pairs: Vec<PairSample> = case.answers.iter().zip(&case.first).map(pair).collect();
+        let temperature = fit_pairs(&pairs.iter().collect::<Vec<_>>());
+        near(&case.name, &[temperature], &[case.temperature], 1e-6);
+        let loss: f64 = pairs.iter().map(|pair| pair.log_loss(temperature)).sum();
+        near(&case.name, &[loss], &[case.loss], 1e-9);
+    }
+}
+
+fn claim(i: usize, label: Level) -> Item {
+    let (claim, evidence) = (format!("claim {i}"), vec!["x".to_owned()]);
+    let (query, votes, supporting) = (String::new(), Vec::new(), Vec::new());
+    let kind = Kind::Support(Claim { query, claim, evidence, label, votes, supporting });
+    Item { idx: i.to_string(), kind }
+}
+
+fn judged(item: &Item, found: Found) -> Judged {
+    let (variant, idx) = (Variant::Plain, Judged::id(&item.idx, 0, Variant::Plain));
+    let (item, input_hash) = (item.idx.clone(), item.hash());
+    Judged { idx, item, run: 0, variant, found, forced: false, input_hash }
+}
+
+fn support(distribution: [f64; 3]) -> Found {
+    let details = Supported {
+        fact: String::new(),
+        analysis: String::new(),
+        score: 1.0,
+        evidences: Vec::new(),
+        attempts: 1,
+        forced: false,
+        distribution: distribution.to_vec(),
+        expected: Some(distribution[0] + distribution[1] / 2.0),
+        uncalibrated: None,
+    };
+    Found::Support { details }
+}
+
+/// A judge that is always sure, and right two times of three.
+fn sure(count: usize) -> (Vec<Item>, Vec<Judged>) {
+    let item = |i: usize| claim(i, if i.is_multiple_of(3) { Level::Not } else { Level::Fully });
+    let items: Vec<Item> = (0..count).map(item).collect();
+    let records = items.iter().map(|item| judged(item, support([0.98, 0.01, 0.01]))).collect();
+    (items, records)
+}
+
+fn options(method: Method) -> Options {
+    Options { method, folds: 5, seed: 1, bootstrap: Bootstrap { resamples: 20, seed: 0 } }
+}
+
+#[test]
+fn a_judge_that_is_too_sure_is_cooled_and_its_losses_are_held_out() {
+    let (items, records) = sure(60);
+    let samples = Samples::new(&items, &records, Scale::default());
+    for method in [Method::Temperature, Method::Isotonic] {
+        let fitted = &fit(&samples, &options(method)).unwrap()["support"];
+        let value = |name: &str| fitted.losses[name].value.unwrap();
+        assert_eq!((fitted.items, fitted.prompts, fitted.labels), (60, 60, "support"));
+        assert!(value("squared_error_gain") > 0.05, "{fitted:?}");
+        match &fitted.calibrator {
+            Calibrator::Temperature { temperature } => {
+                assert!(*temperature > 2.0 && value("log_loss_gain") > 0.2, "{fitted:?}");
+                assert!(value("calibration_error_after") < value("calibration_error_before"));
+                assert!(fitted.losses["log_loss_gain"].low > Some(0.0));
+            }
+            Calibrator::Isotonic { from, to } => {
+                assert_eq!((from.len(), to[0]), (1, 40.0 / 60.0));
+                assert!(!fitted.losses.contains_key("log_loss_gain"));
+            }
+        }
+    }
+}
+
+#[test]
+fn noise_gains_nothing_where_it_is_held_out() {
+    // Expected values that say nothing: isotonic regression fits their noise.
+    let level = |i: usize| Level::ALL[(i * i * 7 + i / 2) % 3];
+    let items: Vec<Item> = (0..30).map(|i| claim(i, level(i))).collect();
+    let found = |i: usize| {
+        let p = ((i * 17 + 5) % 31) as f64 / 31.0;
+        support([p, 0.0, 1.0 - p])
+    };
+    let records: Vec<Judged> =
+        items.iter().enumerate().map(|(i, item)| judged(item, found(i))).collect();
+    let samples = Samples::new(&items, &records, Scale::default());
+    let fitted = &fit(&samples, &options(Method::Isotonic)).unwrap()["support"];
+    let Calibrator::Isotonic { from, to } = &fitted.calibrator else { panic!() };
+    let by = Calibrator::Isotonic { from: from.clone(), to: to.clone() };
+    let own: f64 = items
+        .iter()
+        .enumerate()
+        .map(|(i, _)| {
+            let expected = ((i * 17 + 5) % 31) as f64 / 31.0;
+            (by.expected(&[], expected, &[]) - level(i) as usize as f64 / 2.0).powi(2) / 30.0
+        })
+        .sum();
+    assert!(fitted.losses["squared_error_after"].value.unwrap() > own + 0.01, "{fitted:?} {own}");
+}
+
+fn rated(distribution: Vec<f64>) -> Box<Answered> {
+    let expected = distribution.iter().enumerate().map(|(i, p)| i as f64 * p).sum();
+    let rated = Rated {
+        analysis: String::new(),
+        score: 5.0,
+        attempts: 1,
+        forced: false,
+        distribution,
+        expected: Some(expected),
+        uncalibrated: None,
+    };
+    Box::new(Answered { logicality: Some(rated), ..Answered::default() })
+}
+
+fn peak(at: usize) -> Vec<f64> {
+    (0..11).map(|i| if i == at { 0.9 } else { 0.01 }).collect()
+}
+
+#[test]
+fn ratings_of_people_are_brought_to_the_judges_scale() {
+    let row = |i: usize, rating: f64| {
+        let (query, answer) = (format!("q{i}"), "a".to_owned());
+        let row = Rating { query, context: None, answer, author: None, rating, votes: Vec::new() };
+        Item { idx: i.to_string(), kind: Kind::Rating(row) }
+    };
+    let items: Vec<Item> =
+        (0..12).map(|i| row(i, 1.0 + (i % 5) as f64)).chain([row(12, 9.0)]).collect();
+    let records: Vec<Judged> = items
+        .iter()
+        .enumerate()
+        .map(|(i, item)| judged(item, Found::Rating { details: rated(peak(i % 5 * 2)) }))
+        .collect();
+    let samples = Samples::new(&items, &records, Scale { low: 1.0, high: 5.0 });
+    assert!(samples.problems[0].contains("row \"12\": the rating 9 is outside 1 to 5"));
+    let Verdicts::Singles("rating", singles) = &samples.kinds["logicality"] else { panic!() };
+    assert_eq!((singles.len(), singles[1].value), (12, 2.5));
+    assert_eq!(singles[1].target[2..4], [0.5, 0.5]);
+    let fitted = &fit(&samples, &options(Method::Isotonic)).unwrap()["logicality"];
+    assert_eq!(fitted.labels, "rating");
+}
+
+#[test]
+fn pairs_give_a_temperature_and_no_isotonic_map() {
+    let item = |i: usize| {
+        let responses = ["x".to_owned(), "y".to_owned()];
+        let label = if i.is_multiple_of(3) { Preference::B } else { Preference::A };
+        let (query, votes, authors) = (format!("q{i}"), Vec::new(), [const { None }; 2]);
+        let pair = Pair { query, context: None, responses, authors, label, votes };
+        Item { idx: i.to_string(), kind: Kind::Pairwise(pair) }
+    };
+    let items: Vec<Item> = (0..30).map(item).collect();
+    let found = || Found::Pairwise { a: rated(peak(6)), b: rated(peak(5)) };
+    let records: Vec<Judged> = items.iter().map(|item| judged(item, found())).collect();
+    let samples = Samples::new(&items, &records, Scale::default());
+    let refused = fit(&samples, &options(Method::Isotonic)).unwrap_err();
+    assert!(refused.to_string().contains("logicality: pairs say which answer is better"));
+    let fitted = &fit(&samples, &options(Method::Temperature)).unwrap()["logicality"];
+    let Calibrator::Temperature { temperature } = fitted.calibrator else { panic!() };
+    assert!(temperature > 1.1 && fitted.labels == "pairwise", "{fitted:?}");
+}
+
+#[test]
+fn what_is_written_is_read_and_a_corrected_file_gives_the_same_fit() {
+    let (items, mut records) = sure(20);
+    let samples = Samples::new(&items, &records, Scale::default());
+    let kinds = fit(&samples, &options(Method::Temperature)).unwrap();
+    let judge = [("checkpoint".to_owned(), "c".to_owned())].into();
+    let (labels, labels_hash) = ("dev".to_owned(), labels_hash(&items));
+    let bootstrap = Bootstrap::default();
+    let version = "1".to_owned();
+    let fit_file = Fit { version, judge, labels, labels_hash, folds: 5, seed: 0, bootstrap, kinds };
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("c.json");
+    std::fs::write(&path, serde_json::to_string(&fit_file).unwrap()).unwrap();
+    let read = Calibrations::read(&path).unwrap();
+    assert_eq!(read.kinds["support"], fit_file.kinds["support"].calibrator);
+    assert_eq!(read.labels_hash, fit_file.labels_hash);
+    records.iter_mut().for_each(|record| record.calibrate(&read));
+    assert_eq!(Samples::new(&items, &records, Scale::default()), samples);
+    assert!(
+        format!("{fit_file}").contains("support: 20 support labels on 20 prompts, temperature")
+    );
+}
+
+#[test]
+fn too_little_is_refused() {
+    assert_eq!(fit(&Samples::default(), &options(Method::Temperature)), Err(FitError::Nothing));
+    let (items, records) = sure(1);
+    let samples = Samples::new(&items, &records, Scale::default());
+    let refused = fit(&samples, &options(Method::Temperature)).unwrap_err().to_string();
+    assert!(refused.contains("support: 1 prompts with labels are too few"), "{refused}");
+}
