@@ -75,6 +75,7 @@ pub enum Command {
     Pairs(Pairs),
     Verify(super::verify::Verify),
     Agree(super::agree_args::Agree),
+    Eval(super::eval_args::Eval),
     Report(super::report::Report),
     Serve(super::serve::Serve),
     Generate(Generate),

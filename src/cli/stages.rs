@@ -69,6 +69,14 @@ impl<'a> Lazy<'a> {
         .into())
     }
 
+    /// Tokens that the model reads and writes in all, by its configuration.
+    ///
+    /// # Errors
+    /// The configuration can't be read.
+    pub fn context(&self) -> Result<usize> {
+        Ok(models::config::read(&self.found.source)?.max_positions)
+    }
+
     /// The model, loaded if it is not yet.
     ///
     /// # Errors

@@ -10,6 +10,7 @@
 mod agree;
 mod embed;
 mod error;
+pub mod eval;
 mod load;
 mod locate;
 mod overview;

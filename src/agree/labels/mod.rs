@@ -24,7 +24,7 @@ mod own;
 mod read;
 pub mod wice;
 
-pub use read::{Format, Labels};
+pub use read::{Format, Labels, read_array};
 
 use crate::pipeline::records::input_hash;
 use serde::{Deserialize, Serialize};

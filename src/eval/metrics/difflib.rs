@@ -76,7 +76,13 @@ fn longest(
 }
 
 /// With the equal characters around it, which may be common ones.
-fn widened(a: &[char], b: &[char], mut block: Block, in_a: Range<usize>, in_b: Range<usize>) -> Block {
+fn widened(
+    a: &[char],
+    b: &[char],
+    mut block: Block,
+    in_a: Range<usize>,
+    in_b: Range<usize>,
+) -> Block {
     while block.a > in_a.start && block.b > in_b.start && a[block.a - 1] == b[block.b - 1] {
         block = Block { a: block.a - 1, b: block.b - 1, len: block.len + 1 };
     }

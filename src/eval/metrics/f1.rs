@@ -6,7 +6,10 @@ use std::collections::HashMap;
 /// Over English words.
 pub fn qa_f1(prediction: &str, reference: &str) -> f64 {
     let (prediction, reference) = (normalised(prediction), normalised(reference));
-    f1(&python::split(&prediction).collect::<Vec<_>>(), &python::split(&reference).collect::<Vec<_>>())
+    f1(
+        &python::split(&prediction).collect::<Vec<_>>(),
+        &python::split(&reference).collect::<Vec<_>>(),
+    )
 }
 
 /// Over Chinese words.

@@ -54,7 +54,8 @@ impl Texts<'_> {
 fn scores(case: u64, pools: &BTreeMap<String, Vec<String>>) -> Vec<(&'static str, f64, String)> {
     let classes = &pools["classes"];
     let mut texts = Texts { pools, random: SplitMix(case) };
-    let (english, chinese, code) = (texts.pair("english"), texts.pair("chinese"), texts.pair("code"));
+    let (english, chinese, code) =
+        (texts.pair("english"), texts.pair("chinese"), texts.pair("code"));
     let reply = texts.text(&["comments", "code"]);
     let named = texts.text(&["classes", "english"]);
     let right = texts.one("classes", classes.len()).to_owned();

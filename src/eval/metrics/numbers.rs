@@ -19,7 +19,8 @@ pub fn retrieval(prediction: &str, reference: &str) -> f64 {
 
 /// The number of the first `Paragraph 7` or `段落7`.
 pub fn names_paragraph(reference: &str) -> Option<&str> {
-    let after = |words: &'static str| reference.match_indices(words).map(move |(at, _)| at + words.len());
+    let after =
+        |words: &'static str| reference.match_indices(words).map(move |(at, _)| at + words.len());
     let mut places: Vec<usize> = after("Paragraph ").chain(after("段落")).collect();
     places.sort_unstable();
     places.into_iter().find_map(|at| {

@@ -42,7 +42,8 @@ mod tests {
 
     #[test]
     fn spaces_are_those_of_python() {
-        let words: Vec<&str> = split("\u{1c}a\u{a0}b\u{3000}c\u{85}d\u{200b}e\u{feff}\u{1f}").collect();
+        let words: Vec<&str> =
+            split("\u{1c}a\u{a0}b\u{3000}c\u{85}d\u{200b}e\u{feff}\u{1f}").collect();
         assert_eq!(words, ["a", "b", "c", "d\u{200b}e\u{feff}"]);
     }
 

@@ -27,7 +27,8 @@ pub fn rouge_l(prediction: &str, reference: &str) -> f64 {
             union.extend(common_subsequence(wanted, said).words);
         }
     }
-    let sizes = [&prediction, &reference].map(|text| text.iter().flatten().collect::<HashSet<_>>().len());
+    let sizes =
+        [&prediction, &reference].map(|text| text.iter().flatten().collect::<HashSet<_>>().len());
     let [precision, recall] = sizes.map(|size| union.len() as f64 / size as f64);
     2.0 * ((precision * recall) / (precision + recall + EPSILON))
 }
@@ -116,7 +117,10 @@ mod tests {
     fn words_count_once_over_all_sentences() {
         // In common: the, mill; 3 different words against 4.
         let expected = 2.0 * (2.0 / 3.0 * 0.5) / (2.0 / 3.0 + 0.5);
-        assert!((rouge_l("the the mill burned", "the old mill. the mill stood") - expected).abs() < 1e-7);
+        assert!(
+            (rouge_l("the the mill burned", "the old mill. the mill stood") - expected).abs()
+                < 1e-7
+        );
     }
 
     #[test]
