@@ -2,7 +2,7 @@
 
 use super::metrics::{Metric, names_paragraph};
 use super::prompts::Prompts;
-use super::suite::{Bins, Inputs, Item, RowFile, Rows, Set, Suite};
+use super::suite::{Bins, Inputs, Item, RowFile, RowPlace, Rows, Set, Suite, text_hash};
 use super::tasks::{Protocol, Task};
 use crate::pipeline::Error;
 use crate::pipeline::jsonl::{Row, RowError, read_rows};
@@ -122,14 +122,16 @@ impl Reader {
                 return Ok(());
             }
             let (place, span) = (row.place.clone(), row.span);
-            self.items.push(item(row, task, set)?);
-            self.rows.places.push((set, place, span));
+            let (item, hash) = item(row, task, set)?;
+            self.items.push(item);
+            self.rows.places.push(RowPlace { file: set, place, span, hash });
             Ok(())
         })
     }
 }
 
-fn item(mut row: Row, task: &Task, set: usize) -> Result<Item, RowError> {
+/// The item, and the hash of what its prompt is made of.
+fn item(mut row: Row, task: &Task, set: usize) -> Result<(Item, String), RowError> {
     let query = row.take_string("input")?;
     let context = row.take_string("context")?;
     if context.trim().is_empty() {
@@ -154,7 +156,8 @@ fn item(mut row: Row, task: &Task, set: usize) -> Result<Item, RowError> {
     };
     let idx = format!("{}/{}", task.name, row.place.line);
     let (length, examples) = (Some(length), Vec::new());
-    Ok(Item { idx, set, row_id, query, references, classes, length, examples, hash })
+    let texts = text_hash(&context, &query);
+    Ok((Item { idx, set, row_id, query, references, classes, length, examples, hash }, texts))
 }
 
 /// What the measure needs must be there.
@@ -299,10 +302,9 @@ mod tests {
         let folder = Folder::new();
         folder.write("qasper.jsonl", &[row("q", &["a"])]);
         let mut suite = folder.open(Protocol::LongReward, false, &[]).unwrap();
-        folder.write(
-            "qasper.jsonl",
-            &[json!({"something": "else, which is long enough".repeat(20)})],
-        );
-        assert!(matches!(suite.inputs.load(0), Err(Error::Moved { line: 1, .. })));
+        for other in [row("Q", &["a"]), json!({"something": "else, which is long".repeat(20)})] {
+            folder.write("qasper.jsonl", &[other]);
+            assert!(matches!(suite.inputs.load(0), Err(Error::Moved { line: 1, .. })));
+        }
     }
 }

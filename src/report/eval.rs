@@ -262,8 +262,8 @@ mod tests {
     #[test]
     fn the_page_stands_alone_and_texts_are_texts() {
         let page = page(&summary(), &[prediction()], &[]).unwrap();
-        assert!(page.contains("default-src 'none'; style-src 'sha256-"));
-        for markup in ["<script", "</p>é", "http", "src=", "style="] {
+        assert!(page.contains("default-src &#x27;none&#x27;; style-src &#x27;sha256-"));
+        for markup in ["<script", "</p>é", "http:", "https:", " src=", "style="] {
             assert!(!page.contains(markup), "{markup}");
         }
         assert!(page.contains("&lt;script&gt;alert(1)"));

@@ -120,6 +120,9 @@ mod tests {
 
     #[test]
     fn long_chains_of_words_are_told() {
+        let fails =
+            |words: usize| rouge_l_fails_in_python(&"w ".repeat(words), &"w ".repeat(words));
+        assert_eq!((fails(990), fails(991)), (false, true));
         let long = "word ".repeat(1000);
         assert!(Metric::RougeL.fails_in_python(&long, &["x".to_owned(), long.clone()]));
         assert!(!Metric::RougeL.fails_in_python(&long, &["x".to_owned()]));
