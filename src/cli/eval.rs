@@ -2,7 +2,7 @@
 
 use super::args::{Common, Language, WorkArgs};
 use super::eval_args::{Eval, LongBench, LongBenchChat, ProtocolName, RunArgs, Suites};
-use super::stages::{Lazy, on_mismatch};
+use super::stages::{self, Lazy, on_mismatch};
 use super::{Ending, model};
 use crate::agree::metrics::Bootstrap;
 use crate::eval;
@@ -71,18 +71,13 @@ fn run(
     let mut about = About::of(&suite);
     let (sets, items) = (suite.sets.clone(), suite.items.clone());
     let mut policy = Lazy::open(&args.model, common)?;
-    let options = prediction(&files, temperature, args, &policy)?;
-    let plan = PredictPlan::open(suite, options)?;
+    let plan = PredictPlan::open(suite, prediction(&files, temperature, args, &policy)?)?;
     about.settings = plan.settings().clone();
     let predicted = predict(plan, &args.work, &mut policy, cancel)?;
-    println!("{predicted}");
-    if predicted.cancelled {
-        return Ok(Ending::Interrupted);
-    }
+    let mut ending = stages::report(predicted)?;
     let predictions: Vec<Prediction> = read(&files.predictions)?;
-    let mut complete = predicted.is_complete();
     let mut verdicts: Vec<Judged> = Vec::new();
-    if let Some(spec) = &args.judge {
+    if let Some(spec) = args.judge.as_ref().filter(|_| ending != Ending::Interrupted) {
         let judge = match *spec == args.model {
             true => policy,
             // The policy's memory is free again before the judge is loaded.
@@ -93,18 +88,16 @@ fn run(
         };
         let bench = Bench { sets: &sets, items: &items, predictions: predictions.clone() };
         let (judged, settings) = judging(bench, judge_prompts, &files, args, judge, cancel)?;
-        println!("{judged}");
-        if judged.cancelled {
-            return Ok(Ending::Interrupted);
-        }
+        ending = ending.max(stages::report(judged)?);
         about.judge_settings = Some(settings);
-        complete &= judged.is_complete();
         verdicts = read(&files.verdicts)?;
     }
-    let bootstrap = Bootstrap { resamples: args.resamples, seed: args.work.seed };
-    let summary = Summary::new(about, &predictions, &verdicts, bootstrap);
-    show(&summary, &predictions, &verdicts, &files)?;
-    Ok(if complete { Ending::Done } else { Ending::Incomplete })
+    if ending != Ending::Interrupted {
+        let bootstrap = Bootstrap { resamples: args.resamples, seed: args.work.seed };
+        let summary = Summary::new(about, &predictions, &verdicts, bootstrap);
+        show(&summary, &predictions, &verdicts, &files)?;
+    }
+    Ok(ending)
 }
 
 fn predict(

@@ -304,7 +304,11 @@ pub fn run_score(
     })
 }
 
-fn report(summary: Summary) -> Result<Ending> {
+/// Prints how a stage ended.
+///
+/// # Errors
+/// None, so that it can end a command.
+pub fn report(summary: Summary) -> Result<Ending> {
     println!("{summary}");
     Ok(match summary {
         s if s.cancelled => Ending::Interrupted,
