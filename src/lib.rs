@@ -9,6 +9,7 @@ pub mod chat;
 pub mod cli;
 pub mod device;
 pub mod engine;
+pub mod eval;
 pub mod judge;
 pub mod pipeline;
 pub mod report;

@@ -86,7 +86,7 @@ const RATING_LENGTH: Columns = &[
 ];
 
 /// Lines of cells, the first of them headings; columns are as wide as they must be.
-struct Table(Vec<Vec<String>>);
+pub(crate) struct Table(pub(crate) Vec<Vec<String>>);
 
 impl Table {
     fn new(first: &str, columns: Columns) -> Self {

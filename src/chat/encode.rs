@@ -34,15 +34,7 @@ impl Encoder {
     /// # Errors
     /// A conversation that the template refuses.
     pub fn encode(&mut self, call: Call) -> Result<Encoded, ChatError> {
-        let turns: Vec<Turn> = call
-            .messages
-            .iter()
-            .map(|m| Turn { role: m.role.name(), content: &m.content })
-            .collect();
-        let prompt = self
-            .template
-            .encode(&self.tokenizer, &turns, &call.prefix)
-            .map_err(|e| ChatError::Refused(e.to_string()))?;
+        let prompt = self.prompt(&call)?;
         let (task, stops) = match call.task {
             Task::Generate(mut sampling) => {
                 let stops = std::mem::take(&mut sampling.stop);
@@ -54,6 +46,19 @@ impl Encoder {
         };
         let goes_on = !call.prefix.is_empty();
         Ok(Encoded { request: Request { prompt, task }, goes_on, stops })
+    }
+
+    fn prompt(&self, call: &Call) -> Result<Vec<u32>, ChatError> {
+        if call.messages.is_empty() {
+            return Ok(self.tokenizer.encode_raw(&call.prefix));
+        }
+        let turns: Vec<Turn> = call
+            .messages
+            .iter()
+            .map(|m| Turn { role: m.role.name(), content: &m.content })
+            .collect();
+        let encoded = self.template.encode(&self.tokenizer, &turns, &call.prefix);
+        encoded.map_err(|e| ChatError::Refused(e.to_string()))
     }
 
     fn generate(&self, sampling: Sampling) -> Generate {

@@ -97,7 +97,8 @@ pub enum Task {
     Score { continuations: Vec<String>, closing: String },
 }
 
-/// One conversation to continue.
+/// One conversation to continue; or, where there is no message, a plain text: then `prefix` goes to
+/// the model as it is, without a chat template.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Call {
     pub messages: Vec<Message>,

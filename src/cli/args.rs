@@ -76,6 +76,7 @@ pub enum Command {
     Verify(super::verify::Verify),
     Agree(super::agree_args::Agree),
     Calibrate(super::calibrate::Calibrate),
+    Eval(super::eval_args::Eval),
     Report(super::report::Report),
     Serve(super::serve::Serve),
     Generate(Generate),

@@ -9,6 +9,8 @@ mod config_file;
 mod demo;
 mod dummy;
 mod embedder;
+mod eval;
+mod eval_args;
 mod generate;
 mod inspect;
 mod model;
@@ -101,6 +103,7 @@ fn run(cli: &Cli) -> Result<Ending> {
         Command::Report(args) => report::report(args),
         Command::Agree(args) => agree::agree(args, common, interrupts()?.as_ref()),
         Command::Calibrate(args) => calibrate::calibrate(args),
+        Command::Eval(args) => eval::eval(args, common, interrupts()?.as_ref()),
         Command::Generate(args) => generate::generate(args, common).map(done),
         Command::Tokenize(args) => generate::tokenize(args).map(done),
         Command::Pull(args) => inspect::pull(args).map(done),

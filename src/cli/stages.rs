@@ -69,6 +69,14 @@ impl<'a> Lazy<'a> {
         .into())
     }
 
+    /// Tokens that the model reads and writes in all, by its configuration.
+    ///
+    /// # Errors
+    /// The configuration can't be read.
+    pub fn context(&self) -> Result<usize> {
+        Ok(models::config::read(&self.found.source)?.max_positions)
+    }
+
     /// The model, loaded if it is not yet.
     ///
     /// # Errors
@@ -296,7 +304,11 @@ pub fn run_score(
     })
 }
 
-fn report(summary: Summary) -> Result<Ending> {
+/// Prints how a stage ended.
+///
+/// # Errors
+/// None, so that it can end a command.
+pub fn report(summary: Summary) -> Result<Ending> {
     println!("{summary}");
     Ok(match summary {
         s if s.cancelled => Ending::Interrupted,

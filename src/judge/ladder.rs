@@ -99,6 +99,8 @@ impl Ladder {
             AskKind::Rating => {
                 parse::rating(text).map(|mark| (Outcome::Rating(mark.score), Some(mark)))
             }
+            AskKind::Scale { low, high } => parse::rating_within(text, low, high)
+                .map(|mark| (Outcome::Rating(mark.score), Some(mark))),
             AskKind::Support => {
                 parse::support(text).map(|mark| (Outcome::Support(mark.score), Some(mark)))
             }
@@ -143,7 +145,7 @@ impl Ladder {
                 Step::Done(self.verdict(outcome, last, true))
             }
             AskKind::Extract => Step::Done(self.verdict(Outcome::Extract(None), last, true)),
-            AskKind::Rating | AskKind::Support => {
+            AskKind::Rating | AskKind::Scale { .. } | AskKind::Support => {
                 let last = last.trim();
                 let gap = if last.is_empty() { "" } else { "\n\n" };
                 self.force_after(format!("{last}{gap}[["))
@@ -203,7 +205,8 @@ impl Ladder {
     /// What can stand between the brackets, with its worth.
     fn alternatives(&self) -> Option<Vec<(String, f64)>> {
         match self.ask.kind {
-            AskKind::Rating => Some((0..=10u8).map(|n| (n.to_string(), f64::from(n))).collect()),
+            AskKind::Rating => Some(ratings(0, 10)),
+            AskKind::Scale { low, high } => Some(ratings(low, high)),
             AskKind::Support => {
                 Some(LABELS.iter().map(|&(name, worth)| (name.to_owned(), worth)).collect())
             }
@@ -247,6 +250,10 @@ impl Ladder {
     fn call(&self, prefix: String, task: Task) -> Call {
         Call { messages: vec![Message::user(&self.ask.prompt)], prefix, task }
     }
+}
+
+fn ratings(low: u8, high: u8) -> Vec<(String, f64)> {
+    (low..=high).map(|n| (n.to_string(), f64::from(n))).collect()
 }
 
 fn unexpected(got: &str, wanted: &str) -> ChatError {
@@ -421,6 +428,24 @@ mod tests {
         assert_eq!(verdict.distribution[2], 0.3);
         assert_eq!(verdict.expected, Some(2.7));
         assert_eq!(calls.len(), 6);
+    }
+
+    #[test]
+    fn another_scale_is_read_weighed_and_forced_within_its_ends() {
+        let kind = AskKind::Scale { low: 1, high: 3 };
+        let weigh = |_: &Call| scores(&[0.1, 0.1, 0.3]);
+        let replies = ["[[0]]", "[[4]]", "[[2/3]]"].map(text).to_vec();
+        let (end, calls) = climb(kind.clone(), replies, weigh);
+        let verdict = end.unwrap();
+        assert_eq!((verdict.outcome, verdict.attempts), (Outcome::Rating(2.0), 3));
+        assert_eq!((verdict.distribution, verdict.expected), (vec![0.2, 0.2, 0.6], Some(2.4)));
+        let task = Task::Score {
+            continuations: ["1", "2", "3"].map(str::to_owned).to_vec(),
+            closing: "]".to_owned(),
+        };
+        assert_eq!(calls[3].task, task);
+        let verdict = climb(kind, vec![text("?"); 5], weigh).0.unwrap();
+        assert_eq!((verdict.outcome, verdict.forced), (Outcome::Rating(3.0), true));
     }
 
     #[test]

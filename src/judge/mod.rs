@@ -39,6 +39,8 @@ pub const NO_RELEVANT_INFORMATION: &str = "No relevant information";
 pub enum AskKind {
     /// `[[n]]`, n in 0..=10. Forced: the likeliest whole rating.
     Rating,
+    /// As [`AskKind::Rating`], on another scale.
+    Scale { low: u8, high: u8 },
     /// `[[Fully supported]]`, `[[Partially supported]]` or `[[No support]]`. Forced: the likeliest.
     Support,
     /// `<statement>…</statement>` lines. Forced: `fallback`, the sentences of the answer itself.

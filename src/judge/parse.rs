@@ -13,7 +13,12 @@ pub struct Mark {
 /// too; other brackets are skipped. A last number that is off the scale makes the reply unreadable:
 /// an earlier one is not what the judge ended with.
 pub fn rating(reply: &str) -> Option<Mark> {
-    last_mark(reply, read_rating)
+    rating_within(reply, 0, 10)
+}
+
+/// As [`rating`], on a scale of `low` to `high`; `[[2/3]]` is a number where `high` is 3.
+pub fn rating_within(reply: &str, low: u8, high: u8) -> Option<Mark> {
+    last_mark(reply, |content| read_rating(content, f64::from(low), f64::from(high)))
 }
 
 /// The degree of support, 1, 0.5 or 0, in the last `[[label]]`, in English or Chinese. Other
@@ -76,13 +81,15 @@ fn last_mark(reply: &str, read: impl Fn(&str) -> Bracket) -> Option<Mark> {
     None
 }
 
-fn read_rating(content: &str) -> Bracket {
+fn read_rating(content: &str, low: f64, high: f64) -> Bracket {
     let (number, scale) = match content.split_once('/') {
-        Some((number, scale)) => (number.trim(), scale.trim()),
-        None => (content.trim(), "10"),
+        Some((number, scale)) => (number.trim(), decimal(scale.trim())),
+        None => (content.trim(), Some(high)),
     };
-    match (decimal(number), decimal(scale)) {
-        (Some(score), Some(10.0)) if (0.0..=10.0).contains(&score) => Bracket::Score(score + 0.0),
+    match (decimal(number), scale) {
+        (Some(score), Some(scale)) if scale == high && (low..=high).contains(&score) => {
+            Bracket::Score(score + 0.0)
+        }
         (Some(_), Some(_)) => Bracket::Invalid,
         _ => Bracket::Other,
     }
@@ -188,6 +195,16 @@ mod tests {
 
     fn strings(texts: &[&str]) -> Vec<String> {
         texts.iter().map(|&text| text.to_owned()).collect()
+    }
+
+    #[test]
+    fn ratings_on_other_scales() {
+        let score = |reply, low, high| rating_within(reply, low, high).map(|mark| mark.score);
+        assert_eq!([score("[[2/3]]", 1, 3), score("[[ 5 ]]", 1, 5)], [Some(2.0), Some(5.0)]);
+        assert_eq!(
+            [score("[[0]]", 1, 3), score("[[2]] [[4]]", 1, 3), score("[[2/10]]", 1, 3)],
+            [None; 3]
+        );
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub struct Verdict {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
-    /// 0 to 10.
+    /// 0 to 10, or on the scale that was asked for.
     Rating(f64),
     /// 1 fully, 0.5 partially, 0 not supported.
     Support(f64),

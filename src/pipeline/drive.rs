@@ -48,6 +48,11 @@ pub(crate) enum Work {
         message: String,
         sampling: Sampling,
     },
+    /// As [`Work::Sample`], for a text that goes to the model without a chat template.
+    Continue {
+        text: String,
+        sampling: Sampling,
+    },
 }
 
 /// The result of a unit.
@@ -349,6 +354,10 @@ fn begin(work: Work, seed: u64) -> (Option<Ladder>, Call) {
         Work::Sample { message, sampling } => {
             let task = Task::Generate(Sampling { seed, ..sampling });
             (None, Call { messages: vec![Message::user(message)], prefix: String::new(), task })
+        }
+        Work::Continue { text, sampling } => {
+            let task = Task::Generate(Sampling { seed, ..sampling });
+            (None, Call { messages: Vec::new(), prefix: text, task })
         }
     }
 }

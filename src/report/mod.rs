@@ -13,6 +13,7 @@ mod agreement;
 mod embed;
 mod error;
 mod intervals;
+pub mod eval;
 mod load;
 mod locate;
 mod overview;

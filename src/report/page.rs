@@ -13,7 +13,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 const TEMPLATE: &str = include_str!("assets/page.html");
-const STYLE: &str = include_str!("assets/style.css");
+pub(super) const STYLE: &str = include_str!("assets/style.css");
 
 /// In the order in which they are put together into one script.
 const SCRIPTS: [&str; 10] = [
@@ -91,7 +91,7 @@ fn script() -> String {
 }
 
 /// A browser hashes what it has read, and it reads every line break as one character.
-fn unix(text: &str) -> String {
+pub(super) fn unix(text: &str) -> String {
     text.replace("\r\n", "\n")
 }
 
@@ -105,6 +105,12 @@ fn policy(script: &str, style: &str) -> String {
         hash(script),
         hash(style)
     )
+}
+
+/// As [`policy`], for a page that has no script.
+pub(super) fn policy_without_script(style: &str) -> String {
+    let hash = base64(&Sha256::digest(style.as_bytes()));
+    format!("default-src 'none'; style-src 'sha256-{hash}'; base-uri 'none'; form-action 'none'")
 }
 
 /// A text as it stands in an attribute or between tags.

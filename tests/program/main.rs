@@ -5,6 +5,7 @@ mod harness;
 mod agree;
 mod bad_rows;
 mod calibrate;
+mod eval;
 mod generate;
 mod prompts;
 mod report;

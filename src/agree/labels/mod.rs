@@ -27,7 +27,7 @@ mod own;
 mod read;
 pub mod wice;
 
-pub use read::{Format, Labels};
+pub use read::{Format, Labels, read_array};
 
 use crate::judge::{Lang, LangChoice};
 use crate::pipeline::records::input_hash;

@@ -97,7 +97,8 @@ fn begins_an_array(path: &Path) -> std::io::Result<bool> {
     Ok(is_array(&String::from_utf8_lossy(&head)))
 }
 
-fn read_array(
+/// Passes each element of the array that `text` is to `visit`, as [`read_rows`] does with lines.
+pub fn read_array(
     path: &Path,
     text: &str,
     mut visit: impl FnMut(Row) -> Result<(), RowError>,

@@ -63,11 +63,22 @@ impl Bootstrap {
         clusters: &[Vec<usize>],
         measure: impl Fn(&[usize]) -> Vec<(&'static str, Option<f64>)>,
     ) -> Metrics {
-        let values = measure(&clusters.concat());
+        self.estimate_strata(&[clusters], measure)
+    }
+
+    /// As [`Bootstrap::estimate`], for clusters of several groups: a resample has as many of each
+    /// group as there are.
+    pub fn estimate_strata(
+        &self,
+        strata: &[&[Vec<usize>]],
+        measure: impl Fn(&[usize]) -> Vec<(&'static str, Option<f64>)>,
+    ) -> Metrics {
+        let values = measure(&strata.concat().concat());
         let mut drawn: Vec<Vec<f64>> = vec![Vec::new(); values.len()];
         let mut random = SplitMix(self.seed);
         for _ in 0..self.resamples {
-            let sample = measure(&resample(clusters, &mut random));
+            let drawn_items = strata.iter().flat_map(|clusters| resample(clusters, &mut random));
+            let sample = measure(&drawn_items.collect::<Vec<usize>>());
             for (drawn, (_, value)) in drawn.iter_mut().zip(sample) {
                 drawn.extend(value);
             }
@@ -150,6 +161,19 @@ mod tests {
         let apart = estimate(&values, &[0, 1, 2, 3, 4, 5, 6, 7], 400);
         assert!(apart.low > Some(0.05) && apart.high < Some(0.95));
         assert_eq!(clusters(["b", "a", "b"]), [vec![0, 2], vec![1]]);
+    }
+
+    #[test]
+    fn groups_keep_their_sizes() {
+        let groups = [vec![vec![0]], vec![vec![1], vec![2], vec![3]]];
+        let share = |items: &[usize]| {
+            let first = items.iter().filter(|item| **item == 0).count();
+            vec![("first", Some(first as f64)), ("all", Some(items.len() as f64))]
+        };
+        let found =
+            Bootstrap { resamples: 50, seed: 1 }.estimate_strata(&[&groups[0], &groups[1]], share);
+        let always = |value| Estimate { value: Some(value), low: Some(value), high: Some(value) };
+        assert_eq!((found["first"], found["all"]), (always(1.0), always(4.0)));
     }
 
     #[test]

@@ -157,7 +157,7 @@ pub fn read_rows(
 }
 
 /// Reads the text of a row again.
-pub(in crate::pipeline) fn read_span(file: &mut File, span: Span) -> std::io::Result<Vec<u8>> {
+pub(crate) fn read_span(file: &mut File, span: Span) -> std::io::Result<Vec<u8>> {
     file.seek(SeekFrom::Start(span.offset))?;
     let mut bytes = vec![0; span.len];
     file.read_exact(&mut bytes)?;
@@ -165,7 +165,7 @@ pub(in crate::pipeline) fn read_span(file: &mut File, span: Span) -> std::io::Re
 }
 
 /// Parses bytes that [`read_span`] read.
-pub(in crate::pipeline) fn parse_span(
+pub(crate) fn parse_span(
     place: &Place,
     span: Span,
     bytes: Vec<u8>,

@@ -1,0 +1,188 @@
+//! The stage that asks the policy: an answer to each item.
+
+use super::cut::{Fitted, Window, cut_middle};
+use super::records::Prediction;
+use super::suite::{Inputs, Item, Set, Suite};
+use crate::chat::Sampling;
+use crate::pipeline::{
+    Error, Finding, Finished, OnMismatch, Plan, Session, Settings, Stage, Summary, Target, Tokens,
+    Unit, Work, with,
+};
+use std::collections::VecDeque;
+use std::path::PathBuf;
+
+/// How predictions are made, and where they go.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// `predictions.jsonl`.
+    pub out: PathBuf,
+    /// Names the model: checkpoint, revision, type, chat template and the like.
+    pub model: Settings,
+    pub window: Window,
+    /// 0 is greedy.
+    pub temperature: f32,
+    pub seed: u64,
+    pub on_mismatch: OnMismatch,
+}
+
+/// The stage with its files open and checked.
+#[derive(Debug)]
+pub struct PredictPlan {
+    plan: Plan,
+    sets: Vec<Set>,
+    items: Vec<Item>,
+    inputs: Inputs,
+    /// Items without a prediction.
+    jobs: VecDeque<usize>,
+    options: Options,
+}
+
+impl PredictPlan {
+    /// Opens the output for a suite, whose sets and items stay behind.
+    ///
+    /// # Errors
+    /// Any [`Error`] but [`Error::Broken`].
+    pub fn open(suite: Suite, options: Options) -> Result<Self, Error> {
+        let settings = settings(&suite, &options);
+        let Suite { sets, items, inputs, problems, .. } = suite;
+        let ids = items.iter().map(|item| (item.idx.clone(), item.hash.clone()));
+        let target = Target::open(&options.out, &settings, ids, options.on_mismatch)?;
+        let missing = |position: &usize| !target.output.contains(&items[*position].idx);
+        let jobs = (0..items.len()).filter(missing).collect();
+        let (seed, targets) = (options.seed, vec![target]);
+        let plan = Plan { stage: "predict", settings, seed, targets, problems };
+        Ok(Self { plan, sets, items, inputs, jobs, options })
+    }
+
+    /// What predictions depend on.
+    pub fn settings(&self) -> &Settings {
+        &self.plan.settings
+    }
+
+    /// Predictions that are not there yet. If there are none, [`close`](Self::close) does without a
+    /// model.
+    pub fn todo(&self) -> usize {
+        self.plan.todo()
+    }
+
+    /// Ends a stage that has nothing to do.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn close(self) -> Result<Summary, Error> {
+        self.plan.close()
+    }
+
+    /// Predicts what is missing. `tokens` are the policy's own.
+    ///
+    /// # Errors
+    /// [`Error::Broken`], [`Error::Io`], [`Error::Moved`], [`Error::Damaged`].
+    pub fn run(self, tokens: &Tokens, session: &mut Session) -> Result<Summary, Error> {
+        let Self { plan, sets, items, inputs, jobs, options } = self;
+        plan.run(Predictor { sets, items, inputs, jobs, options, tokens }, session)
+    }
+}
+
+/// Everything that a prediction depends on, but for its item. Not which sets there are.
+fn settings(suite: &Suite, options: &Options) -> Settings {
+    let Options { window, temperature, seed, .. } = options;
+    let mut settings = with(
+        &options.model,
+        [
+            ("stage", "predict".to_owned()),
+            ("suite", suite.name.to_owned()),
+            ("protocol", suite.protocol.to_owned()),
+            ("temperature", temperature.to_string()),
+            ("seed", seed.to_string()),
+            ("max_input_tokens", window.max_input.to_string()),
+            ("context_tokens", window.context.to_string()),
+        ],
+    );
+    settings.extend(suite.settings.iter().cloned());
+    settings
+}
+
+struct Predictor<'a> {
+    sets: Vec<Set>,
+    items: Vec<Item>,
+    inputs: Inputs,
+    jobs: VecDeque<usize>,
+    options: Options,
+    tokens: &'a Tokens<'a>,
+}
+
+struct Job {
+    item: usize,
+    input_tokens: usize,
+    cut_tokens: usize,
+    /// Until it is asked.
+    work: Option<Work>,
+}
+
+impl Predictor<'_> {
+    fn begin(&mut self, item: usize) -> Result<Job, Error> {
+        let set = &self.sets[self.items[item].set];
+        let limit = self.options.window.input(set.max_new_tokens);
+        let prompt = self.inputs.load(item)?;
+        let Fitted { text, tokens, cut } = cut_middle(prompt, limit, self.tokens);
+        let sampling = Sampling {
+            max_new_tokens: set.max_new_tokens,
+            temperature: self.options.temperature,
+            stop: set.stop.clone(),
+            ..Sampling::default()
+        };
+        let work = match set.chat_template {
+            true => Work::Sample { message: text, sampling },
+            false => Work::Continue { text, sampling },
+        };
+        Ok(Job { item, input_tokens: tokens, cut_tokens: cut, work: Some(work) })
+    }
+}
+
+impl Stage for Predictor<'_> {
+    type Job = Job;
+    type Part = ();
+
+    fn open(&mut self) -> Option<Result<Job, Error>> {
+        let item = self.jobs.pop_front()?;
+        Some(self.begin(item))
+    }
+
+    fn next(&mut self, job: &mut Job) -> Option<Unit<()>> {
+        let work = job.work.take()?;
+        Some(Unit { part: (), key: self.items[job.item].idx.clone(), work })
+    }
+
+    fn take(
+        &mut self,
+        job: &mut Job,
+        (): (),
+        found: Result<Finding, String>,
+    ) -> Result<Vec<Finished>, Error> {
+        let item = &self.items[job.item];
+        let finished = match found {
+            Ok(Finding::Sample { text, finish }) => {
+                let prediction = Prediction {
+                    idx: item.idx.clone(),
+                    dataset: self.sets[item.set].name.clone(),
+                    row_id: item.row_id.clone(),
+                    query: item.query.clone(),
+                    pred: text,
+                    answers: item.references.clone(),
+                    all_classes: Some(item.classes.clone()).filter(|classes| !classes.is_empty()),
+                    length: item.length,
+                    input_tokens: job.input_tokens,
+                    cut_tokens: job.cut_tokens,
+                    finish,
+                    input_hash: item.hash.clone(),
+                };
+                Finished::record(0, &item.idx, &prediction)?
+            }
+            Ok(Finding::Verdict(_)) => {
+                Finished::failed(&item.idx, "a verdict stands where a sampled text should")
+            }
+            Err(reason) => Finished::failed(&item.idx, reason),
+        };
+        Ok(vec![finished])
+    }
+}
