@@ -143,6 +143,7 @@ mod tests {
             forced: false,
             distribution,
             expected,
+            votes: None,
         }
     }
 
@@ -157,6 +158,9 @@ mod tests {
             forced: true,
             distribution: vec![0.333333, 0.666667, 0.0],
             expected: Some(0.666667),
+            votes: None,
+            whole_document: None,
+            statements_in_call: None,
         };
         let answered = Answered { logicality: Some(rated(3.0, Some(2.5))), ..Answered::default() };
         for found in [
