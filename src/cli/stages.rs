@@ -69,6 +69,14 @@ impl<'a> Lazy<'a> {
         .into())
     }
 
+    /// Tokens of the model's context.
+    ///
+    /// # Errors
+    /// The configuration can't be read.
+    pub fn context(&self) -> Result<usize> {
+        Ok(models::config::read(&self.found.source)?.max_positions)
+    }
+
     /// The model, loaded if it is not yet.
     ///
     /// # Errors
@@ -335,7 +343,7 @@ fn sample_options(
     })
 }
 
-/// How a judge works.
+/// How a judge works that follows the published method.
 ///
 /// # Errors
 /// Prompts that can't be read.
@@ -349,7 +357,8 @@ pub fn judging(args: &PromptArgs, work: &WorkArgs, judge: &Lazy) -> Result<Judgi
         Language::En => LangChoice::En,
         Language::Zh => LangChoice::Zh,
     };
-    let settings = JudgeSettings { lang, max_reply_tokens: args.max_reply_tokens };
+    let max_reply_tokens = args.max_reply_tokens;
+    let settings = JudgeSettings { lang, max_reply_tokens, ..JudgeSettings::default() };
     Ok(Judging {
         judge: Judge::new(prompts, settings),
         model: judge.settings()?,
@@ -379,14 +388,15 @@ pub fn score_options(
         responses: files.responses.to_owned(),
         out: files.out.to_owned(),
         chunk_info: files.chunk_info.map(Path::to_owned),
-        judging: judging(&args.judging.prompts, work, judge)?,
+        judging: args.verdicts.judging(&args.judging.prompts, work, judge)?,
         retriever: embedder::name(&args.judging.embedder)?,
-        passage_tokens: args.passage_tokens,
-        passages: args.passages,
+        cutting: args.verdicts.cutting(args.passage_tokens),
+        evidence: args.verdicts.evidence(args.passages, judge)?,
         score_by: match args.score_by {
             ScoreChoice::Rating => ScoreBy::Rating,
             ScoreChoice::Expected => ScoreBy::Expected,
         },
+        early_stop: args.early_stop,
         on_mismatch: on_mismatch(work),
     })
 }
