@@ -77,7 +77,10 @@ fn options(table: &Table, command: &str, cli: &Command) -> Result<Vec<(String, O
             Value::Table(_) if cli.find_subcommand(key).is_some() => {}
             Value::Table(_) => bail!("[{key}]: there is no such command"),
             value if knows(cli, command, key) => {
-                found.extend(switched_off(key, value, command, cli).map_or_else(|| option(key, value), Ok)?);
+                found.extend(
+                    switched_off(key, value, command, cli)
+                        .map_or_else(|| option(key, value), Ok)?,
+                );
             }
             _ if cli.get_subcommands().any(|c| knows(cli, c.get_name(), key)) => {}
             _ => bail!("{key}: no command has this option"),
@@ -89,7 +92,8 @@ fn options(table: &Table, command: &str, cli: &Command) -> Result<Vec<(String, O
             bail!("[{command}] {key}: the command has no such option");
         }
         found.retain(|(other, _)| other != key);
-        found.extend(switched_off(key, value, command, cli).map_or_else(|| option(key, value), Ok)?);
+        found
+            .extend(switched_off(key, value, command, cli).map_or_else(|| option(key, value), Ok)?);
     }
     Ok(found)
 }
@@ -154,7 +158,7 @@ mod tests {
         assert_eq!(got.join(" "), want);
         let toml = "[score]\nverdict-first = false\npreset = \"fast\"\n";
         let got = expanded(toml, "longreward score").unwrap();
-        assert_eq!(got.join(" "), "longreward score --verdict-first=false --preset fast");
+        assert_eq!(got.join(" "), "longreward score --preset fast --verdict-first=false");
         let toml = "threads = 3\n";
         let got = expanded(toml, "longreward pull m").unwrap();
         assert_eq!(got.join(" "), "longreward pull --threads 3 m");

@@ -94,7 +94,7 @@ fn checked(cli: Cli) -> Result<Cli> {
 /// [`parse`] that returns instead of ending the program.
 #[cfg(test)]
 fn parse_for_tests(typed: &str) -> Result<Cli> {
-    let args = expand(typed.split(' ').map(OsString::from).collect())?;
+    let args = expand(typed.split_whitespace().map(OsString::from).collect())?;
     checked(Cli::from_arg_matches(&Cli::command().try_get_matches_from(args)?)?)
 }
 

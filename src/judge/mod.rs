@@ -365,7 +365,8 @@ mod tests {
         assert_eq!((ask.kind, ask.max_new_tokens), (AskKind::Supports { count: 2 }, 512));
         assert!(ask.prompt.contains("\n1. S one.\n2. S two.\n"), "{}", ask.prompt);
         let first = self::judge(Settings { verdict_first: true, ..Settings::default() });
-        let asks = [0, 1].map(|i| first.support_among(Lang::Zh, "Q?", &["S one.", "S two."], i, &[]));
+        let asks =
+            [0, 1].map(|i| first.support_among(Lang::Zh, "Q?", &["S one.", "S two."], i, &[]));
         assert_eq!(asks[0].prompt, asks[1].prompt);
         assert_eq!(asks[1].opening.as_deref(), Some("陈述2：[["));
     }

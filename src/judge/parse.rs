@@ -335,7 +335,10 @@ mod tests {
         assert_eq!(labels(reply, 3), [Some(0.0), Some(1.0), Some(0.5)]);
         let found = supports(reply, 3)[0].clone().unwrap();
         assert!(reply[..found.mark.inside].ends_with("see Passage 3. [["));
-        assert_eq!(&reply[found.text], "**Statement 1:** Not said;\nsee Passage 3. [[No support]]\n");
+        assert_eq!(
+            &reply[found.text],
+            "**Statement 1:** Not said;\nsee Passage 3. [[No support]]\n"
+        );
         assert_eq!(labels("陈述1：[[不支持]]\n陈述 2： [[完全支持]]", 2), [Some(0.0), Some(1.0)]);
     }
 
@@ -346,7 +349,10 @@ mod tests {
         // The same number twice, a number out of range, a number that is no heading.
         let twice = "1: [[Fully supported]]\n1: [[No support]]\n2: [[No support]]";
         assert_eq!(labels(twice, 2), [None, Some(0.0)]);
-        assert_eq!(labels("1: x\n3: [[No support]]\n2 of them [[Fully supported]]", 2), [Some(1.0), None]);
+        assert_eq!(
+            labels("1: x\n3: [[No support]]\n2 of them [[Fully supported]]", 2),
+            [Some(1.0), None]
+        );
         assert_eq!(labels("1: [[Not fully supported]]", 1), [None]);
         assert_eq!(labels("", 2), [None, None]);
     }

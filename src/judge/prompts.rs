@@ -32,10 +32,7 @@ const BUILT_IN: [[&str; 2]; 12] = [
         include_str!("prompts/en/completeness_verdict.txt"),
         include_str!("prompts/zh/completeness_verdict.txt"),
     ],
-    [
-        include_str!("prompts/en/supports.txt"),
-        include_str!("prompts/zh/supports.txt"),
-    ],
+    [include_str!("prompts/en/supports.txt"), include_str!("prompts/zh/supports.txt")],
     [
         include_str!("prompts/en/supports_verdict.txt"),
         include_str!("prompts/zh/supports_verdict.txt"),
@@ -260,7 +257,8 @@ mod tests {
             {
                 assert!(parse::rating(texts[kind as usize]).is_some());
             }
-            for kind in [PromptKind::Helpfulness, PromptKind::Logicality, PromptKind::Completeness] {
+            for kind in [PromptKind::Helpfulness, PromptKind::Logicality, PromptKind::Completeness]
+            {
                 assert!(parse::rating(texts[kind.verdict_first() as usize]).is_some());
             }
             for kind in [PromptKind::Support, PromptKind::SupportVerdict] {
@@ -268,8 +266,9 @@ mod tests {
             }
             for kind in [PromptKind::Supports, PromptKind::SupportsVerdict] {
                 let last = texts[kind as usize].rsplit("###").nth(1).unwrap();
-                let labels = parse::supports(last, 2);
-                assert!(labels.iter().all(Option::is_some), "{last}");
+                let (_, reply) = last.split_once("</statements>").unwrap();
+                let labels = parse::supports(reply, 2);
+                assert!(labels.iter().all(Option::is_some), "{reply}");
             }
             let examples = parse::statements(texts[PromptKind::Statements as usize]).unwrap();
             assert!(examples.len() > 5);
@@ -297,7 +296,10 @@ mod tests {
         std::fs::write(dir.path().join("support_verdict.txt"), "<<context>><<statement>>").unwrap();
         let prompts = Prompts::from_dir(dir.path()).unwrap();
         prompts.check(&[PromptKind::SupportVerdict]).unwrap();
-        assert_eq!((prompts.hashes().len(), prompts.hashes_of(PromptKind::SupportVerdict).count()), (12, 2));
+        assert_eq!(
+            (prompts.hashes().len(), prompts.hashes_of(PromptKind::SupportVerdict).count()),
+            (12, 2)
+        );
     }
 
     #[test]

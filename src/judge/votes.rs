@@ -168,7 +168,12 @@ fn mean_distribution(verdicts: &[Verdict]) -> Vec<f64> {
 mod tests {
     use super::*;
 
-    fn verdict(outcome: Outcome, text: &str, distribution: &[f64], expected: Option<f64>) -> Verdict {
+    fn verdict(
+        outcome: Outcome,
+        text: &str,
+        distribution: &[f64],
+        expected: Option<f64>,
+    ) -> Verdict {
         let (text, distribution) = (text.to_owned(), distribution.to_vec());
         Verdict { outcome, text, attempts: 1, forced: false, distribution, expected, votes: None }
     }
@@ -202,7 +207,13 @@ mod tests {
     #[test]
     fn what_a_vote_lacks_the_whole_lacks_and_one_forced_vote_is_told() {
         let mut votes = [rating(3.0, "a"), rating(5.0, "b")];
-        votes[1] = Verdict { forced: true, attempts: 5, distribution: vec![], expected: None, ..votes[1].clone() };
+        votes[1] = Verdict {
+            forced: true,
+            attempts: 5,
+            distribution: vec![],
+            expected: None,
+            ..votes[1].clone()
+        };
         let combined = combine(&votes, VoteBy::Mean).unwrap();
         assert!(combined.forced && combined.distribution.is_empty() && combined.expected.is_none());
         assert_eq!(combined.attempts, 6);

@@ -163,8 +163,19 @@ pub(super) fn drive<S: Stage>(
 ) -> Result<Tally, Error> {
     let (open, flights, tally) = (BTreeMap::new(), HashMap::new(), Tally::default());
     let votes = Polls { ballots: HashMap::new(), waiting: VecDeque::new() };
-    let mut driver =
-        Driver { stage, seed, status, session, store, open, flights, ids: 0, jobs: 0, tally, votes };
+    let mut driver = Driver {
+        stage,
+        seed,
+        status,
+        session,
+        store,
+        open,
+        flights,
+        ids: 0,
+        jobs: 0,
+        tally,
+        votes,
+    };
     let worked = driver.work();
     driver.store.sync()?;
     worked.map(|()| driver.tally)

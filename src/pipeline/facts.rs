@@ -142,9 +142,9 @@ impl Facts {
         let per_call = settings.statements_per_call.max(1);
         let group = |first: usize| match per_call.min(self.facts.len() - first) {
             1 => vec![Check::One(first)],
-            count if settings.verdict_first => (first..first + count)
-                .map(|fact| Check::Among { first, count, fact })
-                .collect(),
+            count if settings.verdict_first => {
+                (first..first + count).map(|fact| Check::Among { first, count, fact }).collect()
+            }
             count => vec![Check::Several { first, count }],
         };
         (0..self.facts.len()).step_by(per_call).flat_map(group).collect()
@@ -326,7 +326,11 @@ mod tests {
         let group = Check::Several { first: 0, count: 2 };
         assert_eq!(checks, [group, Check::One(2)]);
         let ask = facts.ask(group, asker(&judge), &document());
-        assert!(ask.prompt.contains("[Passage 1]\none two \n\n[Passage 2]\nnine ten"), "{}", ask.prompt);
+        assert!(
+            ask.prompt.contains("[Passage 1]\none two \n\n[Passage 2]\nnine ten"),
+            "{}",
+            ask.prompt
+        );
         assert!(ask.prompt.contains("1. nine\n2. one"));
         let label = Some(verdict(Outcome::Support(0.5)));
         let missing = facts.take(group, verdict(Outcome::Supports(vec![None, label])), &document());
@@ -348,7 +352,8 @@ mod tests {
 
     #[test]
     fn with_verdicts_first_each_statement_of_a_group_has_a_call() {
-        let settings = Settings { statements_per_call: 2, verdict_first: true, ..Settings::default() };
+        let settings =
+            Settings { statements_per_call: 2, verdict_first: true, ..Settings::default() };
         let judge = judge(settings);
         let (facts, checks) = begun(&judge, None, &THREE);
         let among = |fact| Check::Among { first: 0, count: 2, fact };
@@ -380,7 +385,8 @@ mod tests {
     fn statements_share_all_of_the_prompt_up_to_themselves() {
         let judge = judge(Settings::default());
         let (facts, _) = begun(&judge, Some(100_000), &THREE);
-        let asks = [0, 1].map(|fact| facts.ask(Check::One(fact), asker(&judge), &document()).prompt);
+        let asks =
+            [0, 1].map(|fact| facts.ask(Check::One(fact), asker(&judge), &document()).prompt);
         let shared = asks[0].bytes().zip(asks[1].bytes()).take_while(|(a, b)| a == b).count();
         assert!(asks[0][..shared].contains(TEXT));
     }

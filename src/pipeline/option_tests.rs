@@ -33,8 +33,7 @@ fn several(lab: &Lab) -> score::Options {
 }
 
 fn fast(lab: &Lab) -> score::Options {
-    let settings =
-        Settings { statements_per_call: 2, verdict_first: true, ..Settings::default() };
+    let settings = Settings { statements_per_call: 2, verdict_first: true, ..Settings::default() };
     score::Options { score_by: ScoreBy::Expected, ..with(lab, settings) }
 }
 
@@ -116,7 +115,7 @@ fn facts(row: &Value) -> &Vec<Value> {
 fn the_order_of_replies_changes_nothing() {
     for (name, set) in ALL {
         let (expected, calls) = whole(set);
-        for (appetite, shuffle) in [(1, 0), (3, 1), (16, 2), (1000, 4)] {
+        for (appetite, shuffle) in [(1, 0), (16, 2), (1000, 4)] {
             let lab = Lab::new();
             let summary = lab.score_with(set(&lab), &mut Model::with(appetite, shuffle)).unwrap();
             assert_eq!(summary.calls, calls, "{name}");
@@ -129,7 +128,7 @@ fn the_order_of_replies_changes_nothing() {
 fn a_killed_run_is_resumed_to_the_same_bytes() {
     for (name, set) in ALL {
         let (expected, calls) = whole(set);
-        for after in (0..calls as usize).step_by(17) {
+        for after in (1..calls as usize).step_by(calls as usize / 4) {
             let lab = Lab::new();
             let mut model = Model::ending(after, End::Killed);
             let run = AssertUnwindSafe(|| lab.score_with(set(&lab), &mut model).map(|_| ()));
@@ -148,13 +147,18 @@ fn other_settings_are_refused_by_name() {
         let lab = Lab::new();
         let options = set(&lab);
         lab.score(&mut Model::new()).unwrap();
-        let Err(Error::Settings { changes, .. }) = lab.score_with(options, &mut Model::new()) else {
+        let Err(Error::Settings { changes, .. }) = lab.score_with(options, &mut Model::new())
+        else {
             panic!("{name} was mixed in");
         };
         let names = match name {
             "votes" => &["votes: was not set, is now \"3\"", "vote_by: was not set"][..],
-            "verdict_first" => &["verdict_first: was not set", "prompt en/support_verdict: was not"],
-            "several" => &["statements_per_call: was not set, is now \"2\"", "prompt zh/supports: "],
+            "verdict_first" => {
+                &["verdict_first: was not set", "prompt en/support_verdict: was not"]
+            }
+            "several" => {
+                &["statements_per_call: was not set, is now \"2\"", "prompt zh/supports: "]
+            }
             "fast" => &["score_by: was \"rating\", is now \"expected\""],
             "careful" => &["passage_overlap: was not set, is now \"2\"", "passage_cut: was not"],
             "whole_document" => &["whole_document: was not set, is now \"within 672 tokens\""],
@@ -261,7 +265,9 @@ fn the_whole_document_is_evidence_where_it_fits() {
         }
     }
     let checks = calls.iter().filter(|call| kind(call) == "SUPPORT");
-    assert!(checks.clone().any(|call| call.messages[0].content.contains("word0 word1 word2 word3 word4 word5 word6")));
+    assert!(checks.clone().any(|call| {
+        call.messages[0].content.contains("word0 word1 word2 word3 word4 word5 word6")
+    }));
 }
 
 #[test]
@@ -273,12 +279,18 @@ fn early_stop_leaves_the_pairs_as_they_are() {
             let options = score::Options { early_stop: stops, ..set(&lab) };
             let calls = lab.score_with(options, &mut Model::new()).unwrap().calls;
             let options = pairs::Options { min_scored: 10, ..lab.pairs_options() };
-            (lab.rows(SCORED), pairs::run(&options, None).unwrap(), lab.read("preference_pairs.jsonl"), calls)
+            (
+                lab.rows(SCORED),
+                pairs::run(&options, None).unwrap(),
+                lab.read("preference_pairs.jsonl"),
+                calls,
+            )
         };
         let (rows, all, full_pairs, full_calls) = made(false);
         let (stopped_rows, some, pairs, calls) = made(true);
         assert_eq!((some.pairs, pairs), (all.pairs, full_pairs));
-        assert!(calls < full_calls, "{calls} of {full_calls}");
+        // Expected values lie close together, so that there may be nobody to pass over.
+        assert_eq!(calls < full_calls, some.passed_over > 0, "{calls} of {full_calls}");
         passed_over += some.passed_over;
         for (row, full) in stopped_rows.iter().zip(&rows) {
             assert_eq!(row["idx"], full["idx"]);
@@ -308,7 +320,7 @@ fn early_stop_leaves_the_pairs_as_they_are() {
 fn rows_of_a_prompt_that_are_there_take_part_in_the_decision() {
     let (expected, _) = whole(early_stop);
     let rows: Vec<&str> = expected[0].lines().collect();
-    for missing in 0..rows.len() {
+    for missing in (0..rows.len()).step_by(3) {
         let lab = Lab::new();
         lab.score_with(early_stop(&lab), &mut Model::new()).unwrap();
         let rest = rows.iter().enumerate().filter(|(i, _)| *i != missing).map(|(_, row)| *row);
@@ -320,7 +332,8 @@ fn rows_of_a_prompt_that_are_there_take_part_in_the_decision() {
 
 #[test]
 fn if_an_answer_fails_those_that_it_stopped_go_on() {
-    let bad = |call: &Call| kind(call) == "STATEMENTS" && call.messages[0].content.contains("What of 1");
+    let bad =
+        |call: &Call| kind(call) == "STATEMENTS" && call.messages[0].content.contains("What of 1");
     // All answers to prompt 6 that come to their last wave fail, so all come to it.
     let lab = Lab::new();
     let options = early_stop(&lab);

@@ -325,7 +325,10 @@ impl fmt::Display for PairsSummary {
         write!(f, "pairs: {pairs} from {prompts} prompts with {scored} scored answers, in {out}")?;
         if self.passed_over > 0 {
             let passed = self.passed_over;
-            write!(f, "\n  {passed} of these answers were passed over by early stop: they are in no pair")?;
+            write!(
+                f,
+                "\n  {passed} of these answers were passed over by early stop: they are in no pair"
+            )?;
         }
         if *pairs > 0 {
             let [win, lose] = self.mean_length;

@@ -3,7 +3,8 @@
 use super::records::ScoreBy;
 use super::score::{ScorePlan, Tools};
 use super::{
-    Error, Evidencing, Judging, OnMismatch, Quiet, Session, Summary, chunk_info, pairs, run, sample, score,
+    Error, Evidencing, Judging, OnMismatch, Quiet, Session, Summary, chunk_info, pairs, run,
+    sample, score,
 };
 use crate::chat::{Call, CallId, Chat, ChatError, Finish, Reply, Sampling, Task, Usage};
 use crate::judge::{Judge, LangChoice, Prompts, Settings};

@@ -277,7 +277,11 @@ mod tests {
         let text = "It rained. We sat down. Nobody spoke all day long and nobody moved. Then sun.";
         assert_eq!(
             cut(text, 5, 0, CutAt::Sentences),
-            ["It rained. We sat down. ", "Nobody spoke all day long ", "and nobody moved. Then sun."]
+            [
+                "It rained. We sat down. ",
+                "Nobody spoke all day long ",
+                "and nobody moved. Then sun."
+            ]
         );
         // The whole sentences of the last two tokens, if there are any, are repeated.
         let short = "One two. Three. Four five six. Seven.";
@@ -285,7 +289,10 @@ mod tests {
             cut(short, 3, 1, CutAt::Sentences),
             ["One two. Three. ", "Four five six. ", "Seven."]
         );
-        assert_eq!(cut(short, 4, 2, CutAt::Sentences), ["One two. Three. ", "Three. Four five six. ", "Seven."]);
+        assert_eq!(
+            cut(short, 4, 2, CutAt::Sentences),
+            ["One two. Three. ", "Three. Four five six. ", "Seven."]
+        );
     }
 
     #[test]

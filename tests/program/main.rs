@@ -5,6 +5,7 @@ mod harness;
 mod agree;
 mod bad_rows;
 mod generate;
+mod options;
 mod prompts;
 mod report;
 mod reproducible;

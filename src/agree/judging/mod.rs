@@ -16,8 +16,8 @@ use super::passages::Cut;
 use crate::judge::{Dimension, Verdict};
 use crate::pipeline::score::evidence_settings;
 use crate::pipeline::{
-    Error, Evidencing, Finding, Finished, Judging, OnMismatch, Plan, Session, Settings, Stage, Summary, Target,
-    Tokens, Unit, Work, with,
+    Error, Evidencing, Finding, Finished, Judging, OnMismatch, Plan, Session, Settings, Stage,
+    Summary, Target, Tokens, Unit, Work, with,
 };
 use crate::retrieval::Retriever;
 use crate::retrieval::chunk::Cutting;
@@ -211,8 +211,7 @@ impl Panel<'_> {
         match &self.items[item].kind {
             Kind::Support(claim) => {
                 let work = ClaimWork::new(claim, judging, method, tools);
-                work.map(|work| RowWork::Claim(Box::new(work)))
-                    .map_err(Error::Tools)
+                work.map(|work| RowWork::Claim(Box::new(work))).map_err(Error::Tools)
             }
             Kind::Pairwise(pair) => {
                 let [a, b] = &pair.responses;

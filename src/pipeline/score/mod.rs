@@ -9,10 +9,10 @@ mod waves;
 
 use super::data::{Prompts, ResponseRow, read_chunk_info, read_responses};
 use super::drive::{Finding, Finished, Session, Stage, Unit};
+use super::jsonl::read_rows;
 use super::output::Settings;
 use super::plan::{Judging, Plan, Target, with};
 use super::progress::Summary;
-use super::jsonl::read_rows;
 use super::records::{ChunkInfo, KnownScores, ScoreBy};
 use super::{Error, Evidencing, OnMismatch, Tokens, chunk_info};
 use crate::retrieval::Retriever;
@@ -278,9 +278,8 @@ impl Stage for Scorer<'_> {
         part: Part,
         found: Result<Finding, String>,
     ) -> Result<Vec<Finished>, Error> {
-        let taken = found.and_then(|finding| {
-            job.take(part, finding.verdict()?, &mut self.tools, &self.method)
-        });
+        let taken = found
+            .and_then(|finding| job.take(part, finding.verdict()?, &mut self.tools, &self.method));
         let mut finished = match taken {
             Ok(()) => Vec::new(),
             Err(why) => job.fail(part, &why),

@@ -63,9 +63,8 @@ impl Recorded {
 
     /// The scores of its waves.
     pub fn known(&self) -> [Option<f64>; 4] {
-        let seen = |dimension: Dimension| {
-            WAVES[..self.waves].iter().any(|wave| wave.contains(&dimension))
-        };
+        let seen =
+            |dimension: Dimension| WAVES[..self.waves].iter().any(|wave| wave.contains(&dimension));
         by_dimension(|dimension| self.scores[dimension as usize].filter(|_| seen(dimension)))
     }
 
