@@ -27,7 +27,7 @@ pub use lang::{Lang, LangChoice};
 pub use prompts::Prompts;
 pub use template::PromptError;
 pub use verdict::{Outcome, Verdict};
-pub use votes::{Vote, VoteBy, Votes, Voting, combine};
+pub use votes::{Vote, VoteBy, Votes, Voting, combine, readings};
 
 use crate::retrieval::sentences::statements_of;
 use template::Values;

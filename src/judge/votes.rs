@@ -137,6 +137,15 @@ impl Votes {
     }
 }
 
+/// How many replies each vote of a verdict took, and whether it was forced; of a single verdict its
+/// own.
+pub fn readings(votes: Option<&Votes>, attempts: u32, forced: bool) -> Vec<(u32, bool)> {
+    match votes {
+        Some(votes) => votes.each.iter().map(|vote| (vote.attempts, vote.forced)).collect(),
+        None => vec![(attempts, forced)],
+    }
+}
+
 fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len().max(1) as f64
 }
@@ -217,6 +226,9 @@ mod tests {
         let combined = combine(&votes, VoteBy::Mean).unwrap();
         assert!(combined.forced && combined.distribution.is_empty() && combined.expected.is_none());
         assert_eq!(combined.attempts, 6);
+        let replies = readings(combined.votes.as_deref(), combined.attempts, combined.forced);
+        assert_eq!(replies, [(1, false), (5, true)]);
+        assert_eq!(readings(None, 2, false), [(2, false)]);
         assert!(combine(&[], VoteBy::Mean).is_err());
         let listing = verdict(Outcome::Extract(None), "", &[], None);
         assert!(combine(&[rating(1.0, ""), listing], VoteBy::Mean).is_err());

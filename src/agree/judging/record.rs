@@ -1,6 +1,6 @@
 //! The rows of `OUT.jsonl`: what the judge says of each labelled row.
 
-use crate::judge::{Completeness, Dimension, Faithfulness, Rated, Supported};
+use crate::judge::{Completeness, Dimension, Faithfulness, Rated, Supported, Votes};
 use crate::pipeline::Error;
 use crate::pipeline::jsonl::{RowError, read_rows};
 use serde::{Deserialize, Serialize};
@@ -59,18 +59,20 @@ pub struct Score<'a> {
     pub forced: bool,
     /// Replies that the verdict took.
     pub attempts: u32,
+    pub votes: Option<&'a Votes>,
 }
 
 impl<'a> Score<'a> {
     fn of(dimension: Dimension, rated: &'a Rated) -> Self {
         let &Rated { score, expected, forced, attempts, ref distribution, .. } = rated;
-        Self { dimension, score, expected, distribution, forced, attempts }
+        let votes = rated.votes.as_deref();
+        Self { dimension, score, expected, distribution, forced, attempts, votes }
     }
 
     fn of_faithfulness(found: &'a Faithfulness) -> Self {
         let &Faithfulness { score, expected, forced, attempts, .. } = found;
         let dimension = Dimension::Faithfulness;
-        Self { dimension, score, expected, distribution: &[], forced, attempts }
+        Self { dimension, score, expected, distribution: &[], forced, attempts, votes: None }
     }
 }
 
