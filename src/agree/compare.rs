@@ -172,7 +172,8 @@ fn response(mut row: Row) -> Result<Scored, RowError> {
     let names = Dimension::ALL.iter().map(|dimension| dimension.name()).chain(["total"]);
     let mut scores = Vec::new();
     for name in names {
-        let Some(value) = given.get(name) else { continue };
+        // Early stop leaves out scores.
+        let Some(value) = given.get(name).filter(|value| !value.is_null()) else { continue };
         let field = format!("scores.{name}");
         let score = value.as_f64().ok_or_else(|| row.wrong_type(&field, "a number", value))?;
         scores.push((name.to_owned(), score));

@@ -1,17 +1,16 @@
-//! The passages of a text, and finding those that bear on a statement.
+//! What passages the evidence of labelled claims is cut into.
 
-use crate::judge::Evidence;
 use crate::pipeline::Tokens;
-use crate::retrieval::chunk::{Chunk, chunks};
-use crate::retrieval::{EmbedError, Index, Retriever};
+use crate::pipeline::passages::Passages;
+use crate::retrieval::chunk::{Chunk, Cutting};
 use std::fmt;
 use std::ops::Range;
 
 /// What a passage is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cut {
-    /// So many tokens, as scoring has it.
-    Tokens(usize),
+    /// A chunk, as scoring has it.
+    Chunks(Cutting),
     /// A sentence as the labels have it.
     Sentences,
 }
@@ -19,99 +18,21 @@ pub enum Cut {
 impl fmt::Display for Cut {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
-            Cut::Tokens(size) => write!(f, "{size} tokens"),
+            Cut::Chunks(cutting) => cutting.fmt(f),
             Cut::Sentences => write!(f, "sentences"),
         }
     }
 }
 
-/// A text in passages.
-#[derive(Debug)]
-pub struct Passages {
-    text: String,
-    chunks: Vec<Chunk>,
-    /// Made when it is first searched.
-    index: Option<Index>,
-}
-
-impl Passages {
-    /// Cuts a text into chunks of `size` tokens.
-    pub fn cut(text: &str, size: usize, tokens: &Tokens) -> Self {
-        let chunks = chunks(text, &tokens(text), size);
-        Self { text: text.to_owned(), chunks, index: None }
-    }
-
-    /// Cuts sentences, which are joined by line breaks, as `cut` says. Where each is a passage,
-    /// they count as the tokens of the chunks.
-    pub fn of_sentences(sentences: &[String], cut: Cut, tokens: &Tokens) -> Self {
-        let text = sentences.join("\n");
-        match cut {
-            Cut::Tokens(size) => Self::cut(&text, size, tokens),
-            Cut::Sentences => {
-                let chunks = sentence_chunks(&text, sentences);
-                Self { text, chunks, index: None }
-            }
-        }
-    }
-
-    /// The texts of the passages, in order.
-    pub fn texts(&self) -> Vec<&str> {
-        self.chunks.iter().map(|chunk| &self.text[chunk.bytes.clone()]).collect()
-    }
-
-    /// For each query the `k` best passages, in the order of the text.
-    ///
-    /// # Errors
-    /// From the embedder.
-    pub fn search(
-        &mut self,
-        retriever: &mut Retriever,
-        queries: &[&str],
-        k: usize,
-    ) -> Result<Vec<Vec<usize>>, EmbedError> {
-        let index = match self.index.take() {
-            Some(index) => index,
-            None => retriever.index(&self.texts())?,
-        };
-        let found = retriever.search(&index, queries, k);
-        self.index = Some(index);
-        found
-    }
-
-    /// As [`search`](Self::search), with the texts.
-    ///
-    /// # Errors
-    /// From the embedder.
-    pub fn evidence(
-        &mut self,
-        retriever: &mut Retriever,
-        queries: &[&str],
-        k: usize,
-    ) -> Result<Vec<Vec<Evidence>>, EmbedError> {
-        let found = self.search(retriever, queries, k)?;
-        let evidence = |found: Vec<usize>| found.into_iter().map(|c_idx| self.passage(c_idx));
-        Ok(found.into_iter().map(|found| evidence(found).collect()).collect())
-    }
-
-    fn passage(&self, c_idx: usize) -> Evidence {
-        let Chunk { bytes, tokens, total_tokens } = &self.chunks[c_idx];
-        Evidence {
-            c_idx,
-            content: self.text[bytes.clone()].to_owned(),
-            start_idx: tokens.start,
-            end_idx: tokens.end,
-            total_token: *total_tokens,
-        }
-    }
-
-    /// How many bytes of a range of the text lie in these passages.
-    pub fn covered(&self, passages: &[usize], range: &Range<usize>) -> usize {
-        let overlap = |&passage: &usize| {
-            let bytes = &self.chunks[passage].bytes;
-            bytes.end.min(range.end).saturating_sub(bytes.start.max(range.start))
-        };
-        passages.iter().map(overlap).sum()
-    }
+/// Cuts sentences, which are joined by line breaks, as `cut` says. Where each is a passage, they
+/// count as the tokens of the chunks.
+pub fn passages_of(sentences: &[String], cut: Cut, tokens: &Tokens) -> Passages {
+    let text = sentences.join("\n");
+    let chunks = match cut {
+        Cut::Chunks(cutting) => cutting.cut(&text, &tokens(&text)),
+        Cut::Sentences => sentence_chunks(&text, sentences),
+    };
+    Passages::new(text, chunks)
 }
 
 /// A chunk for each sentence that is not blank.
@@ -124,7 +45,7 @@ fn sentence_chunks(text: &str, sentences: &[String]) -> Vec<Chunk> {
         .collect()
 }
 
-/// Where each sentence stands in the text that [`Passages::of_sentences`] makes of them.
+/// Where each sentence stands in the text that [`passages_of`] makes of them.
 pub fn sentence_ranges(sentences: &[String]) -> Vec<Range<usize>> {
     let mut start = 0;
     let range = |sentence: &String| {
@@ -139,6 +60,7 @@ pub fn sentence_ranges(sentences: &[String]) -> Vec<Range<usize>> {
 mod tests {
     use super::*;
     use crate::pipeline::testing::tokens;
+    use crate::retrieval::Retriever;
 
     fn sentences() -> Vec<String> {
         ["The cat sat.", "", "The dog ran off.", "It rained."].map(str::to_owned).to_vec()
@@ -146,23 +68,25 @@ mod tests {
 
     #[test]
     fn sentences_are_passages_or_are_cut_by_tokens() {
-        let by_sentence = Passages::of_sentences(&sentences(), Cut::Sentences, &tokens);
+        let by_sentence = passages_of(&sentences(), Cut::Sentences, &tokens);
         assert_eq!(by_sentence.texts(), ["The cat sat.", "The dog ran off.", "It rained."]);
-        let by_tokens = Passages::of_sentences(&sentences(), Cut::Tokens(3), &tokens);
+        let by_tokens = passages_of(&sentences(), Cut::Chunks(Cutting::tokens(3)), &tokens);
         assert_eq!(by_tokens.texts().concat(), "The cat sat.\n\nThe dog ran off.\nIt rained.");
         let ranges = sentence_ranges(&sentences());
-        assert_eq!(&by_tokens.text[ranges[3].clone()], "It rained.");
+        assert_eq!(&by_tokens.text()[ranges[3].clone()], "It rained.");
         assert_eq!(by_sentence.covered(&[0, 1], &ranges[2]), ranges[2].len());
         assert_eq!(by_sentence.covered(&[0], &ranges[2]), 0);
     }
 
     #[test]
     fn evidence_comes_in_the_order_of_the_text() {
-        let mut passages = Passages::of_sentences(&sentences(), Cut::Sentences, &tokens);
-        let found = passages.evidence(&mut Retriever::Bm25, &["rained dog", "cat"], 2).unwrap();
-        let texts: Vec<&str> = found[0].iter().map(|e| e.content.as_str()).collect();
+        let mut passages = passages_of(&sentences(), Cut::Sentences, &tokens);
+        let found = passages.search(&mut Retriever::Bm25, &["rained dog", "cat"], 2).unwrap();
+        let evidence = passages.evidence(&found[0]);
+        let texts: Vec<&str> = evidence.iter().map(|e| e.content.as_str()).collect();
         assert_eq!(texts, ["The dog ran off.", "It rained."]);
-        assert_eq!((found[0][1].c_idx, found[0][1].start_idx, found[0][1].total_token), (2, 3, 4));
-        assert_eq!(found[1][0].content, "The cat sat.");
+        let place = (evidence[1].c_idx, evidence[1].start_idx, evidence[1].total_token);
+        assert_eq!(place, (2, 3, 4));
+        assert_eq!(passages.evidence(&found[1])[0].content, "The cat sat.");
     }
 }

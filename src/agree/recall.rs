@@ -2,7 +2,7 @@
 
 use super::labels::{Claim, Item, Kind};
 use super::metrics::{Bootstrap, Metrics, mean};
-use super::passages::{Cut, Passages, sentence_ranges};
+use super::passages::{Cut, passages_of, sentence_ranges};
 use crate::pipeline::Tokens;
 use crate::retrieval::{EmbedError, Retriever};
 use serde::{Deserialize, Serialize};
@@ -90,7 +90,7 @@ fn look_up(
     ks: &[usize],
     tokens: &Tokens,
 ) -> Result<Vec<Found>, EmbedError> {
-    let mut passages = Passages::of_sentences(&claim.evidence, cut, tokens);
+    let mut passages = passages_of(&claim.evidence, cut, tokens);
     let sentences = sentence_ranges(&claim.evidence);
     let whole = 0..sentences.last().map_or(0, |last| last.end);
     let mut all = Vec::new();
@@ -128,6 +128,7 @@ mod tests {
     use super::super::labels::Level;
     use super::*;
     use crate::pipeline::testing::tokens;
+    use crate::retrieval::chunk::Cutting;
 
     fn item(idx: &str, claim: &str, supporting: &[&[usize]]) -> Item {
         let evidence = ["The cat sat there.", "A dog ran.", "It rained all day.", "Birds sang."];
@@ -173,7 +174,7 @@ mod tests {
     fn half_a_sentence_is_enough() {
         // Chunks of two words: "The cat ", "sat there.\nA ", "dog ran.\nIt ", …
         let items = [item("1", "dog", &[&[1]]), item("2", "dog", &[&[0]])];
-        let found = run(&items, Cut::Tokens(2), &[1]);
+        let found = run(&items, Cut::Chunks(Cutting::tokens(2)), &[1]);
         assert_eq!(found[0][0], Some(0.5));
     }
 

@@ -2,7 +2,7 @@
 
 use super::agree_args::{Agree, Passage};
 use super::args::Common;
-use super::stages::{Lazy, calibration, judging, on_mismatch};
+use super::stages::{Lazy, calibration, on_mismatch};
 use super::{Ending, embedder, model};
 use crate::agree::bias::{Bias, Known};
 use crate::agree::calibrate::labels_hash;
@@ -53,7 +53,7 @@ fn recall_only(labels: &Path, args: &Agree) -> Result<Ending> {
     let tokenizer = text.map(|(_, text)| text.tokenizer);
     let tokens = |text: &str| tokenizer.as_ref().map_or(Vec::new(), |t| t.encode_offsets(text));
     let cuts = match &tokenizer {
-        Some(_) => vec![Cut::Sentences, Cut::Tokens(PASSAGE_TOKENS)],
+        Some(_) => vec![Cut::Sentences, Cut::Chunks(args.verdicts.cutting(PASSAGE_TOKENS))],
         None => vec![Cut::Sentences],
     };
     let known = Vectors::default();
@@ -202,7 +202,7 @@ fn options(labels: &Path, out: &Path, args: &Agree, judge: &Lazy) -> Result<Opti
         format: args.format.into(),
         limit: args.limit,
         out: out.to_owned(),
-        judging: judging(&args.judging.prompts, &args.work, judge)?,
+        judging: args.verdicts.judging(&args.judging.prompts, &args.work, judge)?,
         runs: args.seeds,
         variants: Variants {
             padded: args.padding,
@@ -210,11 +210,11 @@ fn options(labels: &Path, out: &Path, args: &Agree, judge: &Lazy) -> Result<Opti
         },
         method: Method {
             claim_passage: match args.passage {
-                Passage::Chunk => Cut::Tokens(PASSAGE_TOKENS),
+                Passage::Chunk => Cut::Chunks(args.verdicts.cutting(PASSAGE_TOKENS)),
                 Passage::Sentence => Cut::Sentences,
             },
-            passage_tokens: PASSAGE_TOKENS,
-            passages: TOP_CHUNKS,
+            cutting: args.verdicts.cutting(PASSAGE_TOKENS),
+            evidence: args.verdicts.evidence(TOP_CHUNKS, judge)?,
             dimensions: dimensions.into_iter().map(Into::into).collect(),
         },
         retriever: embedder::name(&args.judging.embedder)?,

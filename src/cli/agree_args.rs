@@ -1,8 +1,11 @@
 //! What can be typed after `longreward agree`.
 
 use super::args::{JudgeArgs, WorkArgs};
+use super::verdict_args::{CutChoice, VerdictArgs};
 use crate::agree::labels::Format;
 use crate::judge::{Dimension, Lang};
+use crate::pipeline::score::PASSAGE_TOKENS;
+use anyhow::{Result, ensure};
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, ValueEnum};
 use std::path::PathBuf;
@@ -77,7 +80,24 @@ pub struct Agree {
     #[command(flatten)]
     pub judging: JudgeArgs,
     #[command(flatten)]
+    pub verdicts: VerdictArgs,
+    #[command(flatten)]
     pub work: WorkArgs,
+}
+
+impl Agree {
+    /// # Errors
+    /// Options that contradict each other.
+    pub fn check(&self) -> Result<()> {
+        self.verdicts.check(PASSAGE_TOKENS)?;
+        let VerdictArgs { passage_overlap, passage_cut, .. } = self.verdicts;
+        let by_chunk = self.passage == Passage::Chunk;
+        ensure!(
+            by_chunk || passage_overlap == 0 && passage_cut == CutChoice::Tokens,
+            "--passage sentence: --passage-overlap and --passage-cut are for chunks; leave them out"
+        );
+        Ok(())
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

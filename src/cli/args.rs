@@ -1,5 +1,6 @@
 //! What can be typed.
 
+use super::verdict_args::VerdictArgs;
 use crate::device::DeviceChoice;
 use crate::pipeline::score::PASSAGE_TOKENS;
 use crate::retrieval::TOP_CHUNKS;
@@ -248,6 +249,12 @@ pub struct ScoringArgs {
     /// Tokens of a passage
     #[arg(long, default_value_t = PASSAGE_TOKENS, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..), value_name = "N")]
     pub passage_tokens: usize,
+    #[command(flatten)]
+    pub verdicts: VerdictArgs,
+    /// Skip the remaining dimensions of answers that can no longer be the best or the worst of their
+    /// prompt; enough for pairs, but such answers get no total
+    #[arg(long)]
+    pub early_stop: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -26,19 +26,30 @@ pub fn expand(args: Vec<OsString>, cli: &Command) -> Result<Vec<OsString>> {
     let command = args[at].to_string_lossy().into_owned();
     let table = read(Path::new(&file))?;
     let added = options(&table, &command, cli).with_context(|| file_name(&file))?;
+    Ok(insert(args, at, added))
+}
+
+/// The arguments with options put after the one at `at`, but for those that were typed as well. An
+/// option is a long name, with its value apart or behind `=`.
+pub fn insert(
+    args: Vec<OsString>,
+    at: usize,
+    options: Vec<(String, Option<String>)>,
+) -> Vec<OsString> {
     let mut expanded = args[..=at].to_vec();
-    for (key, value) in added {
-        let flag = format!("--{key}");
+    for (option, value) in options {
+        let name = option.split('=').next().unwrap_or_default();
+        let flag = format!("--{name}");
         let typed = |a: &OsString| {
             a.to_str().is_some_and(|a| a == flag || a.starts_with(&format!("{flag}=")))
         };
         if !args.iter().any(typed) {
-            expanded.push(flag.into());
+            expanded.push(format!("--{option}").into());
             expanded.extend(value.map(OsString::from));
         }
     }
     expanded.extend_from_slice(&args[at + 1..]);
-    Ok(expanded)
+    expanded
 }
 
 fn file_name(file: &OsString) -> String {
@@ -65,7 +76,12 @@ fn options(table: &Table, command: &str, cli: &Command) -> Result<Vec<(String, O
         match value {
             Value::Table(_) if cli.find_subcommand(key).is_some() => {}
             Value::Table(_) => bail!("[{key}]: there is no such command"),
-            value if knows(cli, command, key) => found.extend(option(key, value)?),
+            value if knows(cli, command, key) => {
+                found.extend(
+                    switched_off(key, value, command, cli)
+                        .map_or_else(|| option(key, value), Ok)?,
+                );
+            }
             _ if cli.get_subcommands().any(|c| knows(cli, c.get_name(), key)) => {}
             _ => bail!("{key}: no command has this option"),
         }
@@ -76,12 +92,27 @@ fn options(table: &Table, command: &str, cli: &Command) -> Result<Vec<(String, O
             bail!("[{command}] {key}: the command has no such option");
         }
         found.retain(|(other, _)| other != key);
-        found.extend(option(key, value)?);
+        found
+            .extend(switched_off(key, value, command, cli).map_or_else(|| option(key, value), Ok)?);
     }
     Ok(found)
 }
 
-fn knows(cli: &Command, command: &str, key: &str) -> bool {
+/// `false` for a flag that can be switched off, so that it holds against a preset.
+fn switched_off(
+    key: &str,
+    value: &Value,
+    command: &str,
+    cli: &Command,
+) -> Option<Vec<(String, Option<String>)>> {
+    let own = cli.find_subcommand(command)?;
+    let arg = own.get_arguments().find(|a| a.get_long() == Some(key))?;
+    let off = *value == Value::Boolean(false) && arg.is_require_equals_set();
+    off.then(|| vec![(format!("{key}=false"), None)])
+}
+
+/// Whether a command has an option of this long name.
+pub fn knows(cli: &Command, command: &str, key: &str) -> bool {
     let own = cli.find_subcommand(command).into_iter().flat_map(Command::get_arguments);
     key != "config" && own.chain(cli.get_arguments()).any(|a| a.get_long() == Some(key))
 }
@@ -125,6 +156,10 @@ mod tests {
         let got = expanded(toml, "longreward score --seed 1 --model m").unwrap();
         let want = "longreward score --embedder bm25 --threads 3 --force --seed 1 --model m";
         assert_eq!(got.join(" "), want);
+        let toml = "[score]\nverdict-first = false\npreset = \"fast\"\n";
+        let got = expanded(toml, "longreward score").unwrap();
+        assert_eq!(got.join(" "), "longreward score --preset fast --verdict-first=false");
+        let toml = "threads = 3\n";
         let got = expanded(toml, "longreward pull m").unwrap();
         assert_eq!(got.join(" "), "longreward pull --threads 3 m");
     }

@@ -4,6 +4,7 @@ use super::args::{
     Common, Demo, Filters, JudgeArgs, Language, PairArgs, PairFormat, PromptArgs, Run,
     SamplingArgs, ScoreChoice, ScoringArgs, WorkArgs,
 };
+use super::verdict_args::VerdictArgs;
 use super::{Ending, stages};
 use crate::pipeline::run::Files;
 use crate::pipeline::score::PASSAGE_TOKENS;
@@ -111,6 +112,8 @@ fn run_args(args: &Demo, data: &Path) -> Run {
             calibration: None,
             passages: TOP_CHUNKS,
             passage_tokens: PASSAGE_TOKENS,
+            verdicts: VerdictArgs::default(),
+            early_stop: false,
         },
         pairing: PairArgs {
             min_margin: 0.0,

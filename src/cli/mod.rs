@@ -14,11 +14,13 @@ mod eval_args;
 mod generate;
 mod inspect;
 mod model;
+mod preset;
 mod progress;
 mod report;
 mod serve;
 mod signals;
 mod stages;
+mod verdict_args;
 mod verify;
 
 use anyhow::{Context, Result};
@@ -69,9 +71,34 @@ pub fn main() -> ExitCode {
 
 /// Help, version and wrong usage end the program here, as clap does it.
 fn parse(args: Vec<OsString>) -> Result<Cli> {
+    let matches = Cli::command().get_matches_from(expand(args)?);
+    checked(Cli::from_arg_matches(&matches)?)
+}
+
+/// With the options of a file and of a preset.
+fn expand(args: Vec<OsString>) -> Result<Vec<OsString>> {
     let args = config_file::expand(args, &Cli::command())?;
-    let matches = Cli::command().get_matches_from(args);
-    Ok(Cli::from_arg_matches(&matches)?)
+    preset::expand(args, &Cli::command())
+}
+
+/// Options that contradict each other are wrong usage.
+fn checked(cli: Cli) -> Result<Cli> {
+    match &cli.command {
+        Command::Run(args) => args.scoring.check()?,
+        Command::Score(args) => args.scoring.check()?,
+        Command::Verify(args) => args.scoring.check()?,
+        Command::Bench(args) => args.scoring.check()?,
+        Command::Agree(args) => args.check()?,
+        _ => {}
+    }
+    Ok(cli)
+}
+
+/// [`parse`] that returns instead of ending the program.
+#[cfg(test)]
+fn parse_for_tests(typed: &str) -> Result<Cli> {
+    let args = expand(typed.split_whitespace().map(OsString::from).collect())?;
+    checked(Cli::from_arg_matches(&Cli::command().try_get_matches_from(args)?)?)
 }
 
 fn start(cli: &Cli) -> Result<()> {

@@ -347,7 +347,7 @@ fn sample_options(
     })
 }
 
-/// How a judge works.
+/// How a judge works that follows the published method.
 ///
 /// # Errors
 /// Prompts that can't be read.
@@ -361,7 +361,8 @@ pub fn judging(args: &PromptArgs, work: &WorkArgs, judge: &Lazy) -> Result<Judgi
         Language::En => LangChoice::En,
         Language::Zh => LangChoice::Zh,
     };
-    let settings = JudgeSettings { lang, max_reply_tokens: args.max_reply_tokens };
+    let max_reply_tokens = args.max_reply_tokens;
+    let settings = JudgeSettings { lang, max_reply_tokens, ..JudgeSettings::default() };
     Ok(Judging {
         judge: Judge::new(prompts, settings),
         model: judge.settings()?,
@@ -404,7 +405,7 @@ pub fn score_options(
     work: &WorkArgs,
     judge: &Lazy,
 ) -> Result<score::Options> {
-    let judging = judging(&args.judging.prompts, work, judge)?;
+    let judging = args.verdicts.judging(&args.judging.prompts, work, judge)?;
     let calibration = match &args.calibration {
         Some(file) => Some(calibration(file, work, &judging.settings())?),
         None => None,
@@ -416,13 +417,14 @@ pub fn score_options(
         chunk_info: files.chunk_info.map(Path::to_owned),
         judging,
         retriever: embedder::name(&args.judging.embedder)?,
-        passage_tokens: args.passage_tokens,
-        passages: args.passages,
+        cutting: args.verdicts.cutting(args.passage_tokens),
+        evidence: args.verdicts.evidence(args.passages, judge)?,
         score_by: match args.score_by {
             ScoreChoice::Rating if calibration.is_none() => ScoreBy::Rating,
             _ => ScoreBy::Expected,
         },
         calibration,
+        early_stop: args.early_stop,
         on_mismatch: on_mismatch(work),
     })
 }

@@ -52,7 +52,9 @@ pub struct Verify {
 pub fn verify(args: &Verify, common: &Common, cancel: &AtomicBool) -> Result<Ending> {
     let folder = tempfile::tempdir()?;
     let (responses, out) = (folder.path().join("responses.jsonl"), folder.path().join("scored"));
-    choose(&args.scored, &args.responses, &responses, args.sample, args.sample_seed)?;
+    let whole_prompts = args.scoring.early_stop;
+    let Verify { scored, sample, sample_seed, .. } = args;
+    choose(scored, &args.responses, &responses, *sample, *sample_seed, whole_prompts)?;
     let mut judge = Lazy::open(&args.model, common)?;
     let files = ScoreFiles { data: &args.data, responses: &responses, out: &out, chunk_info: None };
     let work = WorkArgs { seed: args.seed, ..WorkArgs::default() };

@@ -4,7 +4,7 @@ use super::prompts::JudgePrompts;
 use super::records::{Judged, Prediction};
 use super::suite::{Example, Item, Set};
 use super::tasks::Rubric;
-use crate::judge::{Ask, AskKind, Lang, LangChoice, Rated};
+use crate::judge::{Ask, AskKind, Lang, LangChoice, Rated, Voting};
 use crate::pipeline::records::input_hash;
 use crate::pipeline::{
     Error, Finding, Finished, OnMismatch, Plan, Session, Settings, Stage, Summary, Target, Unit,
@@ -144,7 +144,13 @@ impl Case {
             }
         };
         let (low, high) = self.rubric.scale();
-        Ask { kind: AskKind::Scale { low, high }, prompt, max_new_tokens: options.max_reply_tokens }
+        Ask {
+            kind: AskKind::Scale { low, high },
+            prompt,
+            max_new_tokens: options.max_reply_tokens,
+            opening: None,
+            voting: Voting::default(),
+        }
     }
 }
 

@@ -3,8 +3,7 @@
 //!
 //! What the judge said stays: a corrected record holds both (see [`Uncalibrated`]).
 
-use super::ladder::rounded;
-use super::{Completeness, Dimension, Faithfulness, Rated, Supported};
+use super::{Completeness, Dimension, Faithfulness, Rated, Supported, rounded};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -275,6 +274,9 @@ mod tests {
             distribution: distribution.to_vec(),
             expected: Some(distribution[0] + distribution[1] / 2.0),
             uncalibrated: None,
+            votes: None,
+            whole_document: None,
+            statements_in_call: None,
         }
     }
 
@@ -328,6 +330,7 @@ mod tests {
             forced: false,
             distribution: Vec::new(),
             expected: None,
+            votes: None,
         };
         let facts = vec![supported([1.0, 0.0, 0.0]), supported([0.0, 0.0, 1.0])];
         let mut found = Faithfulness::new(&listing, facts);

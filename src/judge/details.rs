@@ -1,8 +1,8 @@
 //! How verdicts stand in `details` of a scored response: field names as in LongReward's own files,
 //! with what this judge knows besides.
 
-use super::Verdict;
 use super::calibration::Uncalibrated;
+use super::{Verdict, Votes};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -22,6 +22,9 @@ pub struct Rated {
     /// As the judge gave them, if the two above are calibrated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uncalibrated: Option<Uncalibrated>,
+    /// What the rating was made of, if there was more than one vote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub votes: Option<Box<Votes>>,
 }
 
 impl Rated {
@@ -35,6 +38,7 @@ impl Rated {
             distribution: verdict.distribution,
             expected: verdict.expected,
             uncalibrated: None,
+            votes: verdict.votes,
         })
     }
 }
@@ -70,7 +74,7 @@ pub struct Supported {
     pub analysis: String,
     /// 1 fully, 0.5 partially, 0 not supported.
     pub score: f64,
-    /// In document order.
+    /// In document order; empty if it was the whole document.
     pub evidences: Vec<Evidence>,
     pub attempts: u32,
     pub forced: bool,
@@ -81,6 +85,15 @@ pub struct Supported {
     /// As the judge gave them, if the two above are calibrated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uncalibrated: Option<Uncalibrated>,
+    /// What the score was made of, if there was more than one vote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub votes: Option<Box<Votes>>,
+    /// Whether the evidence was the whole document, where that was wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whole_document: Option<bool>,
+    /// How many statements shared the prompt, if there was more than this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub statements_in_call: Option<usize>,
 }
 
 impl Supported {
@@ -96,6 +109,9 @@ impl Supported {
             distribution: verdict.distribution,
             expected: verdict.expected,
             uncalibrated: None,
+            votes: verdict.votes,
+            whole_document: None,
+            statements_in_call: None,
         })
     }
 }
@@ -162,7 +178,8 @@ mod tests {
 
     fn verdict(outcome: Outcome, expected: Option<f64>, forced: bool) -> Verdict {
         let text = "because".to_owned();
-        Verdict { outcome, text, attempts: 2, forced, distribution: vec![0.5, 0.5], expected }
+        let (distribution, votes) = (vec![0.5, 0.5], None);
+        Verdict { outcome, text, attempts: 2, forced, distribution, expected, votes }
     }
 
     fn supported(fact: &str, score: f64, expected: Option<f64>, forced: bool) -> Supported {

@@ -35,7 +35,9 @@ impl Dimension {
 
 /// One of the prompts. Faithfulness takes [`Statements`](PromptKind::Statements) and
 /// [`Support`](PromptKind::Support), completeness takes [`Extract`](PromptKind::Extract) before
-/// [`Completeness`](PromptKind::Completeness).
+/// [`Completeness`](PromptKind::Completeness). Those after `Extract` are not part of the published
+/// method: `…Verdict` asks for the verdict without an analysis, `Supports…` for one on each of
+/// several statements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PromptKind {
     Helpfulness,
@@ -44,6 +46,12 @@ pub enum PromptKind {
     Support,
     Completeness,
     Extract,
+    HelpfulnessVerdict,
+    LogicalityVerdict,
+    SupportVerdict,
+    CompletenessVerdict,
+    Supports,
+    SupportsVerdict,
 }
 
 /// A row of the table.
@@ -58,12 +66,15 @@ pub struct Row {
     pub required: &'static [Hole],
     /// Holes that it may have.
     pub optional: &'static [Hole],
-    /// Budget of one reply.
+    /// Budget of one reply; for several statements, of each.
     pub max_new_tokens: usize,
 }
 
+/// How many rows of the table the published method has; they come first.
+pub const PUBLISHED: usize = 6;
+
 /// In the order of [`PromptKind`].
-pub const TABLE: [Row; 6] = [
+pub const TABLE: [Row; 12] = [
     Row {
         kind: PromptKind::Helpfulness,
         file: "helpfulness",
@@ -112,12 +123,72 @@ pub const TABLE: [Row; 6] = [
         optional: &[],
         max_new_tokens: 1024,
     },
+    Row {
+        kind: PromptKind::HelpfulnessVerdict,
+        file: "helpfulness_verdict",
+        public_files: ["helpfulness_verdict"; 2],
+        required: &[Question, Answer],
+        optional: &[],
+        max_new_tokens: 16,
+    },
+    Row {
+        kind: PromptKind::LogicalityVerdict,
+        file: "logicality_verdict",
+        public_files: ["logicality_verdict"; 2],
+        required: &[Question, Answer],
+        optional: &[],
+        max_new_tokens: 16,
+    },
+    Row {
+        kind: PromptKind::SupportVerdict,
+        file: "support_verdict",
+        public_files: ["support_verdict"; 2],
+        required: &[Context, Statement],
+        optional: &[Question],
+        max_new_tokens: 16,
+    },
+    Row {
+        kind: PromptKind::CompletenessVerdict,
+        file: "completeness_verdict",
+        public_files: ["completeness_verdict"; 2],
+        required: &[Context, Question, Answer],
+        optional: &[],
+        max_new_tokens: 16,
+    },
+    Row {
+        kind: PromptKind::Supports,
+        file: "supports",
+        public_files: ["supports"; 2],
+        required: &[Context, Statement],
+        optional: &[Question],
+        max_new_tokens: 256,
+    },
+    Row {
+        kind: PromptKind::SupportsVerdict,
+        file: "supports_verdict",
+        public_files: ["supports_verdict"; 2],
+        required: &[Context, Statement],
+        optional: &[Question],
+        max_new_tokens: 32,
+    },
 ];
 
 impl PromptKind {
     /// Its row of the table.
     pub fn row(self) -> &'static Row {
         &TABLE[self as usize]
+    }
+
+    /// The prompt that asks the same without an analysis; itself if there is none.
+    pub fn verdict_first(self) -> Self {
+        match self {
+            PromptKind::Helpfulness => PromptKind::HelpfulnessVerdict,
+            PromptKind::Logicality => PromptKind::LogicalityVerdict,
+            PromptKind::Support => PromptKind::SupportVerdict,
+            PromptKind::Completeness => PromptKind::CompletenessVerdict,
+            PromptKind::Supports => PromptKind::SupportsVerdict,
+            other => other,
+        }
     }
 }
 

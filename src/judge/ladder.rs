@@ -7,9 +7,14 @@
 //!
 //! Forcing a rating or label scores the alternatives after the last reply and takes the best.
 //! Statements and extracts have no alternatives to score; see [`AskKind`] for what they fall back on.
+//!
+//! An ask with an opening has a rung below the first: the alternatives are scored right after the
+//! opening and the best is the verdict. A model that can't score climbs from there as usual. A reply
+//! on several statements is sampled once; what it leaves unreadable is for the asker to ask singly.
 
+use super::group::Group;
 use super::parse::{self, Mark};
-use super::{Ask, AskKind, Outcome, Verdict};
+use super::{Ask, AskKind, BRACKETS, Outcome, Verdict, rounded};
 use crate::chat::{Call, ChatError, Message, Reply, Sampling, Task};
 use sha2::{Digest, Sha256};
 
@@ -18,6 +23,10 @@ pub const ATTEMPTS: u32 = 5;
 
 const FIRST_TEMPERATURE: f32 = 0.01;
 const RETRY_TEMPERATURE: f32 = 0.95;
+/// Of all replies where several verdicts are wanted. If the first were sampled almost greedily, as a
+/// single one is, the votes would not be draws from one distribution: their mean would estimate
+/// nothing, and their spread would be too small.
+const VOTE_TEMPERATURE: f32 = RETRY_TEMPERATURE;
 
 /// Labels that a support verdict is chosen from, and what each is worth.
 const LABELS: [(&str, f64); 3] =
@@ -57,6 +66,8 @@ enum State {
     Sampling { last: Option<String> },
     /// A reply was accepted; its alternatives are being scored.
     Weighing(Verdict),
+    /// The same for a reply on several statements, label after label.
+    WeighingEach(Group),
     /// The alternatives are being scored after `text` (ends with `[[`), to take the best.
     Forcing { text: String },
 }
@@ -69,7 +80,10 @@ impl Ladder {
 
     /// The first call.
     pub fn first(&mut self) -> Call {
-        self.sample()
+        let Some(text) = self.ask.opening.clone() else { return self.sample() };
+        let call = self.score(&text);
+        self.state = State::Forcing { text };
+        call
     }
 
     /// Takes the reply to the last call.
@@ -77,6 +91,7 @@ impl Ladder {
         match std::mem::replace(&mut self.state, State::Sampling { last: None }) {
             State::Sampling { last } => self.sampled(last, reply),
             State::Weighing(verdict) => self.weighed(verdict, reply),
+            State::WeighingEach(group) => self.weighed_each(group, reply),
             State::Forcing { text } => self.forced(text, reply),
         }
     }
@@ -85,9 +100,16 @@ impl Ladder {
         let text = match reply {
             Ok(Reply::Text { text, .. }) => text,
             Ok(Reply::Scores { .. }) => return Step::Failed(unexpected("scores", "a text")),
+            Err(ChatError::Refused(_) | ChatError::TooLong { .. }) if self.is_group() => {
+                return self.weigh_each(Group::default());
+            }
             Err(ChatError::Refused(why)) => return self.refused(last, why),
             Err(error) => return Step::Failed(error),
         };
+        if let AskKind::Supports { count } = self.ask.kind {
+            let found = parse::supports(&text, count);
+            return self.weigh_each(Group::new(text, found));
+        }
         match self.read(&text) {
             Some((outcome, mark)) => self.accept(outcome, mark, text),
             None => self.retry(Some(text)),
@@ -108,7 +130,37 @@ impl Ladder {
                 parse::statements(text).map(|found| (Outcome::Statements(found), None))
             }
             AskKind::Extract => parse::extract(text).map(|found| (Outcome::Extract(found), None)),
+            // Read by number; there is no outcome to the reply as a whole.
+            AskKind::Supports { .. } => None,
         }
+    }
+
+    fn is_group(&self) -> bool {
+        matches!(self.ask.kind, AskKind::Supports { .. })
+    }
+
+    /// Goes on to the next label of a group, or ends.
+    fn weigh_each(&mut self, mut group: Group) -> Step {
+        if let Some(prefix) = group.next() {
+            let call = self.score(prefix);
+            self.state = State::WeighingEach(group);
+            return Step::Call(call);
+        }
+        let AskKind::Supports { count } = self.ask.kind else {
+            return Step::Failed(unexpected("several labels", "one verdict"));
+        };
+        let (reply, verdicts) = group.end(count);
+        Step::Done(self.verdict(Outcome::Supports(verdicts), reply, false))
+    }
+
+    fn weighed_each(&mut self, mut group: Group, reply: Result<Reply, ChatError>) -> Step {
+        let (score, text) = group.current();
+        let mut verdict = self.verdict(Outcome::Support(score), text, false);
+        if let Err(error) = self.weigh(&mut verdict, reply) {
+            return Step::Failed(error);
+        }
+        group.put(verdict);
+        self.weigh_each(group)
     }
 
     fn accept(&mut self, outcome: Outcome, mark: Option<Mark>, text: String) -> Step {
@@ -145,10 +197,13 @@ impl Ladder {
                 Step::Done(self.verdict(outcome, last, true))
             }
             AskKind::Extract => Step::Done(self.verdict(Outcome::Extract(None), last, true)),
-            AskKind::Rating | AskKind::Scale { .. } | AskKind::Support => {
+            AskKind::Rating
+            | AskKind::Scale { .. }
+            | AskKind::Support
+            | AskKind::Supports { .. } => {
                 let last = last.trim();
                 let gap = if last.is_empty() { "" } else { "\n\n" };
-                self.force_after(format!("{last}{gap}[["))
+                self.force_after(format!("{last}{gap}{BRACKETS}"))
             }
         }
     }
@@ -159,22 +214,38 @@ impl Ladder {
         Step::Call(call)
     }
 
-    /// The distribution is an extra: where the model can't give it, the verdict stands without.
     fn weighed(&mut self, mut verdict: Verdict, reply: Result<Reply, ChatError>) -> Step {
+        match self.weigh(&mut verdict, reply) {
+            Ok(()) => Step::Done(verdict),
+            Err(error) => Step::Failed(error),
+        }
+    }
+
+    /// The distribution is an extra: where the model can't give it, the verdict stands without.
+    fn weigh(
+        &self,
+        verdict: &mut Verdict,
+        reply: Result<Reply, ChatError>,
+    ) -> Result<(), ChatError> {
         match self.probabilities(reply) {
-            Ok(probabilities) => self.add_distribution(&mut verdict, &probabilities),
-            Err(ChatError::Broken(why)) => return Step::Failed(ChatError::Broken(why)),
+            Ok(probabilities) => self.add_distribution(verdict, &probabilities),
+            Err(ChatError::Broken(why)) => return Err(ChatError::Broken(why)),
             Err(_) => {}
         }
-        Step::Done(verdict)
+        Ok(())
     }
 
     fn forced(&mut self, text: String, reply: Result<Reply, ChatError>) -> Step {
         let probabilities = match self.probabilities(reply) {
             Ok(probabilities) => probabilities,
             // A long last reply may leave no room: force without it.
-            Err(ChatError::TooLong { .. }) if text != "[[" => {
-                return self.force_after("[[".to_owned());
+            Err(ChatError::TooLong { .. }) if self.attempts > 0 && text != BRACKETS => {
+                return self.force_after(BRACKETS.to_owned());
+            }
+            // Nothing was sampled yet. A longer opening stands for a part of a reply, and a whole
+            // one would say other things as well.
+            Err(ChatError::Refused(_)) if self.attempts == 0 && text == BRACKETS => {
+                return self.retry(None);
             }
             Err(error) => return Step::Failed(error),
         };
@@ -185,14 +256,16 @@ impl Ladder {
             AskKind::Support => Outcome::Support(*score),
             _ => Outcome::Rating(*score),
         };
-        let mut verdict = self.verdict(outcome, format!("{text}{name}]]"), true);
+        let forced = self.attempts > 0;
+        let mut verdict = self.verdict(outcome, format!("{text}{name}]]"), forced);
         self.add_distribution(&mut verdict, &probabilities);
         Step::Done(verdict)
     }
 
     fn verdict(&self, outcome: Outcome, text: String, forced: bool) -> Verdict {
         let attempts = self.attempts;
-        Verdict { outcome, text, attempts, forced, distribution: Vec::new(), expected: None }
+        let distribution = Vec::new();
+        Verdict { outcome, text, attempts, forced, distribution, expected: None, votes: None }
     }
 
     fn add_distribution(&self, verdict: &mut Verdict, probabilities: &[f64]) {
@@ -207,7 +280,7 @@ impl Ladder {
         match self.ask.kind {
             AskKind::Rating => Some(ratings(0, 10)),
             AskKind::Scale { low, high } => Some(ratings(low, high)),
-            AskKind::Support => {
+            AskKind::Support | AskKind::Supports { .. } => {
                 Some(LABELS.iter().map(|&(name, worth)| (name.to_owned(), worth)).collect())
             }
             AskKind::Statements { .. } | AskKind::Extract => None,
@@ -234,7 +307,11 @@ impl Ladder {
         self.attempts += 1;
         let sampling = Sampling {
             max_new_tokens: self.ask.max_new_tokens,
-            temperature: if attempt == 0 { FIRST_TEMPERATURE } else { RETRY_TEMPERATURE },
+            temperature: match attempt {
+                _ if self.ask.voting.count > 1 => VOTE_TEMPERATURE,
+                0 => FIRST_TEMPERATURE,
+                _ => RETRY_TEMPERATURE,
+            },
             seed: self.seed.wrapping_add(u64::from(attempt)),
             ..Sampling::default()
         };
@@ -276,18 +353,15 @@ fn argmax(values: &[f64]) -> usize {
     (0..values.len()).fold(0, |best, i| if values[i] > values[best] { i } else { best })
 }
 
-/// To six decimals: short in a record, and read back from JSON exactly.
-pub(super) fn rounded(value: f64) -> f64 {
-    (value * 1e6).round() / 1e6
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::chat::{Chat, Finish, Scripted, Usage};
+    use crate::judge::{VoteBy, Voting};
 
     fn ask(kind: AskKind) -> Ask {
-        Ask { kind, prompt: "prompt".to_owned(), max_new_tokens: 512 }
+        let (prompt, voting) = ("prompt".to_owned(), Voting::default());
+        Ask { kind, prompt, max_new_tokens: 512, opening: None, voting }
     }
 
     fn statements(fallback: &[&str]) -> AskKind {
@@ -323,12 +397,20 @@ mod tests {
         replies: Vec<Result<Reply, ChatError>>,
         score: impl Fn(&Call) -> Result<Reply, ChatError>,
     ) -> (Result<Verdict, ChatError>, Vec<Call>) {
+        climb_ask(ask(kind), replies, score)
+    }
+
+    fn climb_ask(
+        ask: Ask,
+        replies: Vec<Result<Reply, ChatError>>,
+        score: impl Fn(&Call) -> Result<Reply, ChatError>,
+    ) -> (Result<Verdict, ChatError>, Vec<Call>) {
         let mut replies = replies.into_iter();
         let mut chat = Scripted::new(|call: &Call| match is_score(call) {
             true => score(call),
             false => replies.next().expect("no further reply in the script"),
         });
-        let mut ladder = Ladder::new(ask(kind), 100);
+        let mut ladder = Ladder::new(ask, 100);
         chat.submit(0, ladder.first());
         let end = loop {
             let (_, reply) = chat.wait().remove(0);
@@ -556,6 +638,80 @@ mod tests {
     fn scores_where_a_text_was_asked_for_are_refused() {
         let end = climb(AskKind::Extract, vec![scores(&[1.0])], uniform).0;
         assert!(matches!(end, Err(ChatError::Refused(_))));
+    }
+
+    fn opened(kind: AskKind, opening: &str) -> Ask {
+        Ask { opening: Some(opening.to_owned()), ..ask(kind) }
+    }
+
+    #[test]
+    fn an_opening_takes_one_call_for_scores_and_no_sample() {
+        let weigh = |call: &Call| {
+            assert_eq!(call.prefix, "Statement 2: [[");
+            scores(&[0.2, 0.2, 0.6])
+        };
+        let (end, calls) = climb_ask(opened(AskKind::Support, "Statement 2: [["), vec![], weigh);
+        let verdict = end.unwrap();
+        assert_eq!(verdict.outcome, Outcome::Support(0.0));
+        assert_eq!((verdict.attempts, verdict.forced, calls.len()), (0, false, 1));
+        assert_eq!(verdict.text, "Statement 2: [[No support]]");
+        assert_eq!((verdict.distribution[2], verdict.expected), (0.6, Some(0.3)));
+    }
+
+    #[test]
+    fn a_model_that_can_not_score_is_sampled_instead() {
+        let replies = vec![text("?"), text("[[6]]")];
+        let (end, calls) = climb_ask(opened(AskKind::Rating, "[["), replies, |_| refused());
+        let verdict = end.unwrap();
+        assert_eq!((verdict.outcome, verdict.attempts), (Outcome::Rating(6.0), 2));
+        assert!(!verdict.forced && verdict.distribution.is_empty());
+        assert_eq!(temperatures_and_seeds(&calls), [(0.01, 100), (0.95, 101)]);
+        // A reply to all statements would be read as one to this.
+        let end = climb_ask(opened(AskKind::Support, "2: [["), vec![], |_| refused()).0;
+        assert!(matches!(end, Err(ChatError::Refused(_))));
+        let end = climb_ask(opened(AskKind::Support, "2: [["), vec![], |_| too_long()).0;
+        assert!(matches!(end, Err(ChatError::TooLong { .. })));
+    }
+
+    #[test]
+    fn votes_are_all_sampled_at_one_temperature() {
+        let voting = Voting { count: 3, by: VoteBy::Mean };
+        let ask = Ask { voting, ..ask(AskKind::Rating) };
+        let (_, calls) = climb_ask(ask, vec![text("?"), text("[[6]]")], uniform);
+        assert_eq!(temperatures_and_seeds(&calls), [(0.95, 100), (0.95, 101)]);
+    }
+
+    #[test]
+    fn several_statements_are_read_and_weighed_one_by_one() {
+        let reply = "1: yes [[Fully supported]]\n2: hm\n3: no [[No support]]";
+        let weigh = |call: &Call| match call.prefix.ends_with("3: no [[") {
+            true => scores(&[0.0, 0.25, 0.75]),
+            false => scores(&[0.5, 0.5, 0.0]),
+        };
+        let (end, calls) = climb(AskKind::Supports { count: 3 }, vec![text(reply)], weigh);
+        let verdict = end.unwrap();
+        let Outcome::Supports(found) = verdict.outcome else { panic!("not several") };
+        let first = found[0].as_ref().unwrap();
+        assert_eq!((first.text.as_str(), first.score()), ("1: yes [[Fully supported]]", Some(1.0)));
+        assert_eq!((first.expected, first.attempts), (Some(0.75), 1));
+        assert!(found[1].is_none());
+        assert_eq!(found[2].as_ref().unwrap().expected, Some(0.125));
+        assert_eq!((calls.len(), calls[1].prefix.as_str()), (3, "1: yes [["));
+    }
+
+    #[test]
+    fn a_group_that_can_not_be_asked_or_read_leaves_all_to_single_asks() {
+        for reply in [text("I can't say."), too_long(), refused()] {
+            let (end, calls) = climb(AskKind::Supports { count: 2 }, vec![reply], uniform);
+            assert_eq!(end.unwrap().outcome, Outcome::Supports(vec![None, None]));
+            assert_eq!(calls.len(), 1);
+        }
+        let broken = || Err(ChatError::Broken("gone".to_owned()));
+        let end = climb(AskKind::Supports { count: 2 }, vec![broken()], uniform).0;
+        assert!(matches!(end, Err(ChatError::Broken(_))));
+        let reply = vec![text("1: [[No support]]")];
+        let end = climb(AskKind::Supports { count: 1 }, reply, |_| broken()).0;
+        assert!(matches!(end, Err(ChatError::Broken(_))));
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! What a reply says, as pure functions of its text. `None` always means: this reply can't be
 //! read, ask again.
 
+use std::ops::Range;
+
 /// A verdict in double square brackets.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Mark {
@@ -26,6 +28,56 @@ pub fn rating_within(reply: &str, low: u8, high: u8) -> Option<Mark> {
 /// unreadable.
 pub fn support(reply: &str) -> Option<Mark> {
     last_mark(reply, read_label)
+}
+
+/// What a reply says on one of several statements.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Numbered {
+    /// Its label; `inside` counts from the beginning of the reply.
+    pub mark: Mark,
+    /// The part of the reply that speaks of it.
+    pub text: Range<usize>,
+}
+
+/// The degree of support of each of `count` statements, by the numbers that begin lines of the reply
+/// (`Statement 2:`, `陈述2：`, `2.`); the part that speaks of a statement goes on until the next such
+/// line. `None` for a statement that has no part, no label, or more than one part.
+pub fn supports(reply: &str, count: usize) -> Vec<Option<Numbered>> {
+    let mut found: Vec<Vec<Range<usize>>> = vec![Vec::new(); count];
+    let heads: Vec<(usize, usize)> = numbered_lines(reply, count).collect();
+    let ends = heads.iter().skip(1).map(|&(start, _)| start).chain([reply.len()]);
+    for (&(start, number), end) in heads.iter().zip(ends) {
+        found[number - 1].push(start..end);
+    }
+    found.iter().map(|parts| only_part(reply, parts)).collect()
+}
+
+fn only_part(reply: &str, parts: &[Range<usize>]) -> Option<Numbered> {
+    let [text] = parts else { return None };
+    let mark = support(&reply[text.clone()])?;
+    let mark = Mark { inside: text.start + mark.inside, ..mark };
+    Some(Numbered { mark, text: text.clone() })
+}
+
+/// Where lines begin with a number from 1 to `count` and a mark after it, and which.
+fn numbered_lines(reply: &str, count: usize) -> impl Iterator<Item = (usize, usize)> {
+    let lines = reply.split_inclusive('\n').scan(0, |start, line| {
+        *start += line.len();
+        Some((*start - line.len(), line))
+    });
+    lines.filter_map(move |(start, line)| {
+        let line = line.trim_start_matches([' ', '\t', '#', '*', '-', '[']);
+        let line = ["Statement", "statement", "陈述"]
+            .iter()
+            .find_map(|word| line.strip_prefix(word))
+            .unwrap_or(line)
+            .trim_start();
+        let digits = line.len() - line.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        let number: usize = line[..digits].parse().ok()?;
+        let after = line[digits..].trim_start_matches(['*', ']']);
+        let marked = after.starts_with([':', '：', '.', ')', '、', '．']);
+        (marked && (1..=count).contains(&number)).then_some((start, number))
+    })
 }
 
 /// The texts between `<statement>` and `</statement>`, trimmed, without empty ones and repetitions.
@@ -288,6 +340,40 @@ mod tests {
         assert_eq!(label("[[不完全支持]]"), None);
     }
 
+    fn labels(reply: &str, count: usize) -> Vec<Option<f64>> {
+        supports(reply, count).iter().map(|found| found.as_ref().map(|f| f.mark.score)).collect()
+    }
+
+    #[test]
+    fn labels_go_by_their_numbers() {
+        let reply = "Statement 2: It says so. [[Fully supported]]\n\
+                     **Statement 1:** Not said;\nsee Passage 3. [[No support]]\n\
+                     3. Half. [[Partially supported]]";
+        assert_eq!(labels(reply, 3), [Some(0.0), Some(1.0), Some(0.5)]);
+        let found = supports(reply, 3)[0].clone().unwrap();
+        assert!(reply[..found.mark.inside].ends_with("see Passage 3. [["));
+        assert_eq!(
+            &reply[found.text],
+            "**Statement 1:** Not said;\nsee Passage 3. [[No support]]\n"
+        );
+        assert_eq!(labels("陈述1：[[不支持]]\n陈述 2： [[完全支持]]", 2), [Some(0.0), Some(1.0)]);
+    }
+
+    #[test]
+    fn a_label_without_a_number_of_its_own_is_nobodys() {
+        assert_eq!(labels("[[Fully supported]]\n[[No support]]", 2), [None, None]);
+        assert_eq!(labels("1: so. [[Fully supported]]\n2: hm", 2), [Some(1.0), None]);
+        // The same number twice, a number out of range, a number that is no heading.
+        let twice = "1: [[Fully supported]]\n1: [[No support]]\n2: [[No support]]";
+        assert_eq!(labels(twice, 2), [None, Some(0.0)]);
+        assert_eq!(
+            labels("1: x\n3: [[No support]]\n2 of them [[Fully supported]]", 2),
+            [Some(1.0), None]
+        );
+        assert_eq!(labels("1: [[Not fully supported]]", 1), [None]);
+        assert_eq!(labels("", 2), [None, None]);
+    }
+
     #[test]
     fn statements_between_tags() {
         let reply = "Here:\n<statement> One. </statement>\n<statement>Two\nlines.</statement>\n\
@@ -374,6 +460,10 @@ mod tests {
             }
             if let Some(mark) = support(&reply) {
                 prop_assert!(reply[..mark.inside].ends_with("[["));
+            }
+            for found in supports(&reply, 3).into_iter().flatten() {
+                prop_assert!(reply[..found.mark.inside].ends_with("[["));
+                prop_assert!(found.text.contains(&found.mark.inside));
             }
             for statement in statements(&reply).unwrap_or_default() {
                 prop_assert!(!statement.is_empty() && reply.contains(&statement));

@@ -1,7 +1,7 @@
 //! The judge's prompts: our own in two languages, or a user's files named as in LongReward's
 //! public code.
 
-use super::dimension::{PromptKind, Row, TABLE};
+use super::dimension::{PUBLISHED, PromptKind, Row, TABLE};
 use super::lang::Lang;
 use super::template::{PromptError, Template};
 use super::{NO_RELEVANT_INFORMATION, parse};
@@ -9,13 +9,34 @@ use sha2::{Digest, Sha256};
 use std::path::Path;
 
 /// Our own texts: English and Chinese, in the order of the table.
-const BUILT_IN: [[&str; 2]; 6] = [
+const BUILT_IN: [[&str; 2]; 12] = [
     [include_str!("prompts/en/helpfulness.txt"), include_str!("prompts/zh/helpfulness.txt")],
     [include_str!("prompts/en/logicality.txt"), include_str!("prompts/zh/logicality.txt")],
     [include_str!("prompts/en/statements.txt"), include_str!("prompts/zh/statements.txt")],
     [include_str!("prompts/en/support.txt"), include_str!("prompts/zh/support.txt")],
     [include_str!("prompts/en/completeness.txt"), include_str!("prompts/zh/completeness.txt")],
     [include_str!("prompts/en/extract.txt"), include_str!("prompts/zh/extract.txt")],
+    [
+        include_str!("prompts/en/helpfulness_verdict.txt"),
+        include_str!("prompts/zh/helpfulness_verdict.txt"),
+    ],
+    [
+        include_str!("prompts/en/logicality_verdict.txt"),
+        include_str!("prompts/zh/logicality_verdict.txt"),
+    ],
+    [
+        include_str!("prompts/en/support_verdict.txt"),
+        include_str!("prompts/zh/support_verdict.txt"),
+    ],
+    [
+        include_str!("prompts/en/completeness_verdict.txt"),
+        include_str!("prompts/zh/completeness_verdict.txt"),
+    ],
+    [include_str!("prompts/en/supports.txt"), include_str!("prompts/zh/supports.txt")],
+    [
+        include_str!("prompts/en/supports_verdict.txt"),
+        include_str!("prompts/zh/supports_verdict.txt"),
+    ],
 ];
 
 /// How passages and extracts are headed inside `<<context>>`; part of what a prompt's examples
@@ -26,19 +47,33 @@ pub struct Headings {
     passage: [&'static str; 2],
     /// Stands around an extract's place, `0% - 12%`.
     extract: [&'static str; 2],
+    /// Stands around the number of one of several statements, from 1, in the reply.
+    statement: [&'static str; 2],
     /// Whether chunks that hold nothing of use are listed all the same.
     lists_empty: bool,
 }
 
 const OWN: [Headings; 2] = [
-    Headings { passage: ["[Passage ", "]"], extract: ["[Document ", "]"], lists_empty: false },
-    Headings { passage: ["[文段", "]"], extract: ["[文档", "部分]"], lists_empty: false },
+    Headings {
+        passage: ["[Passage ", "]"],
+        extract: ["[Document ", "]"],
+        statement: ["Statement ", ": "],
+        lists_empty: false,
+    },
+    Headings {
+        passage: ["[文段", "]"],
+        extract: ["[文档", "部分]"],
+        statement: ["陈述", "："],
+        lists_empty: false,
+    },
 ];
 
-const PUBLIC: Headings =
-    Headings {
-        passage: ["[文段", "]"], extract: ["[文档", "部分的有关信息]"], lists_empty: true
-    };
+const PUBLIC: Headings = Headings {
+    passage: ["[文段", "]"],
+    extract: ["[文档", "部分的有关信息]"],
+    statement: ["陈述", "："],
+    lists_empty: true,
+};
 
 impl Headings {
     /// The evidence for a statement: passages numbered from 1, one blank line between.
@@ -55,6 +90,19 @@ impl Headings {
         let notes = join(listed.map(|(place, text)| format!("{before}{place}{after}\n{text}")));
         if notes.is_empty() { NO_RELEVANT_INFORMATION.to_owned() } else { notes }
     }
+
+    /// What a reply on several statements says before its label on the one at `index`.
+    pub fn opening(&self, index: usize) -> String {
+        let [before, after] = self.statement;
+        format!("{before}{}{after}[[", index + 1)
+    }
+}
+
+/// Statements numbered from 1, each on one line, so that none can pass for two.
+pub fn numbered(statements: &[&str]) -> String {
+    let one_line = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let lines = statements.iter().zip(1..).map(|(text, n)| format!("{n}. {}", one_line(text)));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 fn join(texts: impl Iterator<Item = String>) -> String {
@@ -68,8 +116,9 @@ fn holds_something(extract: &str) -> bool {
 /// A checked set of prompts.
 #[derive(Debug, Clone)]
 pub struct Prompts {
-    /// English and Chinese, in the order of the table.
-    templates: Vec<[Template; 2]>,
+    /// English and Chinese, in the order of the table; of those that the published method has not,
+    /// a user's folder may lack some.
+    templates: Vec<Option<[Template; 2]>>,
     headings: [Headings; 2],
     hashes: Vec<(String, String)>,
 }
@@ -82,12 +131,12 @@ impl Prompts {
     pub fn built_in() -> Result<Self, PromptError> {
         Self::read(OWN, |row, lang| {
             let file = format!("prompts/{}/{}.txt", ["en", "zh"][lang], row.file);
-            Ok((file, BUILT_IN[row.kind as usize][lang].to_owned()))
+            Ok(Some((file, BUILT_IN[row.kind as usize][lang].to_owned())))
         })
     }
 
     /// The files of a folder, named as in the public code: one file for both languages, except
-    /// for the extraction prompt.
+    /// for the extraction prompt. Prompts that the published method has not may be absent.
     ///
     /// # Errors
     /// [`PromptError`] that names the file if one is absent, is not UTF-8, lacks a hole or has an
@@ -95,40 +144,64 @@ impl Prompts {
     pub fn from_dir(dir: &Path) -> Result<Self, PromptError> {
         Self::read([PUBLIC; 2], |row, lang| {
             let path = dir.join(format!("{}.txt", row.public_files[lang]));
-            Ok((path.display().to_string(), read_text(&path)?))
+            if row.kind as usize >= PUBLISHED && !path.exists() {
+                return Ok(None);
+            }
+            Ok(Some((path.display().to_string(), read_text(&path)?)))
         })
     }
 
-    /// Language and place (`en/logicality`) and SHA-256 (hexadecimal) of each prompt, wherever its
-    /// file lies.
+    /// Language and place (`en/logicality`) and SHA-256 (hexadecimal) of each prompt of the
+    /// published method, wherever its file lies.
     pub fn hashes(&self) -> &[(String, String)] {
-        &self.hashes
+        &self.hashes[..2 * PUBLISHED]
     }
 
-    pub(super) fn template(&self, kind: PromptKind, lang: Lang) -> &Template {
-        &self.templates[kind as usize][lang as usize]
+    /// As [`hashes`](Self::hashes), of one prompt.
+    pub fn hashes_of(&self, kind: PromptKind) -> impl Iterator<Item = &(String, String)> {
+        let file = kind.row().file;
+        self.hashes.iter().filter(move |(place, _)| place.ends_with(&format!("/{file}")))
+    }
+
+    /// # Errors
+    /// [`PromptError::Absent`] if one of these prompts is not there.
+    pub fn check(&self, kinds: &[PromptKind]) -> Result<(), PromptError> {
+        match kinds.iter().find(|&&kind| self.templates[kind as usize].is_none()) {
+            None => Ok(()),
+            Some(kind) => {
+                Err(PromptError::Absent { file: format!("{}.txt", kind.row().public_files[0]) })
+            }
+        }
+    }
+
+    /// `None` only if [`check`](Self::check) says so.
+    pub(super) fn template(&self, kind: PromptKind, lang: Lang) -> Option<&Template> {
+        self.templates[kind as usize].as_ref().map(|pair| &pair[lang as usize])
     }
 
     pub(super) fn headings(&self, lang: Lang) -> &Headings {
         &self.headings[lang as usize]
     }
 
-    /// `text` gives the file name and the content for a row and a language.
+    /// `text` gives the file name and the content for a row and a language, if there is one.
     fn read(
         headings: [Headings; 2],
-        text: impl Fn(&Row, usize) -> Result<(String, String), PromptError>,
+        text: impl Fn(&Row, usize) -> Result<Option<(String, String)>, PromptError>,
     ) -> Result<Self, PromptError> {
         let mut prompts = Self { templates: Vec::new(), headings, hashes: Vec::new() };
         for row in &TABLE {
             let mut template = |lang: Lang| {
-                let (file, text) = text(row, lang as usize)?;
+                let Some((file, text)) = text(row, lang as usize)? else { return Ok(None) };
                 let template = Template::parse(&file, &text, row.required, row.optional)?;
                 let place = format!("{}/{}", ["en", "zh"][lang as usize], row.file);
                 prompts.hashes.push((place, sha256(text.as_bytes())));
-                Ok::<_, PromptError>(template)
+                Ok::<_, PromptError>(Some(template))
             };
-            let pair = [template(Lang::En)?, template(Lang::Zh)?];
-            prompts.templates.push(pair);
+            let pair = (template(Lang::En)?, template(Lang::Zh)?);
+            prompts.templates.push(match pair {
+                (Some(en), Some(zh)) => Some([en, zh]),
+                _ => None,
+            });
         }
         Ok(prompts)
     }
@@ -166,6 +239,11 @@ mod tests {
         for lang in [Lang::En, Lang::Zh] {
             let [before, after] = OWN[lang as usize].passage;
             assert!(text(PromptKind::Support, lang).contains(&format!("{before}1{after}\n")));
+            for kind in [PromptKind::Supports, PromptKind::SupportsVerdict] {
+                let opening = OWN[lang as usize].opening(1);
+                let shown = opening.trim_end_matches("[[");
+                assert!(text(kind, lang).contains(&format!("\n{shown}")), "{shown}");
+            }
             let [before, after] = OWN[lang as usize].extract;
             let heading = format!("{before}50% - 75%{after}\n");
             assert!(text(PromptKind::Completeness, lang).contains(&heading));
@@ -179,10 +257,54 @@ mod tests {
             {
                 assert!(parse::rating(texts[kind as usize]).is_some());
             }
-            assert!(parse::support(texts[PromptKind::Support as usize]).is_some());
+            for kind in [PromptKind::Helpfulness, PromptKind::Logicality, PromptKind::Completeness]
+            {
+                assert!(parse::rating(texts[kind.verdict_first() as usize]).is_some());
+            }
+            for kind in [PromptKind::Support, PromptKind::SupportVerdict] {
+                assert!(parse::support(texts[kind as usize]).is_some());
+            }
+            for kind in [PromptKind::Supports, PromptKind::SupportsVerdict] {
+                let last = texts[kind as usize].rsplit("###").nth(1).unwrap();
+                let (_, reply) = last.split_once("</statements>").unwrap();
+                let labels = parse::supports(reply, 2);
+                assert!(labels.iter().all(Option::is_some), "{reply}");
+            }
             let examples = parse::statements(texts[PromptKind::Statements as usize]).unwrap();
             assert!(examples.len() > 5);
         }
+    }
+
+    #[test]
+    fn prompts_for_a_verdict_alone_show_no_analysis() {
+        for row in TABLE.iter().filter(|row| row.file.ends_with("_verdict")) {
+            for text in BUILT_IN[row.kind as usize] {
+                assert!(!text.contains("Assessment:") && !text.contains("评估："), "{}", row.file);
+            }
+        }
+    }
+
+    #[test]
+    fn a_prompt_that_is_only_wanted_by_an_option_may_be_absent() {
+        let dir = tempfile::tempdir().unwrap();
+        public_files(dir.path());
+        let prompts = Prompts::from_dir(dir.path()).unwrap();
+        prompts.check(&[PromptKind::Support]).unwrap();
+        let error = prompts.check(&[PromptKind::SupportVerdict]).unwrap_err().to_string();
+        assert!(error.contains("support_verdict.txt"), "{error}");
+        assert_eq!(prompts.hashes_of(PromptKind::SupportVerdict).count(), 0);
+        std::fs::write(dir.path().join("support_verdict.txt"), "<<context>><<statement>>").unwrap();
+        let prompts = Prompts::from_dir(dir.path()).unwrap();
+        prompts.check(&[PromptKind::SupportVerdict]).unwrap();
+        assert_eq!(
+            (prompts.hashes().len(), prompts.hashes_of(PromptKind::SupportVerdict).count()),
+            (12, 2)
+        );
+    }
+
+    #[test]
+    fn a_statement_can_not_pass_for_two() {
+        assert_eq!(numbered(&["One\n2. Two", "Three"]), "1. One 2. Two\n2. Three");
     }
 
     /// Files laid out as in the public code, with texts of our own.

@@ -42,6 +42,11 @@ pub enum PromptError {
     Read { path: PathBuf, source: std::io::Error },
     #[error("prompt file {path} is not UTF-8 (byte {at}): save it as UTF-8")]
     Encoding { path: PathBuf, at: usize },
+    #[error(
+        "the folder of prompts has no {file}, which an option asks for: add the file, or leave out \
+         the option (the README of the built-in prompts tells its form)"
+    )]
+    Absent { file: String },
     #[error("prompt file {file} has no {hole}: put it where the text belongs")]
     Missing { file: String, hole: Hole },
     #[error("prompt file {file}, line {line}: unknown hole <<{hole}>>; this prompt takes {takes}")]

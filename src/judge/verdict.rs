@@ -1,5 +1,6 @@
 //! What the judge found.
 
+use super::Votes;
 use serde::{Deserialize, Serialize};
 
 /// The result of one [`Ask`](super::Ask).
@@ -20,6 +21,9 @@ pub struct Verdict {
     pub distribution: Vec<f64>,
     /// The mean of `distribution`.
     pub expected: Option<f64>,
+    /// The votes that it was made of, if there was more than one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub votes: Option<Box<Votes>>,
 }
 
 /// What a reply says.
@@ -28,8 +32,11 @@ pub struct Verdict {
 pub enum Outcome {
     /// 0 to 10, or on the scale that was asked for.
     Rating(f64),
-    /// 1 fully, 0.5 partially, 0 not supported.
+    /// 1 fully, 0.5 partially, 0 not supported; of several votes the mean or median.
     Support(f64),
+    /// Of several statements, in their order, each with its own verdict; `None` where the reply has
+    /// no readable label for it.
+    Supports(Vec<Option<Verdict>>),
     /// Distinct, in the order of the answer. Empty: the answer states no fact.
     Statements(Vec<String>),
     /// `None`: nothing relevant.
@@ -41,7 +48,7 @@ impl Verdict {
     pub fn score(&self) -> Option<f64> {
         match self.outcome {
             Outcome::Rating(score) | Outcome::Support(score) => Some(score),
-            Outcome::Statements(_) | Outcome::Extract(_) => None,
+            Outcome::Supports(_) | Outcome::Statements(_) | Outcome::Extract(_) => None,
         }
     }
 
@@ -76,6 +83,7 @@ mod tests {
             forced: false,
             distribution: vec![0.333333, 0.666667],
             expected: Some(0.666667),
+            votes: None,
         }
     }
 
@@ -87,6 +95,7 @@ mod tests {
             Outcome::Statements(vec!["a".to_owned()]),
             Outcome::Extract(None),
             Outcome::Extract(Some("x".to_owned())),
+            Outcome::Supports(vec![None, Some(verdict(Outcome::Support(1.0)))]),
         ] {
             let verdict = verdict(outcome);
             let json = serde_json::to_string(&verdict).unwrap();

@@ -13,14 +13,15 @@
 //! and batches stay full across the border between documents.
 
 use super::Error;
+use super::ballot::{Ballot, VoteId, vote_key};
 use super::journal::{Journal, json};
 use super::plan::Target;
 use super::progress::{Failure, Progress, Status};
 use super::records::hexadecimal;
 use crate::chat::{Call, CallId, Chat, ChatError, Finish, Message, Reply, Sampling, Task};
-use crate::judge::{Ask, Ladder, Step, Verdict, unit_seed};
+use crate::judge::{Ask, Ladder, Step, Verdict, Voting, unit_seed};
 use serde::Serialize;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What a stage runs with.
@@ -41,6 +42,7 @@ pub(crate) struct Unit<P> {
     pub work: Work,
 }
 
+#[derive(Clone)]
 pub(crate) enum Work {
     Judge(Ask),
     /// The seed in `sampling` is replaced by the unit's.
@@ -53,6 +55,15 @@ pub(crate) enum Work {
         text: String,
         sampling: Sampling,
     },
+}
+
+impl Work {
+    fn voting(&self) -> Voting {
+        match self {
+            Work::Judge(ask) => ask.voting,
+            Work::Sample { .. } | Work::Continue { .. } => Voting::default(),
+        }
+    }
 }
 
 /// The result of a unit.
@@ -156,8 +167,20 @@ pub(super) fn drive<S: Stage>(
     store: &mut Store,
 ) -> Result<Tally, Error> {
     let (open, flights, tally) = (BTreeMap::new(), HashMap::new(), Tally::default());
-    let mut driver =
-        Driver { stage, seed, status, session, store, open, flights, ids: 0, jobs: 0, tally };
+    let votes = Polls { ballots: HashMap::new(), waiting: VecDeque::new() };
+    let mut driver = Driver {
+        stage,
+        seed,
+        status,
+        session,
+        store,
+        open,
+        flights,
+        ids: 0,
+        jobs: 0,
+        tally,
+        votes,
+    };
     let worked = driver.work();
     driver.store.sync()?;
     worked.map(|()| driver.tally)
@@ -180,6 +203,25 @@ struct Driver<'a, 's, S: Stage> {
     /// Jobs opened so far.
     jobs: usize,
     tally: Tally,
+    votes: Polls<S::Part>,
+}
+
+/// Units that want several verdicts.
+struct Polls<P> {
+    /// By key.
+    ballots: HashMap<String, Ballot>,
+    /// Votes that are not begun yet.
+    waiting: VecDeque<Begun<P>>,
+}
+
+/// A unit, or one vote on it, that can be begun.
+struct Begun<P> {
+    job: usize,
+    part: P,
+    /// The vote's own, if it is one.
+    key: String,
+    vote: Option<VoteId>,
+    work: Work,
 }
 
 struct Open<J> {
@@ -197,6 +239,7 @@ struct Flight<P> {
     call: String,
     /// `None` for a sample, which takes a single call.
     ladder: Option<Ladder>,
+    vote: Option<VoteId>,
 }
 
 /// What a reply leads to.
@@ -253,6 +296,10 @@ impl<S: Stage> Driver<'_, '_, S> {
     /// Submits calls until the model has enough.
     fn fill(&mut self) -> Result<(), Error> {
         while self.flights.len() < self.session.chat.appetite().max(1) && !self.cancelled() {
+            if let Some(vote) = self.votes.waiting.pop_front() {
+                self.begin(vote)?;
+                continue;
+            }
             let Some((job, unit)) = self.ready()? else { break };
             self.start(job, unit)?;
         }
@@ -277,8 +324,24 @@ impl<S: Stage> Driver<'_, '_, S> {
 
     fn start(&mut self, job: usize, unit: Unit<S::Part>) -> Result<(), Error> {
         let Unit { part, key, work } = unit;
+        let voting = work.voting();
+        if voting.count <= 1 {
+            return self.begin(Begun { job, part, key, vote: None, work });
+        }
+        // They share their prompt: begun one after the other, it is computed once.
+        let votes = (0..voting.count).map(|number| {
+            let (vote, work) = ((key.clone(), number), work.clone());
+            Begun { job, part, key: vote_key(&vote), vote: Some(vote), work }
+        });
+        self.votes.waiting.extend(votes);
+        self.votes.ballots.insert(key, Ballot::new(voting));
+        Ok(())
+    }
+
+    fn begin(&mut self, begun: Begun<S::Part>) -> Result<(), Error> {
+        let Begun { job, part, key, vote, work } = begun;
         let (ladder, first) = begin(work, unit_seed(self.seed, &key));
-        self.advance(Flight { job, part, key, call: String::new(), ladder }, first)
+        self.advance(Flight { job, part, key, call: String::new(), ladder, vote }, first)
     }
 
     /// Submits the next call of a unit, after all that an earlier run has the reply to.
@@ -289,7 +352,7 @@ impl<S: Stage> Driver<'_, '_, S> {
             self.tally.reused_calls += 1;
             match flight.step(Ok(reply)) {
                 Next::Call(next) => call = next,
-                Next::Found(found) => return self.deliver(flight.job, flight.part, found),
+                Next::Found(found) => return self.found(flight, found),
             }
         }
         self.session.chat.submit(self.ids, call);
@@ -309,8 +372,26 @@ impl<S: Stage> Driver<'_, '_, S> {
         }
         match flight.step(reply) {
             Next::Call(call) => self.advance(flight, call),
-            Next::Found(found) => self.deliver(flight.job, flight.part, found),
+            Next::Found(found) => self.found(flight, found),
         }
+    }
+
+    /// Delivers what a unit found, if it was no vote or the last one.
+    fn found(
+        &mut self,
+        flight: Flight<S::Part>,
+        found: Result<Finding, ChatError>,
+    ) -> Result<(), Error> {
+        let Flight { job, part, vote, .. } = flight;
+        // A broken model ends the run, whatever the other votes are.
+        let (Some((unit, number)), false) = (vote, matches!(found, Err(ChatError::Broken(_))))
+        else {
+            return self.deliver(job, part, found);
+        };
+        let Some(ballot) = self.votes.ballots.get_mut(&unit) else { return Ok(()) };
+        let Some(found) = ballot.put(number, found) else { return Ok(()) };
+        self.votes.ballots.remove(&unit);
+        self.deliver(job, part, found)
     }
 
     /// Gives a finding to its job, and writes the records that are finished by it.

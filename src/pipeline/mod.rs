@@ -11,15 +11,18 @@
 //! alone, never on what else is in flight; so a run that was killed and resumed ends with the same
 //! bytes as one that was not.
 
+mod ballot;
 pub mod chunk_info;
 pub(crate) mod data;
 mod drive;
 mod error;
 mod extracts;
+mod facts;
 mod journal;
 pub mod jsonl;
 mod output;
 pub mod pairs;
+pub mod passages;
 mod plan;
 mod progress;
 pub mod records;
@@ -29,6 +32,8 @@ pub mod score;
 pub mod verify;
 
 #[cfg(test)]
+mod option_tests;
+#[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
@@ -37,6 +42,8 @@ pub use drive::Session;
 pub(crate) use drive::{Finding, Finished, Stage, Unit, Work};
 pub use error::Error;
 pub(crate) use extracts::Extracts;
+pub use facts::Evidencing;
+pub(crate) use facts::{Asker, Check, Facts, Lookup};
 pub use output::{OnMismatch, Settings, stored_settings};
 pub use plan::{CHUNK_TOKENS, Judging};
 pub(crate) use plan::{Plan, Target, with};

@@ -9,13 +9,17 @@
 //! R times as many characters as the loser, and the widest pair among those allowed is taken. A
 //! bound on the pair, rather than a penalty per token, leaves the scores what the judge gave, has
 //! one number with a plain meaning, and costs a pair only where no allowed one is left.
+//!
+//! **Early stop**: an answer that scoring passed over lies between the best and the worst for
+//! certain, so it is never in the widest pair; it counts as scored, and as passed over. Where length
+//! control asks for a narrower pair, such an answer might be in it: then the prompt has none.
 
 use super::Error;
 use super::data::{Prompts, Seen, prompt_of};
 use super::journal::json;
 use super::jsonl::{RowError, make_folder, read_rows, replace};
 use super::progress::list;
-use super::records::{Pair, Prompt, Scored, TrlPair};
+use super::records::{EarlyStop, Pair, Prompt, Scored, TrlPair, scored_head};
 use std::collections::HashMap;
 use std::fmt;
 use std::io::Write;
@@ -62,10 +66,14 @@ pub enum Skipped {
     Margin,
     /// No pair that is far enough apart is allowed by the length control.
     Length,
+    /// The widest pair is not allowed by the length control, and of the narrower ones not all are
+    /// known, because early stop passed answers over.
+    Unknown,
 }
 
 impl Skipped {
-    const ALL: [Skipped; 4] = [Skipped::TooFew, Skipped::Tie, Skipped::Margin, Skipped::Length];
+    const ALL: [Skipped; 5] =
+        [Skipped::TooFew, Skipped::Tie, Skipped::Margin, Skipped::Length, Skipped::Unknown];
 
     fn describe(self) -> &'static str {
         match self {
@@ -73,6 +81,10 @@ impl Skipped {
             Skipped::Tie => "all totals equal",
             Skipped::Margin => "totals too close",
             Skipped::Length => "winner too much longer than loser",
+            Skipped::Unknown => {
+                "winner too much longer than loser, and early stop left others without a total \
+                 (score without --early-stop to pair by length)"
+            }
         }
     }
 }
@@ -83,6 +95,8 @@ pub struct PairsSummary {
     pub out: PathBuf,
     pub prompts: usize,
     pub scored: usize,
+    /// Of the scored answers those without a total, because early stop passed them over.
+    pub passed_over: usize,
     pub pairs: usize,
     /// Prompts without a pair, in the order of the data.
     pub skipped: Vec<(u64, Skipped)>,
@@ -124,9 +138,10 @@ pub fn run(
     replace(&options.out, |file| {
         for position in 0..prompts.rows().len() {
             let idx = prompts.rows()[position].idx;
-            let scored = answers.remove(&idx).unwrap_or_default();
-            summary.scored += scored.len();
-            match choose(&scored, options) {
+            let answers = answers.remove(&idx).unwrap_or_default();
+            summary.scored += answers.count();
+            summary.passed_over += answers.passed_over;
+            match choose(&answers, options) {
                 Err(why) => summary.skipped.push((idx, why)),
                 Ok(pair) => {
                     let prompt = prompts.load(position)?;
@@ -142,40 +157,65 @@ pub fn run(
     Ok(summary)
 }
 
-type Answers = HashMap<u64, Vec<Scored>>;
+/// The answers to one prompt.
+#[derive(Debug, Default)]
+struct Answers {
+    /// Those with a total, in the order of ids.
+    scored: Vec<Scored>,
+    /// How many early stop passed over.
+    passed_over: usize,
+}
 
-/// The scored answers by prompt, in the order of ids.
-fn read_scored(path: &Path, prompts: &Prompts) -> Result<(Answers, Vec<RowError>), Error> {
-    let mut answers = Answers::new();
+impl Answers {
+    fn count(&self) -> usize {
+        self.scored.len() + self.passed_over
+    }
+}
+
+/// The answers by prompt.
+fn read_scored(
+    path: &Path,
+    prompts: &Prompts,
+) -> Result<(HashMap<u64, Answers>, Vec<RowError>), Error> {
+    let mut answers: HashMap<u64, Answers> = HashMap::new();
     let mut seen = Seen::default();
     let problems = read_rows(path, |row| {
         let place = row.place.clone();
-        let scored = Scored::from_row(row)?;
-        prompt_of(prompts, scored.idx.prompt, &scored.query, &place)?;
-        seen.insert(scored.idx, &place)?;
-        answers.entry(scored.idx.prompt).or_default().push(scored);
+        let passed_over = EarlyStop::is_in(&row);
+        let (idx, query) = scored_head(row.clone())?;
+        let scored = if passed_over { None } else { Some(Scored::from_row(row)?) };
+        prompt_of(prompts, idx.prompt, &query, &place)?;
+        seen.insert(idx, &place)?;
+        let of_prompt = answers.entry(idx.prompt).or_default();
+        of_prompt.passed_over += usize::from(passed_over);
+        of_prompt.scored.extend(scored);
         Ok(())
     })?;
-    for scored in answers.values_mut() {
-        scored.sort_by_key(|scored| scored.idx);
+    for of_prompt in answers.values_mut() {
+        of_prompt.scored.sort_by_key(|scored| scored.idx);
     }
     Ok((answers, problems))
 }
 
-/// The pair to be made of answers in the order of ids.
-fn choose<'a>(scored: &'a [Scored], options: &Options) -> Result<Ranked<'a>, Skipped> {
-    if scored.len() < options.min_scored {
+/// The pair to be made of the answers to a prompt.
+fn choose<'a>(answers: &'a Answers, options: &Options) -> Result<Ranked<'a>, Skipped> {
+    let Answers { scored, passed_over } = answers;
+    if answers.count() < options.min_scored {
         return Err(Skipped::TooFew);
     }
     let all = scored.iter().flat_map(|win| scored.iter().map(move |lose| Ranked { win, lose }));
     let pairs = some(all.filter(|pair| pair.win.total > pair.lose.total), Skipped::Tie)?;
     let wide = |pair: &Ranked| pair.margin() >= options.min_margin;
     let pairs = some(pairs.into_iter().filter(wide), Skipped::Margin)?;
-    let allowed = |pair: &Ranked| pair.length_allowed(options.max_length_ratio);
-    let pairs = some(pairs.into_iter().filter(allowed), Skipped::Length)?;
     let wider = |best: Ranked<'a>, pair: Ranked<'a>| {
         if pair.margin() > best.margin() { pair } else { best }
     };
+    let widest = pairs.iter().copied().reduce(wider).ok_or(Skipped::Tie)?;
+    let allowed = |pair: &Ranked| pair.length_allowed(options.max_length_ratio);
+    // All pairs as wide as the widest are known, but not all narrower ones.
+    let known = |pair: &Ranked| *passed_over == 0 || pair.margin() == widest.margin();
+    let otherwise = if *passed_over == 0 { Skipped::Length } else { Skipped::Unknown };
+    let pairs = some(pairs.into_iter().filter(|pair| allowed(pair) && known(pair)), otherwise)?;
     pairs.into_iter().reduce(wider).ok_or(Skipped::Tie)
 }
 
@@ -240,6 +280,7 @@ impl PairsSummary {
             out: options.out.clone(),
             prompts: prompts.rows().len(),
             scored: 0,
+            passed_over: 0,
             pairs: 0,
             skipped: Vec::new(),
             problems,
@@ -282,6 +323,13 @@ impl fmt::Display for PairsSummary {
         let Self { prompts, scored, pairs, .. } = self;
         let out = self.out.display();
         write!(f, "pairs: {pairs} from {prompts} prompts with {scored} scored answers, in {out}")?;
+        if self.passed_over > 0 {
+            let passed = self.passed_over;
+            write!(
+                f,
+                "\n  {passed} of these answers were passed over by early stop: they are in no pair"
+            )?;
+        }
         if *pairs > 0 {
             let [win, lose] = self.mean_length;
             let longer = self.longer_wins;
@@ -418,6 +466,24 @@ mod tests {
         {
             assert!(text.contains(part), "{text}");
         }
+    }
+
+    #[test]
+    fn answers_that_were_passed_over_count_and_are_in_no_pair() {
+        let lab = lab(&[(30.0, 300), (25.0, 150), (10.0, 100)]);
+        let stopped = r#"{"idx":"5-9","query":"What of 0?","answer":"x","scores":{"total":null},"early_stop":{}}"#;
+        lab.write("scored_responses.jsonl", &(lab.read("scored_responses.jsonl") + stopped));
+        let options = Options { min_scored: 4, ..lab.pairs_options() };
+        let summary = run(&options, None).unwrap();
+        assert_eq!((summary.scored, summary.passed_over, summary.pairs), (4, 1, 1));
+        assert!(summary.is_complete());
+        assert!(summary.to_string().contains("1 of these answers were passed over"), "{summary}");
+        let few = Options { min_scored: 5, ..options.clone() };
+        assert_eq!(run(&few, None).unwrap().skipped[0], (5, Skipped::TooFew));
+        // The widest pair is too long; whether the answer without a total makes another is not known.
+        let by_length = |ratio| Options { max_length_ratio: Some(ratio), ..options.clone() };
+        assert_eq!(run(&by_length(3.0), None).unwrap().pairs, 1);
+        assert_eq!(run(&by_length(2.0), None).unwrap().skipped[0], (5, Skipped::Unknown));
     }
 
     #[test]

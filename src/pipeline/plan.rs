@@ -41,6 +41,29 @@ impl Judging {
         settings.extend(prompts.map(|(place, hash)| (format!("prompt {place}"), hash.clone())));
         settings
     }
+
+    /// All of this and what only ratings and labels depend on: of that, what is not as published.
+    pub(crate) fn verdict_settings(&self) -> Settings {
+        let judge = self.judge.settings();
+        let mut settings = self.settings();
+        let mut set = |name: &str, value: String| settings.insert(name.to_owned(), value);
+        if judge.verdict_first {
+            set("verdict_first", "true".to_owned());
+        }
+        if judge.voting.count > 1 {
+            set("votes", judge.voting.count.to_string());
+            set("vote_by", judge.voting.by.name().to_owned());
+        }
+        if judge.statements_per_call > 1 {
+            set("statements_per_call", judge.statements_per_call.to_string());
+        }
+        for kind in judge.more_prompts() {
+            for (place, hash) in self.judge.prompts().hashes_of(kind) {
+                set(&format!("prompt {place}"), hash.clone());
+            }
+        }
+        settings
+    }
 }
 
 /// Settings with more of them.

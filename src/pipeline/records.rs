@@ -195,8 +195,95 @@ impl Scores {
     }
 }
 
-fn rounded(value: f64) -> f64 {
+pub(super) fn rounded(value: f64) -> f64 {
     (value * 1e6).round() / 1e6
+}
+
+/// One value for each dimension, in their order.
+pub(super) fn by_dimension<T>(value: impl FnMut(Dimension) -> T) -> [T; 4] {
+    Dimension::ALL.map(value)
+}
+
+/// A row of `scored_responses.jsonl` of an answer that early stop passed over: it can be neither the
+/// best nor the worst of its prompt, so that it was not judged in all dimensions.
+#[derive(Debug, Clone, Serialize)]
+pub struct StoppedRow<'a> {
+    pub idx: SampleId,
+    pub query: &'a str,
+    pub answer: &'a str,
+    #[serde(flatten)]
+    pub extra: Extra,
+    pub scores: PartialScores,
+    pub early_stop: EarlyStop,
+    pub details: PartialDetails,
+    /// Whether any of its verdicts was forced, extracts included.
+    pub forced: bool,
+    /// Over the document, the question and the answer.
+    pub input_hash: &'a str,
+}
+
+/// The scores that are there; there is never a total.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct PartialScores {
+    pub helpfulness: Option<f64>,
+    pub logicality: Option<f64>,
+    pub faithfulness: Option<f64>,
+    pub completeness: Option<f64>,
+    pub total: Option<f64>,
+    pub reward: Option<f64>,
+}
+
+impl PartialScores {
+    /// In the order of the fields.
+    pub fn new([helpfulness, logicality, faithfulness, completeness]: [Option<f64>; 4]) -> Self {
+        Self { helpfulness, logicality, faithfulness, completeness, total: None, reward: None }
+    }
+}
+
+/// What is known of an answer that was passed over.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct EarlyStop {
+    /// Dimensions that it was not judged in.
+    pub skipped: Vec<Dimension>,
+    /// Whatever they had come to, its total would be at least this, 0 to 40 …
+    pub total_at_least: f64,
+    /// … and at most this.
+    pub total_at_most: f64,
+}
+
+impl EarlyStop {
+    pub fn new(skipped: Vec<Dimension>, least: f64, most: f64) -> Self {
+        Self { skipped, total_at_least: rounded(least), total_at_most: rounded(most) }
+    }
+
+    /// Whether a row of `scored_responses.jsonl` is one of an answer that was passed over.
+    pub fn is_in(row: &Row) -> bool {
+        row.fields.contains_key("early_stop")
+    }
+}
+
+/// What the scores of an answer rest on that was passed over.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct PartialDetails {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub helpfulness: Option<Rated>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub logicality: Option<Rated>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub faithfulness: Option<Faithfulness>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub completeness: Option<CompletenessDetails>,
+}
+
+impl PartialDetails {
+    /// Whether any verdict was forced.
+    pub fn forced(&self) -> bool {
+        let rated = |rated: &Option<Rated>| rated.as_ref().is_some_and(|rated| rated.forced);
+        rated(&self.helpfulness)
+            || rated(&self.logicality)
+            || self.faithfulness.as_ref().is_some_and(|found| found.forced)
+            || self.completeness.as_ref().is_some_and(CompletenessDetails::forced)
+    }
 }
 
 /// A row of `scored_responses.jsonl`, as it is written.
@@ -243,7 +330,7 @@ pub enum ScoreBy {
 }
 
 impl ScoreBy {
-    fn of(self, rating: f64, expected: Option<f64>) -> f64 {
+    pub(super) fn of(self, rating: f64, expected: Option<f64>) -> f64 {
         match self {
             Self::Rating => rating,
             Self::Expected => expected.unwrap_or(rating),
@@ -281,10 +368,44 @@ impl Details {
 
     /// Whether any verdict was forced.
     pub fn forced(&self) -> bool {
-        let CompletenessDetails { completeness, forced_extracts } = &self.completeness;
         let forced = [self.helpfulness.forced, self.logicality.forced, self.faithfulness.forced];
-        forced.contains(&true) || completeness.rated.forced || !forced_extracts.is_empty()
+        forced.contains(&true) || self.completeness.forced()
     }
+}
+
+impl CompletenessDetails {
+    /// Whether the rating or an extract was forced.
+    pub fn forced(&self) -> bool {
+        self.completeness.rated.forced || !self.forced_extracts.is_empty()
+    }
+}
+
+/// Which answer a row of `scored_responses.jsonl` is on, and its scores; those that an answer was
+/// not judged in are missing.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KnownScores {
+    pub idx: SampleId,
+    /// In the order of dimensions.
+    pub scores: [Option<f64>; 4],
+}
+
+impl KnownScores {
+    /// # Errors
+    /// If a field is missing or has another type.
+    pub fn from_row(mut row: Row) -> Result<Self, RowError> {
+        let idx = take_sample_id(&mut row)?;
+        let scores = row.take_object("scores")?;
+        let score = |dimension: Dimension| scores.get(dimension.name()).and_then(Value::as_f64);
+        Ok(Self { idx, scores: by_dimension(score) })
+    }
+}
+
+/// The head of a row of `scored_responses.jsonl`: which answer it is on, and the question.
+///
+/// # Errors
+/// If a field is missing or has another type.
+pub fn scored_head(mut row: Row) -> Result<(SampleId, String), RowError> {
+    Ok((take_sample_id(&mut row)?, row.take_string("query")?))
 }
 
 /// What pairing needs of a row of `scored_responses.jsonl`.

@@ -3,13 +3,15 @@
 use super::records::ScoreBy;
 use super::score::{ScorePlan, Tools};
 use super::{
-    Error, Judging, OnMismatch, Quiet, Session, Summary, chunk_info, pairs, run, sample, score,
+    Error, Evidencing, Judging, OnMismatch, Quiet, Session, Summary, chunk_info, pairs, run,
+    sample, score,
 };
 use crate::chat::{Call, CallId, Chat, ChatError, Finish, Reply, Sampling, Task, Usage};
 use crate::judge::{Judge, LangChoice, Prompts, Settings};
 use crate::pipeline::chunk_info::ChunkInfoPlan;
 use crate::pipeline::sample::SamplePlan;
 use crate::retrieval::Retriever;
+use crate::retrieval::chunk::Cutting;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -18,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 /// The first word of each says what it asks for.
-const PROMPTS: [(&str, &str); 7] = [
+const PROMPTS: [(&str, &str); 13] = [
     ("helpfulness_few_shot", "HELPFULNESS\n<<question>>\n<<answer>>"),
     ("logicality_few_shot", "LOGICALITY\n<<question>>\n<<answer>>"),
     ("find_fact_few_shot", "STATEMENTS\n<<question>>\n<<answer>>"),
@@ -26,6 +28,12 @@ const PROMPTS: [(&str, &str); 7] = [
     ("completeness_few_shot", "COMPLETENESS\n<<context>>\n<<question>>\n<<answer>>"),
     ("extract_info_en", "EXTRACT\n<<context>>\n<<question>>"),
     ("extract_info_zh", "EXTRACT\n<<context>>\n<<question>>"),
+    ("helpfulness_verdict", "HELPFULNESS\nbare\n<<question>>\n<<answer>>"),
+    ("logicality_verdict", "LOGICALITY\nbare\n<<question>>\n<<answer>>"),
+    ("support_verdict", "SUPPORT\nbare\n<<context>>\n<<statement>>"),
+    ("completeness_verdict", "COMPLETENESS\nbare\n<<context>>\n<<question>>\n<<answer>>"),
+    ("supports", "SUPPORTS\n<<context>>\n<<statement>>"),
+    ("supports_verdict", "SUPPORTS\nbare\n<<context>>\n<<statement>>"),
 ];
 
 /// Words of the document of each prompt.
@@ -64,6 +72,13 @@ pub fn answer(call: &Call) -> Result<Reply, ChatError> {
         (_, "SUPPORT") => {
             let labels = ["[[Fully supported]]", "[[Partially supported]]", "[[No support]]"];
             format!("So: {}", labels[n as usize / 4 % 3])
+        }
+        // One label in five is forgotten.
+        (_, "SUPPORTS") => {
+            let labels = ["[[Fully supported]]", "[[Partially supported]]", "[[No support]]"];
+            let lines = (0..6u64).filter(|i| !(n + i).is_multiple_of(5));
+            let line = |i: u64| format!("{}: {}", i + 1, labels[((n + i) / 5 % 3) as usize]);
+            lines.map(line).collect::<Vec<_>>().join("\n")
         }
         (_, "EXTRACT") => format!("It says {n}."),
         _ => format!("Because of {n}: [[{}]]", n / 4 % 11),
@@ -217,8 +232,13 @@ impl Lab {
     }
 
     pub fn judging(&self) -> Judging {
+        self.judging_by(Settings::default())
+    }
+
+    /// With other settings of the judge, but for its language.
+    pub fn judging_by(&self, settings: Settings) -> Judging {
         let prompts = Prompts::from_dir(&self.file("prompts")).unwrap();
-        let settings = Settings { lang: LangChoice::En, ..Settings::default() };
+        let settings = Settings { lang: LangChoice::En, ..settings };
         let model = [("model".to_owned(), "test".to_owned())].into();
         Judging { judge: Judge::new(prompts, settings), model, seed: self.seed, chunk_tokens: 10 }
     }
@@ -231,10 +251,11 @@ impl Lab {
             chunk_info: None,
             judging: self.judging(),
             retriever: "bm25".to_owned(),
-            passage_tokens: 4,
-            passages: 2,
+            cutting: Cutting::tokens(4),
+            evidence: Evidencing { passages: 2, whole_document: None },
             score_by: ScoreBy::default(),
             calibration: None,
+            early_stop: false,
             on_mismatch: self.on_mismatch,
         }
     }

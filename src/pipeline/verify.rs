@@ -5,7 +5,7 @@ use super::jsonl::{Row, read_rows, read_span, replace};
 pub use super::output::changed_settings;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
@@ -29,7 +29,8 @@ pub struct Checked {
 }
 
 /// Writes the rows of `responses` whose records are to be checked to `to`: `count` of those that
-/// are in `scored`, chosen by `seed` alone.
+/// are in `scored`, chosen by `seed` alone. With early stop a record depends on the other answers to
+/// its prompt, so that these are made once more as well (`whole_prompts`).
 ///
 /// # Errors
 /// [`Error::Io`]; [`Error::Damaged`] if a line of `scored` is no record; [`Error::Tools`] if no
@@ -40,13 +41,15 @@ pub fn choose(
     to: &Path,
     count: usize,
     seed: u64,
+    whole_prompts: bool,
 ) -> Result<(), Error> {
     let records = records(scored)?;
     let mut found = Vec::new();
     read_rows(responses, |mut row| {
         let id = row.take_string("idx")?;
         if records.contains_key(&id) {
-            found.push((rank(&id, seed), row.span));
+            let prompt = id.rsplit_once('-').map_or(id.as_str(), |(prompt, _)| prompt).to_owned();
+            found.push((rank(&id, seed), prompt, row.span));
         }
         Ok(())
     })?;
@@ -54,12 +57,16 @@ pub fn choose(
         let (scored, responses) = (scored.display(), responses.display());
         return Err(Error::Tools(format!("{scored}: no record belongs to a row of {responses}")));
     }
-    found.sort_unstable_by_key(|(rank, _)| *rank);
-    found.truncate(count);
-    found.sort_unstable_by_key(|(_, span)| span.offset);
+    found.sort_unstable_by_key(|(rank, ..)| *rank);
+    let rest = found.split_off(count.min(found.len()));
+    if whole_prompts {
+        let prompts: HashSet<String> = found.iter().map(|(_, prompt, _)| prompt.clone()).collect();
+        found.extend(rest.into_iter().filter(|(_, prompt, _)| prompts.contains(prompt)));
+    }
+    found.sort_unstable_by_key(|(.., span)| span.offset);
     let mut file = File::open(responses).map_err(Error::io(responses))?;
     replace(to, |new| {
-        for (_, span) in found {
+        for (.., span) in found {
             let mut line = read_span(&mut file, span).map_err(Error::io(responses))?;
             line.push(b'\n');
             new.write_all(&line).map_err(Error::io(to))?;
@@ -144,7 +151,7 @@ mod tests {
         lines(&path("responses"), &(0..40).map(row).collect::<Vec<_>>());
         lines(&path("scored"), &(10..30).map(row).collect::<Vec<_>>());
         let sample = |seed| {
-            choose(&path("scored"), &path("responses"), &path("to"), 5, seed).unwrap();
+            choose(&path("scored"), &path("responses"), &path("to"), 5, seed, false).unwrap();
             std::fs::read_to_string(path("to")).unwrap()
         };
         let first = sample(1);
@@ -157,8 +164,24 @@ mod tests {
             assert!((10..30).contains(&k), "{k}");
         }
         lines(&path("scored"), &[json!({"idx": "7-0"})]);
-        let error = choose(&path("scored"), &path("responses"), &path("to"), 5, 1).unwrap_err();
+        let error =
+            choose(&path("scored"), &path("responses"), &path("to"), 5, 1, false).unwrap_err();
         assert!(error.to_string().contains("no record belongs to a row"), "{error}");
+    }
+
+    #[test]
+    fn a_sample_takes_whole_prompts_where_answers_depend_on_each_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let row = |i: u64| json!({"idx": format!("{}-{}", i / 4, i % 4), "answer": "a"});
+        let rows: Vec<Value> = (0..40).map(row).collect();
+        lines(&path("responses"), &rows);
+        lines(&path("scored"), &rows);
+        choose(&path("scored"), &path("responses"), &path("to"), 1, 3, true).unwrap();
+        let text = std::fs::read_to_string(path("to")).unwrap();
+        let prompt = |line: &str| line.split('-').next().unwrap().to_owned();
+        assert_eq!(text.lines().count(), 4);
+        assert!(text.lines().all(|line| prompt(line) == prompt(text.lines().next().unwrap())));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::{Error, Options};
 use crate::judge::{Evidence, Faithfulness, Rated, Supported};
 use crate::pipeline::data::{Prompts, Seen, prompt_of, read_chunk_info};
 use crate::pipeline::jsonl::{Place, Row, RowError, read_rows};
-use crate::pipeline::records::{ChunkInfo, CompletenessDetails, Details, SampleId};
+use crate::pipeline::records::{ChunkInfo, CompletenessDetails, Details, EarlyStop, SampleId};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::collections::HashMap;
@@ -203,6 +203,9 @@ fn read_scored(
     let problems = read_rows(path, |mut row| {
         let place = row.place.clone();
         let query = row.take_string("query")?;
+        if EarlyStop::is_in(&row) {
+            return Err(row.error(Some("early_stop"), "passed this answer over: it has no total"));
+        }
         let scored = scored_row(row)?;
         prompt_of(prompts, scored.id.prompt, &query, &place)?;
         seen.insert(scored.id, &place)?;

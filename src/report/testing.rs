@@ -18,6 +18,7 @@ pub fn candidate(prompt: u64, k: u64, total: f64) -> Candidate {
         distribution: Vec::new(),
         expected: Some(score),
         uncalibrated: None,
+        votes: None,
     };
     let statement = Statement {
         fact: "fact".to_owned(),

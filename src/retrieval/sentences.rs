@@ -20,7 +20,20 @@ const NUMBERED: [&str; 29] = [
 /// lower case; `。！？；` always do; `.`, `!` and `?` do where a blank and no lower-case letter
 /// follows, except after abbreviations, initials and list numbers.
 pub fn sentences(text: &str) -> Vec<&str> {
-    let mut found = Vec::new();
+    let mut start = 0;
+    let sentence = |&end: &usize| {
+        let sentence = text[start..end].trim();
+        start = end;
+        sentence
+    };
+    let found = sentence_ends(text);
+    found.iter().map(sentence).filter(|sentence| !sentence.is_empty()).collect()
+}
+
+/// Where the sentences of a text end, in bytes; the last is the end of the text. A sentence begins
+/// where the one before it ends, with the blanks between them.
+pub fn sentence_ends(text: &str) -> Vec<usize> {
+    let mut ends = Vec::new();
     let mut start = 0;
     for (at, mark) in text.char_indices() {
         let after = at + mark.len_utf8();
@@ -28,11 +41,11 @@ pub fn sentences(text: &str) -> Vec<&str> {
             continue;
         }
         let end = after + closers(&text[after..]);
-        found.push(&text[start..end]);
+        ends.push(end);
         start = end;
     }
-    found.push(&text[start..]);
-    found.into_iter().map(str::trim).filter(|sentence| !sentence.is_empty()).collect()
+    ends.push(text.len());
+    ends
 }
 
 /// The sentences of an answer that can pass for statements: without list marks, headings, openings

@@ -7,6 +7,7 @@ mod bad_rows;
 mod calibrate;
 mod eval;
 mod generate;
+mod options;
 mod prompts;
 mod report;
 mod reproducible;

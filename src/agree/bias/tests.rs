@@ -18,6 +18,7 @@ fn answered(score: f64) -> Box<Answered> {
         distribution: Vec::new(),
         expected: Some(score + 0.5),
         uncalibrated: None,
+        votes: None,
     };
     Box::new(Answered { helpfulness: Some(rated), ..Answered::default() })
 }
@@ -64,6 +65,9 @@ fn supported(score: f64) -> Found {
         distribution: Vec::new(),
         expected: None,
         uncalibrated: None,
+        votes: None,
+        whole_document: None,
+        statements_in_call: None,
     };
     Found::Support { details }
 }

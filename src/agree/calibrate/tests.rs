@@ -124,6 +124,9 @@ fn support(distribution: [f64; 3]) -> Found {
         distribution: distribution.to_vec(),
         expected: Some(distribution[0] + distribution[1] / 2.0),
         uncalibrated: None,
+        votes: None,
+        whole_document: None,
+        statements_in_call: None,
     };
     Found::Support { details }
 }
@@ -199,6 +202,7 @@ fn rated(distribution: Vec<f64>) -> Box<Answered> {
         distribution,
         expected: Some(expected),
         uncalibrated: None,
+        votes: None,
     };
     Box::new(Answered { logicality: Some(rated), ..Answered::default() })
 }

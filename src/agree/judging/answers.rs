@@ -2,13 +2,10 @@
 
 use super::record::Answered;
 use super::{Method, Tools, needs_document};
-use crate::agree::passages::Passages;
-use crate::judge::{
-    Ask, Completeness, Dimension, Evidence, Faithfulness, Lang, Rated, Supported, Verdict,
-};
+use crate::judge::{Ask, Completeness, Dimension, Lang, Rated, Verdict};
+use crate::pipeline::passages::Passages;
 use crate::pipeline::records::input_hash;
-use crate::pipeline::{Extracts, Judging};
-use crate::retrieval::Retriever;
+use crate::pipeline::{Asker, Check, Extracts, Facts, Judging, Lookup};
 use std::collections::BTreeSet;
 
 /// A unit of the work, in the order in which those that can start are started. Answers are known by
@@ -21,8 +18,8 @@ pub(super) enum Part {
     Extract(usize),
     /// Rate an answer in a dimension other than faithfulness.
     Rate(Dimension, usize),
-    /// Check this statement of an answer.
-    Fact(usize, usize),
+    /// Check one or several statements of an answer.
+    Fact(usize, Check),
 }
 
 #[derive(Debug)]
@@ -38,7 +35,6 @@ pub(super) struct Answers {
 /// What the answers are about; empty if nothing is given.
 #[derive(Debug)]
 struct Document {
-    text: String,
     passages: Passages,
     /// Empty unless completeness is asked for.
     extracts: Extracts,
@@ -52,17 +48,7 @@ struct Answer {
     hash: String,
     lang: Lang,
     rated: [Option<Rated>; 4],
-    /// The verdict that listed the statements.
-    listing: Option<Verdict>,
-    facts: Vec<Fact>,
-}
-
-/// A statement of an answer.
-#[derive(Debug)]
-struct Fact {
-    text: String,
-    evidence: Vec<Evidence>,
-    supported: Option<Supported>,
+    facts: Facts,
 }
 
 impl Answers {
@@ -84,8 +70,7 @@ impl Answers {
             hash: input_hash(&[text]),
             lang: judging.judge.lang(&[query, text]),
             rated: [const { None }; 4],
-            listing: None,
-            facts: Vec::new(),
+            facts: Facts::default(),
         };
         let answers = answers.iter().map(answer).collect();
         let query = query.to_owned();
@@ -119,7 +104,7 @@ impl Answers {
             Part::Extract(chunk) => format!("extract/{chunk}"),
             Part::Statements(answer) => format!("{}/statements", hash(answer)),
             Part::Rate(dimension, answer) => format!("{}/{}", hash(answer), dimension.name()),
-            Part::Fact(answer, fact) => format!("{}/support/{fact}", hash(answer)),
+            Part::Fact(answer, check) => format!("{}/{}", hash(answer), check.key()),
         }
     }
 
@@ -134,14 +119,13 @@ impl Answers {
                 judge.completeness(of(a).0, query, of(a).1, &self.document.extracts.list())
             }
             Part::Rate(_, a) => judge.logicality(of(a).0, query, of(a).1),
-            Part::Fact(a, fact) => {
-                let Fact { text, evidence, .. } = &self.answers[a].facts[fact];
-                let evidence: Vec<&str> = evidence.iter().map(|e| e.content.as_str()).collect();
-                judge.support(of(a).0, query, text, &evidence)
+            Part::Fact(a, check) => {
+                let asker = Asker { judge, lang: of(a).0, query };
+                self.answers[a].facts.ask(check, asker, &self.document.passages)
             }
             Part::Extract(chunk) => {
-                let Document { text, extracts, .. } = &self.document;
-                extracts.ask(judging, text, query, chunk)
+                let Document { passages, extracts } = &self.document;
+                extracts.ask(judging, passages.text(), query, chunk)
             }
         }
     }
@@ -151,44 +135,39 @@ impl Answers {
         &mut self,
         part: Part,
         verdict: Verdict,
-        retriever: &mut Retriever,
-        passages: usize,
+        judging: &Judging,
+        method: &Method,
+        tools: &mut Tools,
     ) -> Result<(), String> {
         match part {
             Part::Rate(dimension, answer) => {
                 let rated = Rated::new(verdict).ok_or("the verdict is no rating")?;
                 self.answers[answer].rated[dimension as usize] = Some(rated);
             }
-            Part::Statements(answer) => self.list(answer, verdict, retriever, passages)?,
-            Part::Fact(answer, fact) => {
-                let Fact { text, evidence, supported } = &mut self.answers[answer].facts[fact];
-                let found = Supported::new(text.clone(), verdict, evidence.clone());
-                *supported = Some(found.ok_or("the verdict is no degree of support")?);
+            Part::Statements(answer) => {
+                let Answer { facts, lang, .. } = &mut self.answers[answer];
+                let asker = Asker { judge: &judging.judge, lang: *lang, query: &self.query };
+                let Tools { tokens, retriever } = tools;
+                let lookup = Lookup { how: method.evidence, retriever, tokens };
+                let checks = facts.begin(verdict, asker, &mut self.document.passages, lookup)?;
+                self.ready.extend(checks.into_iter().map(|check| Part::Fact(answer, check)));
+            }
+            Part::Fact(answer, check) => {
+                let facts = &mut self.answers[answer].facts;
+                let more = facts.take(check, verdict, &self.document.passages)?;
+                self.ready.extend(more.into_iter().map(|check| Part::Fact(answer, check)));
             }
             Part::Extract(chunk) => self.extract(chunk, &verdict)?,
         }
         Ok(())
     }
 
-    /// Takes the statements of an answer, and finds evidence for each.
-    fn list(
-        &mut self,
-        answer: usize,
-        verdict: Verdict,
-        retriever: &mut Retriever,
-        passages: usize,
-    ) -> Result<(), String> {
-        let texts = verdict.statements().ok_or("the verdict lists no statements")?.to_vec();
-        let queries: Vec<&str> = texts.iter().map(String::as_str).collect();
-        let found = self.document.passages.evidence(retriever, &queries, passages);
-        let found = found.map_err(|e| e.to_string())?;
-        let facts = texts.into_iter().zip(found);
-        let facts = facts.map(|(text, evidence)| Fact { text, evidence, supported: None });
-        let this = &mut self.answers[answer];
-        this.facts = facts.collect();
-        this.listing = Some(verdict);
-        self.ready.extend((0..this.facts.len()).map(|fact| Part::Fact(answer, fact)));
-        Ok(())
+    /// Asks something else where a part failed, if there is something.
+    pub fn ask_instead(&mut self, part: Part) -> bool {
+        let Part::Fact(answer, check) = part else { return false };
+        let instead = check.instead().map(|check| Part::Fact(answer, check));
+        self.ready.extend(instead);
+        instead.is_some()
     }
 
     /// Takes an extract; completeness can begin when all are there.
@@ -213,7 +192,9 @@ impl Answers {
             match dimension {
                 Dimension::Helpfulness => found.helpfulness = Some(rated()?),
                 Dimension::Logicality => found.logicality = Some(rated()?),
-                Dimension::Faithfulness => found.faithfulness = Some(answer.faithfulness()?),
+                Dimension::Faithfulness => {
+                    found.faithfulness = Some(answer.facts.faithfulness()?);
+                }
                 Dimension::Completeness => {
                     let info_list = self.document.extracts.info_list();
                     found.completeness = Some(Completeness { rated: rated()?, info_list });
@@ -232,19 +213,12 @@ impl Document {
         method: &Method,
         tools: &Tools,
     ) -> Self {
-        let extracted = if with_extracts { text } else { "" };
-        let tokens = (tools.tokens)(extracted);
-        Self {
-            text: text.to_owned(),
-            passages: Passages::cut(text, method.passage_tokens, tools.tokens),
-            extracts: Extracts::cut(extracted, &tokens, judging.chunk_tokens),
-        }
-    }
-}
-
-impl Answer {
-    fn faithfulness(&self) -> Option<Faithfulness> {
-        let supported = self.facts.iter().map(|fact| fact.supported.clone());
-        Some(Faithfulness::new(self.listing.as_ref()?, supported.collect::<Option<_>>()?))
+        let tokens = (tools.tokens)(text);
+        let chunks = method.cutting.cut(text, &tokens);
+        let extracts = match with_extracts {
+            true => Extracts::cut(text, &tokens, judging.chunk_tokens),
+            false => Extracts::cut("", &[], judging.chunk_tokens),
+        };
+        Self { passages: Passages::new(text.to_owned(), chunks), extracts }
     }
 }

@@ -2,18 +2,20 @@
 
 use super::{Method, Tools};
 use crate::agree::labels::Claim;
-use crate::agree::passages::Passages;
-use crate::judge::{Ask, Evidence, Supported, Verdict};
-use crate::pipeline::Judging;
-use crate::retrieval::EmbedError;
+use crate::agree::passages::passages_of;
+use crate::judge::{Ask, Outcome, Supported, Verdict};
+use crate::pipeline::passages::Passages;
+use crate::pipeline::{Asker, Check, Facts, Judging, Lookup};
+
+/// A claim is the one statement of an answer.
+const CLAIM: Check = Check::One(0);
 
 #[derive(Debug)]
 pub(super) struct ClaimWork {
-    claim: String,
-    evidence: Vec<Evidence>,
+    facts: Facts,
+    passages: Passages,
     /// Until it is asked.
     ask: Option<Ask>,
-    found: Option<Supported>,
 }
 
 impl ClaimWork {
@@ -23,15 +25,17 @@ impl ClaimWork {
         judging: &Judging,
         method: &Method,
         tools: &mut Tools,
-    ) -> Result<Self, EmbedError> {
+    ) -> Result<Self, String> {
         let Claim { query, claim, evidence, .. } = claim;
-        let mut passages = Passages::of_sentences(evidence, method.claim_passage, tools.tokens);
-        let found = passages.evidence(tools.retriever, &[claim], method.passages)?;
-        let evidence: Vec<Evidence> = found.into_iter().flatten().collect();
-        let texts: Vec<&str> = evidence.iter().map(|one| one.content.as_str()).collect();
+        let mut passages = passages_of(evidence, method.claim_passage, tools.tokens);
         let lang = judging.judge.lang(&[query, claim]);
-        let ask = Some(judging.judge.support(lang, query, claim, &texts));
-        Ok(Self { claim: claim.clone(), evidence, ask, found: None })
+        let asker = Asker { judge: &judging.judge, lang, query };
+        let Tools { tokens, retriever } = tools;
+        let lookup = Lookup { how: method.evidence, retriever, tokens };
+        let mut facts = Facts::default();
+        facts.begin(listed(claim), asker, &mut passages, lookup)?;
+        let ask = Some(facts.ask(CLAIM, asker, &passages));
+        Ok(Self { facts, passages, ask })
     }
 
     pub fn next(&mut self) -> Option<Ask> {
@@ -39,12 +43,23 @@ impl ClaimWork {
     }
 
     pub fn put(&mut self, verdict: Verdict) -> Result<(), String> {
-        let found = Supported::new(self.claim.clone(), verdict, self.evidence.clone());
-        self.found = Some(found.ok_or("the verdict is no degree of support")?);
-        Ok(())
+        self.facts.take(CLAIM, verdict, &self.passages).map(|_| ())
     }
 
     pub fn found(&self) -> Option<Supported> {
-        self.found.clone()
+        self.facts.faithfulness()?.details.pop()
+    }
+}
+
+/// The list of statements that a judge would have made of the claim.
+fn listed(claim: &str) -> Verdict {
+    Verdict {
+        outcome: Outcome::Statements(vec![claim.to_owned()]),
+        text: String::new(),
+        attempts: 0,
+        forced: false,
+        distribution: Vec::new(),
+        expected: None,
+        votes: None,
     }
 }

@@ -15,11 +15,13 @@ use super::labels::{Format, Item, Kind, Labels};
 use super::passages::Cut;
 use crate::agree::padding::padded;
 use crate::judge::{Dimension, Lang, LangChoice, Verdict};
+use crate::pipeline::score::evidence_settings;
 use crate::pipeline::{
-    Error, Finding, Finished, Judging, OnMismatch, Plan, Session, Settings, Stage, Summary, Target,
-    Tokens, Unit, Work, with,
+    Error, Evidencing, Finding, Finished, Judging, OnMismatch, Plan, Session, Settings, Stage,
+    Summary, Target, Tokens, Unit, Work, with,
 };
 use crate::retrieval::Retriever;
+use crate::retrieval::chunk::Cutting;
 use answers::Answers;
 use claim::ClaimWork;
 use std::collections::VecDeque;
@@ -58,10 +60,10 @@ pub struct Variants {
 pub struct Method {
     /// What passage a claim is checked against.
     pub claim_passage: Cut,
-    /// Tokens of a passage that the statements of an answer are checked against.
-    pub passage_tokens: usize,
-    /// Passages shown for a claim or a statement.
-    pub passages: usize,
+    /// How documents are cut into the passages that the statements of an answer are checked against.
+    pub cutting: Cutting,
+    /// What claims and statements are checked against.
+    pub evidence: Evidencing,
     /// In which answers are judged. Those that need a document are passed over where a row has
     /// none.
     pub dimensions: Vec<Dimension>,
@@ -193,19 +195,19 @@ fn needs_document(dimension: Dimension) -> bool {
 
 /// Everything that a verdict depends on. Not how many there are.
 fn settings(options: &Options) -> Settings {
-    let Method { claim_passage, passage_tokens, passages, dimensions } = &options.method;
+    let Method { claim_passage, cutting, evidence, dimensions } = &options.method;
     let dimensions: Vec<&str> = dimensions.iter().map(|dimension| dimension.name()).collect();
-    with(
-        &options.judging.settings(),
+    let mut settings = with(
+        &options.judging.verdict_settings(),
         [
             ("stage", "agree".to_owned()),
             ("retriever", options.retriever.clone()),
             ("claim_passage", claim_passage.to_string()),
-            ("passage_tokens", passage_tokens.to_string()),
-            ("passages", passages.to_string()),
             ("dimensions", dimensions.join(",")),
         ],
-    )
+    );
+    settings.extend(evidence_settings(*cutting, *evidence));
+    settings
 }
 
 /// A unit of the work on a row.
@@ -255,9 +257,7 @@ impl Panel<'_> {
         let (query, context, answers) = match &self.items[task.item].kind {
             Kind::Support(claim) => {
                 let work = ClaimWork::new(claim, judging, method, tools);
-                return work
-                    .map(|work| RowWork::Claim(Box::new(work)))
-                    .map_err(|e| Error::Tools(e.to_string()));
+                return work.map(|work| RowWork::Claim(Box::new(work))).map_err(Error::Tools);
             }
             Kind::Pairwise(pair) => (&pair.query, &pair.context, pair.responses.to_vec()),
             Kind::Rating(row) => (&row.query, &row.context, vec![row.answer.clone()]),
@@ -276,7 +276,7 @@ impl Panel<'_> {
         match (&mut job.work, part) {
             (RowWork::Claim(work), Part::Claim) => work.put(verdict),
             (RowWork::Answers(work), Part::Answers(part)) => {
-                work.put(part, verdict, self.tools.retriever, self.method.passages)
+                work.put(part, verdict, &self.judging, &self.method, &mut self.tools)
             }
             _ => Err("a verdict came for a row of another kind".to_owned()),
         }
@@ -360,6 +360,11 @@ impl Stage for Panel<'_> {
         let id = self.id(job.task);
         let taken = found.and_then(|finding| self.put(job, part, finding.verdict()?));
         if let Err(why) = taken {
+            if let (RowWork::Answers(work), Part::Answers(part)) = (&mut job.work, part) {
+                if work.ask_instead(part) {
+                    return Ok(Vec::new());
+                }
+            }
             job.settled = true;
             return Ok(vec![Finished::failed(id, why)]);
         }

@@ -2,6 +2,7 @@
 
 use crate::judge::{
     Calibrations, Completeness, Dimension, Faithfulness, Lang, Rated, Supported, Uncalibrated,
+    Votes,
 };
 use crate::pipeline::Error;
 use crate::pipeline::jsonl::{RowError, read_rows};
@@ -99,6 +100,7 @@ pub struct Score<'a> {
     pub forced: bool,
     /// Replies that the verdict took.
     pub attempts: u32,
+    pub votes: Option<&'a Votes>,
 }
 
 impl<'a> Score<'a> {
@@ -106,13 +108,15 @@ impl<'a> Score<'a> {
         let &Rated {
             score, expected, forced, attempts, ref distribution, ref uncalibrated, ..
         } = rated;
-        Self { dimension, score, expected, distribution, uncalibrated, forced, attempts }
+        let votes = rated.votes.as_deref();
+        Self { dimension, score, expected, distribution, uncalibrated, forced, attempts, votes }
     }
 
     fn of_faithfulness(found: &'a Faithfulness) -> Self {
         let &Faithfulness { score, expected, forced, attempts, .. } = found;
         let (dimension, distribution, uncalibrated) = (Dimension::Faithfulness, &[][..], &None);
-        Self { dimension, score, expected, distribution, uncalibrated, forced, attempts }
+        let votes = None;
+        Self { dimension, score, expected, distribution, uncalibrated, forced, attempts, votes }
     }
 }
 
@@ -203,6 +207,7 @@ mod tests {
             distribution,
             expected,
             uncalibrated: None,
+            votes: None,
         }
     }
 
@@ -218,6 +223,9 @@ mod tests {
             distribution: vec![0.333333, 0.666667, 0.0],
             expected: Some(0.666667),
             uncalibrated: None,
+            votes: None,
+            whole_document: None,
+            statements_in_call: None,
         };
         let answered = Answered { logicality: Some(rated(3.0, Some(2.5))), ..Answered::default() };
         for found in [

@@ -54,9 +54,9 @@ fn options(lab: &Lab) -> Options {
         runs: 1,
         variants: Variants::default(),
         method: Method {
-            claim_passage: Cut::Tokens(6),
-            passage_tokens: 6,
-            passages: 2,
+            claim_passage: Cut::Chunks(Cutting::tokens(6)),
+            cutting: Cutting::tokens(6),
+            evidence: Evidencing { passages: 2, whole_document: None },
             dimensions: Dimension::ALL.to_vec(),
         },
         retriever: "bm25".to_owned(),

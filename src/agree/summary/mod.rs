@@ -23,6 +23,7 @@ use super::judging::{Answered, Found, Judged};
 use super::labels::{Item, Kind};
 use super::metrics::Bootstrap;
 use super::recall::Recall;
+use crate::judge::readings;
 use crate::pipeline::Settings;
 use crate::retrieval::{Embed, EmbedError};
 use serde::{Deserialize, Serialize};
@@ -54,9 +55,9 @@ pub struct Summary {
 /// How smoothly verdicts came, over all runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Reading {
-    /// Ratings or degrees of support.
+    /// Ratings or degrees of support; of several votes each one.
     pub verdicts: usize,
-    /// The share that was readable in the first reply.
+    /// The share that was readable in the first reply, or needed none.
     pub first_reply: f64,
     /// The share that was never readable and was forced.
     pub forced: f64,
@@ -148,7 +149,7 @@ impl Reading {
         let (mut count, mut first, mut forced, mut replies) = (0, 0, 0, 0);
         for (attempts, was_forced) in verdicts {
             count += 1;
-            first += usize::from(attempts == 1 && !was_forced);
+            first += usize::from(attempts <= 1 && !was_forced);
             forced += usize::from(was_forced);
             replies += attempts as usize;
         }
@@ -159,7 +160,7 @@ impl Reading {
 
     fn of_answers<'a>(answers: impl Iterator<Item = &'a Answered>) -> Self {
         let scores = answers.flat_map(Answered::scores);
-        Self::new(scores.map(|score| (score.attempts, score.forced)))
+        Self::new(scores.flat_map(|score| readings(score.votes, score.attempts, score.forced)))
     }
 }
 

@@ -6,7 +6,7 @@ use super::{Reading, Row};
 use crate::agree::baselines::{as_frequent, coverage, nearest};
 use crate::agree::labels::{Claim, Level};
 use crate::agree::metrics::{Bootstrap, Calibration, Confusion, Metrics, fleiss_kappa};
-use crate::judge::Supported;
+use crate::judge::{Supported, readings};
 use crate::retrieval::{Embed, EmbedError};
 use serde::{Deserialize, Serialize};
 
@@ -60,7 +60,11 @@ impl SupportSummary {
         let reading = rows.iter().flat_map(|row| &row.runs);
         Ok(Some(Self {
             items: rows.len(),
-            reading: Reading::new(reading.map(|found| (found.attempts, found.forced))),
+            reading: Reading::new(
+                reading.flat_map(|found| {
+                    readings(found.votes.as_deref(), found.attempts, found.forced)
+                }),
+            ),
             classes: Level::ALL.map(|level| level.name().to_owned()).to_vec(),
             labelled: counts(&labels),
             predictors,
@@ -113,7 +117,10 @@ fn baselines(
         (0..counts.len()).fold(0, |best, i| if counts[i] > counts[best] { i } else { best });
     let majority = Classes::new(vec![majority; rows.len()], vec![0.0; rows.len()]);
     let shown = |row: &Row<'_, Claim, &Supported>| -> Vec<String> {
-        row.runs[0].evidences.iter().map(|evidence| evidence.content.clone()).collect()
+        match row.runs[0].whole_document {
+            Some(true) => row.label.evidence.clone(),
+            _ => row.runs[0].evidences.iter().map(|one| one.content.clone()).collect(),
+        }
     };
     let shown: Vec<Vec<String>> = rows.iter().map(shown).collect();
     let texts = |item: usize| -> Vec<&str> { shown[item].iter().map(String::as_str).collect() };

@@ -16,8 +16,17 @@ fn rated(score: f64, expected: f64) -> Rated {
     distribution[low] = 1.0 - expected.fract();
     distribution[(low + 1).min(10)] += expected.fract();
     let expected = Some(expected);
-    let (analysis, uncalibrated) = (String::new(), None);
-    Rated { analysis, score, attempts: 1, forced: false, distribution, expected, uncalibrated }
+    let analysis = String::new();
+    Rated {
+        analysis,
+        score,
+        attempts: 1,
+        forced: false,
+        distribution,
+        expected,
+        uncalibrated: None,
+        votes: None,
+    }
 }
 
 fn answered(score: f64, expected: f64) -> Answered {
@@ -58,6 +67,9 @@ fn supported(score: f64, distribution: [f64; 3], evidence: &str) -> Found {
             distribution: distribution.to_vec(),
             expected: Some(distribution[0] + distribution[1] / 2.0),
             uncalibrated: None,
+            votes: None,
+            whole_document: None,
+            statements_in_call: None,
         },
     }
 }

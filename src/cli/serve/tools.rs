@@ -4,7 +4,8 @@ use super::super::embedder::Bert;
 use crate::chat::service::Handle;
 use crate::pipeline::records::ScoreBy;
 use crate::pipeline::score::{Options, PASSAGE_TOKENS, ScorePlan, Tools};
-use crate::pipeline::{Judging, OnMismatch, Quiet, Session};
+use crate::pipeline::{Evidencing, Judging, OnMismatch, Quiet, Session};
+use crate::retrieval::chunk::Cutting;
 use crate::retrieval::{Embed, EmbedError, Retriever, TOP_CHUNKS};
 use crate::serve::{Embedded, Embedder, ScoreRequest, Scorer};
 use anyhow::{Context, Result, bail};
@@ -136,10 +137,11 @@ impl ServedScorer {
             chunk_info: None,
             judging: Judging { seed: *seed, ..self.judging.clone() },
             retriever: self.retriever.clone(),
-            passage_tokens: PASSAGE_TOKENS,
-            passages: TOP_CHUNKS,
+            cutting: Cutting::tokens(PASSAGE_TOKENS),
+            evidence: Evidencing { passages: TOP_CHUNKS, whole_document: None },
             score_by: ScoreBy::default(),
             calibration: None,
+            early_stop: false,
             on_mismatch: OnMismatch::Refuse,
         })
     }

@@ -1,11 +1,14 @@
-//! What is known of one answer, and its row when everything is.
+//! What is known of one answer, and its row when everything is, or when the rest does not matter.
 
 use super::Method;
-use crate::judge::{Completeness, Evidence, Faithfulness, Judge, Lang, Rated, Supported, Verdict};
+use super::waves::{Bounds, WAVES};
+use crate::judge::{Completeness, Dimension, Faithfulness, Judge, Lang, Rated, Verdict};
+use crate::pipeline::Facts;
 use crate::pipeline::data::ResponseRow;
 use crate::pipeline::extracts::Extracts;
 use crate::pipeline::records::{
-    CompletenessDetails, Details, Extra, Response, SampleId, ScoredRow, Scores,
+    CompletenessDetails, Details, EarlyStop, Extra, PartialDetails, PartialScores, Response,
+    SampleId, ScoreBy, ScoredRow, Scores, StoppedRow, by_dimension, rounded,
 };
 
 /// An answer on its way to four scores.
@@ -18,19 +21,11 @@ pub(super) struct Answer {
     pub helpfulness: Option<Rated>,
     pub logicality: Option<Rated>,
     pub completeness: Option<Rated>,
-    /// The verdict that listed the statements.
-    listing: Option<Verdict>,
-    pub facts: Vec<Fact>,
+    pub facts: Facts,
+    /// Waves of dimensions that were begun.
+    pub waves: usize,
     /// Its row is written, or it has failed.
     pub settled: bool,
-}
-
-/// A statement of an answer.
-#[derive(Debug)]
-pub(super) struct Fact {
-    pub text: String,
-    pub evidence: Vec<Evidence>,
-    pub supported: Option<Supported>,
 }
 
 impl Answer {
@@ -44,8 +39,8 @@ impl Answer {
             helpfulness: None,
             logicality: None,
             completeness: None,
-            listing: None,
-            facts: Vec::new(),
+            facts: Facts::default(),
+            waves: 0,
             settled: false,
         }
     }
@@ -58,22 +53,44 @@ impl Answer {
         &self.response.answer
     }
 
-    /// Takes the list of statements.
-    pub fn list(&mut self, verdict: Verdict) -> Result<(), String> {
-        let texts = verdict.statements().ok_or("the verdict lists no statements")?;
-        let fact =
-            |text: &String| Fact { text: text.clone(), evidence: Vec::new(), supported: None };
-        self.facts = texts.iter().map(fact).collect();
-        self.listing = Some(verdict);
-        Ok(())
+    /// Whether everything is there that its waves ask for.
+    pub fn is_abreast(&self) -> bool {
+        WAVES[..self.waves].iter().flat_map(|wave| wave.iter()).all(|&one| self.has(one))
     }
 
-    /// Takes the verdict on a statement.
-    pub fn support(&mut self, fact: usize, verdict: Verdict) -> Result<(), String> {
-        let Fact { text, evidence, supported } = &mut self.facts[fact];
-        let found = Supported::new(text.clone(), verdict, evidence.clone());
-        *supported = Some(found.ok_or("the verdict is no degree of support")?);
-        Ok(())
+    fn has(&self, dimension: Dimension) -> bool {
+        match dimension {
+            Dimension::Helpfulness => self.helpfulness.is_some(),
+            Dimension::Logicality => self.logicality.is_some(),
+            Dimension::Faithfulness => self.facts.is_complete(),
+            Dimension::Completeness => self.completeness.is_some(),
+        }
+    }
+
+    /// The verdicts that are there, corrected if there is a calibration.
+    fn known(&self, method: &Method) -> Known {
+        let rated = |dimension: Dimension, rated: &Option<Rated>| {
+            let mut rated = rated.clone()?;
+            if let Some(calibration) = &method.calibration {
+                calibration.rated(dimension, &mut rated);
+            }
+            Some(rated)
+        };
+        let mut faithfulness = self.facts.faithfulness();
+        if let (Some(found), Some(calibration)) = (&mut faithfulness, &method.calibration) {
+            calibration.faithfulness(found);
+        }
+        Known {
+            helpfulness: rated(Dimension::Helpfulness, &self.helpfulness),
+            logicality: rated(Dimension::Logicality, &self.logicality),
+            faithfulness,
+            completeness: rated(Dimension::Completeness, &self.completeness),
+        }
+    }
+
+    /// The scores that are there, rounded as in its row.
+    pub fn scores(&self, method: &Method) -> [Option<f64>; 4] {
+        self.known(method).scores(method.score_by)
     }
 
     /// The row, if it is not written yet and all verdicts are there.
@@ -81,18 +98,13 @@ impl Answer {
         if self.settled {
             return None;
         }
-        let (helpfulness, logicality) = (self.helpfulness.clone()?, self.logicality.clone()?);
-        let rated = self.completeness.clone()?;
-        let supported = self.facts.iter().map(|fact| fact.supported.clone());
-        let faithfulness =
-            Faithfulness::new(self.listing.as_ref()?, supported.collect::<Option<_>>()?);
-        let completeness = Completeness { rated, info_list: extracts.info_list() };
-        let forced_extracts = extracts.forced();
-        let completeness = CompletenessDetails { completeness, forced_extracts };
-        let mut details = Details { helpfulness, logicality, faithfulness, completeness };
-        if let Some(calibration) = &method.calibration {
-            details.calibrate(calibration);
-        }
+        let Known { helpfulness, logicality, faithfulness, completeness } = self.known(method);
+        let details = Details {
+            helpfulness: helpfulness?,
+            logicality: logicality?,
+            faithfulness: faithfulness?,
+            completeness: completeness_details(completeness?, extracts),
+        };
         Some(ScoredRow {
             idx: self.response.idx,
             query: &self.response.query,
@@ -105,12 +117,65 @@ impl Answer {
         })
     }
 
+    /// The row of an answer that was not judged to the end.
+    pub fn stopped_row(&self, extracts: &Extracts, method: &Method) -> StoppedRow<'_> {
+        let known = self.known(method);
+        let scores = known.scores(method.score_by);
+        let details = PartialDetails {
+            helpfulness: known.helpfulness,
+            logicality: known.logicality,
+            faithfulness: known.faithfulness,
+            completeness: known.completeness.map(|rated| completeness_details(rated, extracts)),
+        };
+        let Bounds { least, most } = Bounds::new(&scores);
+        let missing = Dimension::ALL.into_iter().filter(|&one| scores[one as usize].is_none());
+        StoppedRow {
+            idx: self.response.idx,
+            query: &self.response.query,
+            answer: &self.response.answer,
+            extra: self.extra(),
+            scores: PartialScores::new(scores),
+            early_stop: EarlyStop::new(missing.collect(), least, most),
+            forced: details.forced(),
+            details,
+            input_hash: &self.hash,
+        }
+    }
+
     /// Extra fields of the response, but for those that scoring writes itself.
     fn extra(&self) -> Extra {
-        let ours = |name: &str| matches!(name, "scores" | "details" | "forced");
+        let ours = |name: &str| matches!(name, "scores" | "details" | "forced" | "early_stop");
         let extra = self.response.extra.iter().filter(|(name, _)| !ours(name));
         extra.map(|(name, value)| (name.clone(), value.clone())).collect()
     }
+}
+
+/// What is known of an answer in each dimension.
+struct Known {
+    helpfulness: Option<Rated>,
+    logicality: Option<Rated>,
+    faithfulness: Option<Faithfulness>,
+    completeness: Option<Rated>,
+}
+
+impl Known {
+    fn scores(&self, by: ScoreBy) -> [Option<f64>; 4] {
+        let rated = |rated: &Option<Rated>| rated.as_ref().map(|r| by.of(r.score, r.expected));
+        by_dimension(|dimension| match dimension {
+            Dimension::Helpfulness => rated(&self.helpfulness),
+            Dimension::Logicality => rated(&self.logicality),
+            Dimension::Completeness => rated(&self.completeness),
+            Dimension::Faithfulness => {
+                self.faithfulness.as_ref().map(|found| by.of(found.score, found.expected))
+            }
+        })
+        .map(|score| score.map(rounded))
+    }
+}
+
+fn completeness_details(rated: Rated, extracts: &Extracts) -> CompletenessDetails {
+    let completeness = Completeness { rated, info_list: extracts.info_list() };
+    CompletenessDetails { completeness, forced_extracts: extracts.forced() }
 }
 
 /// What a verdict says of helpfulness, logicality or completeness.

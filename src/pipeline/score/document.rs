@@ -1,15 +1,15 @@
 //! The work on one document: which units can start, and what their verdicts lead to.
 
-use super::Method;
 use super::answer::{Answer, rated};
-use crate::judge::{Ask, Evidence, Verdict};
-use crate::pipeline::Error;
+use super::waves::{Bounds, Recorded, WAVES, stopped};
+use super::{Method, Tools};
+use crate::judge::{Ask, Dimension, Verdict};
 use crate::pipeline::data::ResponseRow;
 use crate::pipeline::drive::{Finished, Unit, Work};
 use crate::pipeline::extracts::Extracts;
+use crate::pipeline::passages::Passages;
 use crate::pipeline::records::{ChunkInfo, Prompt};
-use crate::retrieval::chunk::{Chunk, chunks};
-use crate::retrieval::{Index, Retriever};
+use crate::pipeline::{Asker, Check, Error, Lookup};
 use std::collections::BTreeSet;
 use std::ops::Range;
 
@@ -24,8 +24,8 @@ pub(super) enum Part {
     Extract(usize),
     Helpfulness(usize),
     Logicality(usize),
-    /// Check this statement of an answer.
-    Support(usize, usize),
+    /// Check one or several statements of an answer.
+    Support(usize, Check),
     Completeness(usize),
 }
 
@@ -46,58 +46,96 @@ impl Part {
 /// A document with its question and the answers to be scored.
 #[derive(Debug)]
 pub(super) struct Document {
-    prompt: Prompt,
+    idx: u64,
+    query: String,
     hash: String,
-    passages: Vec<Chunk>,
-    /// Of the passages; made when the first statement is there.
-    index: Option<Index>,
+    /// The document itself.
+    passages: Passages,
     extracts: Extracts,
     /// Whether a row for the extracts is still to be written.
     owes_extracts: bool,
     answers: Vec<Answer>,
     ready: BTreeSet<Part>,
+    /// With early stop: the answers that have their rows already. Without, `None`.
+    recorded: Option<Vec<Recorded>>,
+    /// No answer goes on to another wave.
+    decided: bool,
+}
+
+/// What there is of a document before any call.
+pub(super) struct Given<'a> {
+    pub prompt: Prompt,
+    pub hash: &'a str,
+    /// Of the document.
+    pub tokens: &'a [(u32, Range<usize>)],
+    pub extracts: Option<&'a ChunkInfo>,
+    /// See [`Document`].
+    pub recorded: Option<Vec<Recorded>>,
 }
 
 impl Document {
     pub fn new<'a>(
-        prompt: Prompt,
-        hash: &str,
-        tokens: &[(u32, Range<usize>)],
-        given: Option<&ChunkInfo>,
+        given: Given,
         responses: impl Iterator<Item = &'a ResponseRow>,
         method: &Method,
     ) -> Self {
-        let chunk_tokens = method.judging.chunk_tokens;
-        let passages = chunks(&prompt.context, tokens, method.passage_tokens);
-        let extracts = match given {
+        let Given { prompt, hash, tokens, extracts, recorded } = given;
+        let Prompt { idx, query, context, .. } = prompt;
+        let owes_extracts = extracts.is_none();
+        let extracts = match extracts {
             Some(info) => Extracts::given(info),
-            None => Extracts::cut(&prompt.context, tokens, chunk_tokens),
+            None => Extracts::cut(&context, tokens, method.judging.chunk_tokens),
         };
-        let answers = responses.map(|row| Answer::new(row, &method.judging.judge)).collect();
-        let owes_extracts = given.is_none();
-        let (hash, index, ready) = (hash.to_owned(), None, BTreeSet::new());
-        let mut document =
-            Self { prompt, hash, passages, index, extracts, owes_extracts, answers, ready };
+        let chunks = method.cutting.cut(&context, tokens);
+        let mut document = Self {
+            idx,
+            query,
+            hash: hash.to_owned(),
+            passages: Passages::new(context, chunks),
+            extracts,
+            owes_extracts,
+            answers: responses.map(|row| Answer::new(row, &method.judging.judge)).collect(),
+            ready: BTreeSet::new(),
+            recorded,
+            decided: false,
+        };
         document.begin();
         document
     }
 
     /// What waits for nothing.
     fn begin(&mut self) {
+        let waves = if self.recorded.is_some() { 1 } else { WAVES.len() };
         for answer in 0..self.answers.len() {
-            let parts = [Part::Statements, Part::Helpfulness, Part::Logicality];
-            self.ready.extend(parts.map(|part| part(answer)));
+            (0..waves).for_each(|_| self.begin_wave(answer));
         }
         self.ready.extend(self.extracts.missing().map(Part::Extract));
-        self.begin_completeness();
     }
 
-    /// Completeness waits for all extracts.
-    fn begin_completeness(&mut self) {
-        if self.extracts.is_complete() {
-            let open = (0..self.answers.len()).filter(|&answer| !self.answers[answer].settled);
-            self.ready.extend(open.map(Part::Completeness));
+    /// Judges an answer in the dimensions of its next wave.
+    fn begin_wave(&mut self, answer: usize) {
+        let wave = WAVES[self.answers[answer].waves];
+        self.answers[answer].waves += 1;
+        for dimension in wave {
+            let part = match dimension {
+                Dimension::Helpfulness => Part::Helpfulness(answer),
+                Dimension::Logicality => Part::Logicality(answer),
+                Dimension::Faithfulness => Part::Statements(answer),
+                // It waits for all extracts.
+                Dimension::Completeness if !self.extracts.is_complete() => continue,
+                Dimension::Completeness => Part::Completeness(answer),
+            };
+            self.ready.insert(part);
         }
+    }
+
+    /// All extracts are there, so that completeness can be judged where its wave has begun.
+    fn begin_completeness(&mut self) {
+        let is_in = |wave: &&[Dimension]| wave.contains(&Dimension::Completeness);
+        let open = self.answers.iter().enumerate().filter(|(_, answer)| {
+            !answer.settled && WAVES[..answer.waves].iter().any(|wave| is_in(&wave))
+        });
+        self.ready.extend(open.map(|(answer, _)| Part::Completeness(answer)));
     }
 
     /// The next unit.
@@ -109,28 +147,27 @@ impl Document {
     fn key(&self, part: Part) -> String {
         let id = |answer: usize| self.answers[answer].id();
         match part {
-            Part::Extract(chunk) => Extracts::key(self.prompt.idx, chunk),
+            Part::Extract(chunk) => Extracts::key(self.idx, chunk),
             Part::Statements(answer) => format!("{}/statements", id(answer)),
             Part::Helpfulness(answer) => format!("{}/helpfulness", id(answer)),
             Part::Logicality(answer) => format!("{}/logicality", id(answer)),
-            Part::Support(answer, fact) => format!("{}/support/{fact}", id(answer)),
+            Part::Support(answer, check) => format!("{}/{}", id(answer), check.key()),
             Part::Completeness(answer) => format!("{}/completeness", id(answer)),
         }
     }
 
     fn ask(&self, part: Part, method: &Method) -> Ask {
         let judge = &method.judging.judge;
-        let (query, context) = (&self.prompt.query, &self.prompt.context);
+        let (query, context) = (&self.query, self.passages.text());
         let answer = |answer: usize| (self.answers[answer].lang, self.answers[answer].text());
         match part {
             Part::Extract(chunk) => self.extracts.ask(&method.judging, context, query, chunk),
             Part::Statements(a) => judge.statements(answer(a).0, query, answer(a).1),
             Part::Helpfulness(a) => judge.helpfulness(answer(a).0, query, answer(a).1),
             Part::Logicality(a) => judge.logicality(answer(a).0, query, answer(a).1),
-            Part::Support(a, fact) => {
-                let fact = &self.answers[a].facts[fact];
-                let evidence = fact.evidence.iter().map(|evidence| evidence.content.as_str());
-                judge.support(answer(a).0, query, &fact.text, &evidence.collect::<Vec<_>>())
+            Part::Support(a, check) => {
+                let asker = Asker { judge, lang: answer(a).0, query };
+                self.answers[a].facts.ask(check, asker, &self.passages)
             }
             Part::Completeness(a) => {
                 judge.completeness(answer(a).0, query, answer(a).1, &self.extracts.list())
@@ -138,76 +175,103 @@ impl Document {
         }
     }
 
-    fn passage(&self, passage: usize) -> &str {
-        &self.prompt.context[self.passages[passage].bytes.clone()]
-    }
-
     /// Takes a verdict. The error says why the records that need it can't be made.
     pub fn take(
         &mut self,
         part: Part,
         verdict: Verdict,
-        retriever: &mut Retriever,
-        passages: usize,
+        tools: &mut Tools,
+        method: &Method,
     ) -> Result<(), String> {
         match part {
             Part::Extract(chunk) => {
                 self.extracts.put(chunk, &verdict)?;
-                self.begin_completeness();
+                if self.extracts.is_complete() {
+                    self.begin_completeness();
+                }
             }
-            Part::Statements(answer) => {
-                self.answers[answer].list(verdict)?;
-                self.look_up(answer, retriever, passages)?;
-                let facts = 0..self.answers[answer].facts.len();
-                self.ready.extend(facts.map(|fact| Part::Support(answer, fact)));
-                // Of an answer that failed meanwhile.
-                self.drop_useless();
-            }
+            Part::Statements(answer) => self.list(answer, verdict, tools, method)?,
             Part::Helpfulness(answer) => self.answers[answer].helpfulness = rated(verdict)?,
             Part::Logicality(answer) => self.answers[answer].logicality = rated(verdict)?,
             Part::Completeness(answer) => self.answers[answer].completeness = rated(verdict)?,
-            Part::Support(answer, fact) => self.answers[answer].support(fact, verdict)?,
+            Part::Support(answer, check) => {
+                let more = self.answers[answer].facts.take(check, verdict, &self.passages)?;
+                self.ready.extend(more.into_iter().map(|check| Part::Support(answer, check)));
+            }
         }
+        // Of an answer that failed meanwhile.
+        self.drop_useless();
         Ok(())
     }
 
-    /// Finds the evidence for all statements of an answer.
-    fn look_up(
+    /// Takes the statements of an answer and finds their evidence.
+    fn list(
         &mut self,
         answer: usize,
-        retriever: &mut Retriever,
-        passages: usize,
+        verdict: Verdict,
+        tools: &mut Tools,
+        method: &Method,
     ) -> Result<(), String> {
-        let Answer { facts, settled, .. } = &self.answers[answer];
-        if facts.is_empty() || *settled {
+        let Answer { facts, settled, lang, .. } = &mut self.answers[answer];
+        if *settled {
             return Ok(());
         }
-        let index = match self.index.take() {
-            Some(index) => index,
-            None => {
-                let texts = (0..self.passages.len()).map(|passage| self.passage(passage));
-                let texts: Vec<&str> = texts.collect();
-                retriever.index(&texts).map_err(|e| e.to_string())?
-            }
-        };
-        let queries: Vec<&str> = facts.iter().map(|fact| fact.text.as_str()).collect();
-        let found = retriever.search(&index, &queries, passages).map_err(|e| e.to_string())?;
-        self.index = Some(index);
-        for (fact, passages) in found.iter().enumerate() {
-            let evidence = self.evidence(passages);
-            self.answers[answer].facts[fact].evidence = evidence;
-        }
+        let asker = Asker { judge: &method.judging.judge, lang: *lang, query: &self.query };
+        let Tools { tokens, retriever } = tools;
+        let lookup = Lookup { how: method.evidence, retriever, tokens };
+        let checks = facts.begin(verdict, asker, &mut self.passages, lookup)?;
+        self.ready.extend(checks.into_iter().map(|check| Part::Support(answer, check)));
         Ok(())
     }
 
-    /// Gives up the records that need this part: one, or with an extract all that are open.
+    /// With early stop: when all answers have what their waves ask for, those that can still be best
+    /// or worst go on. If one of the others fails later, it is decided anew without it.
+    pub fn advance(&mut self, method: &Method) {
+        while !self.decided && self.answers.iter().all(|one| one.settled || one.is_abreast()) {
+            let Some(recorded) = &self.recorded else { return };
+            let open: Vec<usize> =
+                (0..self.answers.len()).filter(|&one| !self.answers[one].settled).collect();
+            let known = recorded.iter().map(Recorded::known);
+            let known = known.chain(open.iter().map(|&one| self.answers[one].scores(method)));
+            let stopped = stopped(&known.map(|scores| Bounds::new(&scores)).collect::<Vec<_>>());
+            let (old, new) = stopped.split_at(recorded.len());
+            let goes_on = |&&one: &&usize| self.answers[one].waves < WAVES.len();
+            let pairs = open.iter().zip(new).filter(|(_, stopped)| !**stopped);
+            let next: Vec<usize> = pairs.map(|(one, _)| one).filter(goes_on).copied().collect();
+            let shown = self.show_recorded(&old.to_vec());
+            self.decided = next.is_empty() && !shown;
+            next.into_iter().for_each(|answer| self.begin_wave(answer));
+        }
+    }
+
+    /// Takes the next scores of recorded answers into account, but of those that stopped; whether
+    /// there were any.
+    fn show_recorded(&mut self, stopped: &[bool]) -> bool {
+        let rows = self.recorded.iter_mut().flatten().zip(stopped);
+        let mut any = false;
+        for (row, _) in rows.filter(|(row, stopped)| !**stopped && row.has_more()) {
+            row.waves += 1;
+            any = true;
+        }
+        any
+    }
+
+    /// Gives up the records that need this part: one, or with an extract all that are open. Where
+    /// something else can be asked instead, that is done.
     pub fn fail(&mut self, part: Part, why: &str) -> Vec<Finished> {
+        if let Part::Support(answer, check) = part {
+            if let Some(instead) = check.instead() {
+                self.ready.insert(Part::Support(answer, instead));
+                self.drop_useless();
+                return Vec::new();
+            }
+        }
         let reason = match part {
             Part::Extract(chunk) => format!("extract at {}: {why}", self.extracts.place(chunk)),
             Part::Statements(_) => format!("faithfulness, statements: {why}"),
             Part::Helpfulness(_) => format!("helpfulness: {why}"),
             Part::Logicality(_) => format!("logicality: {why}"),
-            Part::Support(_, fact) => format!("faithfulness, statement {}: {why}", fact + 1),
+            Part::Support(_, check) => format!("faithfulness, {}: {why}", check.describe()),
             Part::Completeness(_) => format!("completeness: {why}"),
         };
         let hit = |answer: usize| part.answer().is_none_or(|one| one == answer);
@@ -236,34 +300,26 @@ impl Document {
             return Ok(None);
         }
         self.owes_extracts = false;
-        let Prompt { idx, query, .. } = &self.prompt;
-        let row = self.extracts.row(*idx, query, &self.hash);
-        Finished::record(1, idx, &row).map(Some)
+        let row = self.extracts.row(self.idx, &self.query, &self.hash);
+        Finished::record(1, self.idx, &row).map(Some)
     }
 
-    /// The rows of answers whose last verdict has come.
+    /// The rows of answers whose last verdict has come; with early stop all of them at once.
     pub fn scored_rows(&mut self, method: &Method) -> Result<Vec<Finished>, Error> {
         let mut rows = Vec::new();
+        if self.recorded.is_some() && !self.decided {
+            return Ok(rows);
+        }
         for answer in &mut self.answers {
             if let Some(row) = answer.row(&self.extracts, method) {
+                rows.push(Finished::record(0, answer.id(), &row)?);
+                answer.settled = true;
+            } else if self.decided && !answer.settled {
+                let row = answer.stopped_row(&self.extracts, method);
                 rows.push(Finished::record(0, answer.id(), &row)?);
                 answer.settled = true;
             }
         }
         Ok(rows)
-    }
-
-    fn evidence(&self, passages: &[usize]) -> Vec<Evidence> {
-        let evidence = |&c_idx: &usize| {
-            let Chunk { tokens, total_tokens, .. } = &self.passages[c_idx];
-            Evidence {
-                c_idx,
-                content: self.passage(c_idx).to_owned(),
-                start_idx: tokens.start,
-                end_idx: tokens.end,
-                total_token: *total_tokens,
-            }
-        };
-        passages.iter().map(evidence).collect()
     }
 }

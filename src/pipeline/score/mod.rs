@@ -5,19 +5,23 @@
 
 mod answer;
 mod document;
+mod waves;
 
 use super::data::{Prompts, ResponseRow, read_chunk_info, read_responses};
 use super::drive::{Finding, Finished, Session, Stage, Unit};
+use super::jsonl::read_rows;
 use super::output::Settings;
 use super::plan::{Judging, Plan, Target, with};
 use super::progress::Summary;
-use super::records::{ChunkInfo, ScoreBy};
-use super::{Error, OnMismatch, Tokens, chunk_info};
+use super::records::{ChunkInfo, KnownScores, ScoreBy};
+use super::{Error, Evidencing, OnMismatch, Tokens, chunk_info};
 use crate::judge::Calibrations;
 use crate::retrieval::Retriever;
-use document::{Document, Part};
+use crate::retrieval::chunk::{CutAt, Cutting};
+use document::{Document, Given, Part};
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
+use waves::Recorded;
 
 /// LongReward's size of a passage that statements are checked against, in tokens.
 pub const PASSAGE_TOKENS: usize = 128;
@@ -38,13 +42,16 @@ pub struct Options {
     pub judging: Judging,
     /// Names the way of finding passages: `bm25`, or the embedder and its revision.
     pub retriever: String,
-    /// Tokens of a passage.
-    pub passage_tokens: usize,
-    /// Passages shown for a statement.
-    pub passages: usize,
+    /// How documents are cut into passages.
+    pub cutting: Cutting,
+    /// What statements are checked against.
+    pub evidence: Evidencing,
     pub score_by: ScoreBy,
     /// Corrects distributions and expected values.
     pub calibration: Option<Calibrations>,
+    /// Answers that can no longer be the best or the worst of their prompt are not judged in the
+    /// dimensions that remain.
+    pub early_stop: bool,
     pub on_mismatch: OnMismatch,
 }
 
@@ -59,8 +66,8 @@ pub struct Tools<'a> {
 #[derive(Debug, Clone)]
 struct Method {
     judging: Judging,
-    passage_tokens: usize,
-    passages: usize,
+    cutting: Cutting,
+    evidence: Evidencing,
     score_by: ScoreBy,
     calibration: Option<Calibrations>,
 }
@@ -72,9 +79,13 @@ pub struct ScorePlan {
     prompts: Prompts,
     responses: Vec<ResponseRow>,
     extracts: HashMap<u64, ChunkInfo>,
+    recorded: Option<RecordedRows>,
     groups: VecDeque<Group>,
     method: Method,
 }
+
+/// With early stop, by prompt: the answers that have their rows already.
+type RecordedRows = HashMap<u64, Vec<Recorded>>;
 
 /// The answers to one prompt that are not scored yet.
 #[derive(Debug)]
@@ -99,6 +110,7 @@ impl ScorePlan {
         let inputs = responses.iter().map(|row| (row.response.idx.to_string(), row.hash.clone()));
         let target = Target::open(&out, &settings, inputs, on_mismatch)?;
         let groups = group(&responses, &prompts, &target);
+        let recorded = options.early_stop.then(|| read_recorded(&out)).transpose()?;
         let mut targets = vec![target];
         let by_product = beside(&out);
         if options.chunk_info.is_none() {
@@ -108,9 +120,9 @@ impl ScorePlan {
         let (extracts, more) = read_chunk_info(&source, &prompts)?;
         problems.extend(more);
         let plan = Plan { stage: "score", settings, seed: judging.seed, targets, problems };
-        let Options { passage_tokens, passages, score_by, calibration, .. } = options;
-        let method = Method { judging, passage_tokens, passages, score_by, calibration };
-        Ok(Self { plan, prompts, responses, extracts, groups, method })
+        let Options { cutting, evidence, score_by, calibration, .. } = options;
+        let method = Method { judging, cutting, evidence, score_by, calibration };
+        Ok(Self { plan, prompts, responses, extracts, recorded, groups, method })
     }
 
     /// Answers that are not scored yet. If there are none, [`close`](Self::close) does without a
@@ -138,8 +150,17 @@ impl ScorePlan {
     /// [`Error::Broken`], [`Error::Io`], [`Error::Moved`], [`Error::Damaged`].
     pub fn run(self, tools: Tools, session: &mut Session) -> Result<Summary, Error> {
         let keeps_extracts = self.plan.targets.len() > 1;
-        let Self { plan, prompts, responses, extracts, groups, method } = self;
-        let scorer = Scorer { prompts, responses, extracts, groups, method, tools, keeps_extracts };
+        let Self { plan, prompts, responses, extracts, recorded, groups, method } = self;
+        let scorer = Scorer {
+            prompts,
+            responses,
+            extracts,
+            recorded,
+            groups,
+            method,
+            tools,
+            keeps_extracts,
+        };
         plan.run(scorer, session)
     }
 }
@@ -151,19 +172,51 @@ fn beside(out: &Path) -> PathBuf {
 
 fn settings(options: &Options) -> Settings {
     let mut settings = with(
-        &options.judging.settings(),
+        &options.judging.verdict_settings(),
         [
             ("stage", "score".to_owned()),
             ("retriever", options.retriever.clone()),
-            ("passage_tokens", options.passage_tokens.to_string()),
-            ("passages", options.passages.to_string()),
             ("score_by", options.score_by.name().to_owned()),
         ],
     );
     if let Some(calibration) = &options.calibration {
         settings.insert("calibration".to_owned(), calibration.hash.clone());
     }
+    settings.extend(evidence_settings(options.cutting, options.evidence));
+    if options.early_stop {
+        settings.insert("early_stop".to_owned(), "true".to_owned());
+    }
     settings
+}
+
+/// How evidence is found, by name: as published, and of the rest what differs from that.
+pub(crate) fn evidence_settings(cutting: Cutting, evidence: Evidencing) -> Settings {
+    let Cutting { size, overlap, at } = cutting;
+    let sentences = (at == CutAt::Sentences).then(|| "sentences".to_owned());
+    let overlap = (overlap > 0).then(|| overlap.to_string());
+    let context = evidence.whole_document.map(|tokens| format!("within {tokens} tokens"));
+    let settings = [
+        ("passage_tokens", Some(size.to_string())),
+        ("passages", Some(evidence.passages.to_string())),
+        ("passage_overlap", overlap),
+        ("passage_cut", sentences),
+        ("whole_document", context),
+    ];
+    settings.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+}
+
+/// The scores in the rows of the output, which was checked when it was opened.
+fn read_recorded(out: &Path) -> Result<RecordedRows, Error> {
+    let mut rows = RecordedRows::new();
+    let problems = read_rows(out, |row| {
+        let KnownScores { idx, scores } = KnownScores::from_row(row)?;
+        rows.entry(idx.prompt).or_default().push(Recorded::new(scores));
+        Ok(())
+    })?;
+    match problems.into_iter().next() {
+        None => Ok(rows),
+        Some(problem) => Err(Error::Damaged(problem)),
+    }
 }
 
 /// Groups the answers without a record by prompt, in the order in which prompts first come up.
@@ -190,6 +243,7 @@ struct Scorer<'a> {
     responses: Vec<ResponseRow>,
     /// Extracts that are there, by prompt.
     extracts: HashMap<u64, ChunkInfo>,
+    recorded: Option<RecordedRows>,
     groups: VecDeque<Group>,
     method: Method,
     tools: Tools<'a>,
@@ -203,8 +257,12 @@ impl Scorer<'_> {
         let tokens = (self.tools.tokens)(&prompt.context);
         let extracts = self.extracts.remove(&prompt.idx);
         let rows = group.responses.iter().map(|&position| &self.responses[position]);
+        let recorded = self.recorded.as_mut();
+        let recorded = recorded.map(|rows| rows.remove(&prompt.idx).unwrap_or_default());
         let hash = &self.prompts.rows()[group.prompt].hash;
-        Ok(Document::new(prompt, hash, &tokens, extracts.as_ref(), rows, &self.method))
+        let extracts = extracts.as_ref();
+        let given = Given { prompt, hash, tokens: &tokens, extracts, recorded };
+        Ok(Document::new(given, rows, &self.method))
     }
 }
 
@@ -227,9 +285,8 @@ impl Stage for Scorer<'_> {
         part: Part,
         found: Result<Finding, String>,
     ) -> Result<Vec<Finished>, Error> {
-        let taken = found.and_then(|finding| {
-            job.take(part, finding.verdict()?, self.tools.retriever, self.method.passages)
-        });
+        let taken = found
+            .and_then(|finding| job.take(part, finding.verdict()?, &mut self.tools, &self.method));
         let mut finished = match taken {
             Ok(()) => Vec::new(),
             Err(why) => job.fail(part, &why),
@@ -237,6 +294,7 @@ impl Stage for Scorer<'_> {
         if self.keeps_extracts {
             finished.extend(job.extracts_row()?);
         }
+        job.advance(&self.method);
         finished.extend(job.scored_rows(&self.method)?);
         Ok(finished)
     }
