@@ -75,7 +75,8 @@ impl Encoder {
         }
     }
 
-    fn score(&mut self, continuations: &[String], closing: &str) -> request::Task {
+    /// Continuations in tokens.
+    pub fn score(&mut self, continuations: &[String], closing: &str) -> request::Task {
         let continuations =
             continuations.iter().map(|c| self.tokenizer.encode_continuation(c)).collect();
         let closing = (!closing.is_empty()).then(|| {

@@ -127,6 +127,7 @@ fn app(
     let judging = stages::judging(&args.prompts, &work, judge)?;
     let settings = Settings {
         names: names(args),
+        about: judge.settings()?,
         api_key: key,
         max_body: args.max_body,
         deadline: Duration::from_secs(args.deadline),

@@ -2,6 +2,7 @@
 //! with what this judge knows besides.
 
 use super::Verdict;
+use crate::chat::Estimate;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -18,6 +19,9 @@ pub struct Rated {
     pub distribution: Vec<f64>,
     /// The mean of `distribution`.
     pub expected: Option<f64>,
+    /// See [`Verdict::estimate`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimate: Option<Estimate>,
 }
 
 impl Rated {
@@ -30,6 +34,7 @@ impl Rated {
             forced: verdict.forced,
             distribution: verdict.distribution,
             expected: verdict.expected,
+            estimate: verdict.estimate,
         })
     }
 }
@@ -73,6 +78,9 @@ pub struct Supported {
     pub distribution: Vec<f64>,
     /// The mean of `distribution`.
     pub expected: Option<f64>,
+    /// See [`Verdict::estimate`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimate: Option<Estimate>,
 }
 
 impl Supported {
@@ -87,6 +95,7 @@ impl Supported {
             forced: verdict.forced,
             distribution: verdict.distribution,
             expected: verdict.expected,
+            estimate: verdict.estimate,
         })
     }
 }
@@ -143,8 +152,8 @@ mod tests {
     use serde_json::json;
 
     fn verdict(outcome: Outcome, expected: Option<f64>, forced: bool) -> Verdict {
-        let text = "because".to_owned();
-        Verdict { outcome, text, attempts: 2, forced, distribution: vec![0.5, 0.5], expected }
+        let (text, distribution) = ("because".to_owned(), vec![0.5, 0.5]);
+        Verdict { outcome, text, attempts: 2, forced, distribution, expected, estimate: None }
     }
 
     fn supported(fact: &str, score: f64, expected: Option<f64>, forced: bool) -> Supported {

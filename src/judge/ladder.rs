@@ -10,7 +10,7 @@
 
 use super::parse::{self, Mark};
 use super::{Ask, AskKind, Outcome, Verdict};
-use crate::chat::{Call, ChatError, Message, Reply, Sampling, Task};
+use crate::chat::{Call, ChatError, Estimate, Message, Reply, Sampling, Task};
 use sha2::{Digest, Sha256};
 
 /// How many replies are sampled before a verdict is forced.
@@ -84,7 +84,9 @@ impl Ladder {
     fn sampled(&mut self, last: Option<String>, reply: Result<Reply, ChatError>) -> Step {
         let text = match reply {
             Ok(Reply::Text { text, .. }) => text,
-            Ok(Reply::Scores { .. }) => return Step::Failed(unexpected("scores", "a text")),
+            Ok(Reply::Scores { .. } | Reply::Estimates { .. }) => {
+                return Step::Failed(unexpected("scores", "a text"));
+            }
             Err(ChatError::Refused(why)) => return self.refused(last, why),
             Err(error) => return Step::Failed(error),
         };
@@ -160,16 +162,17 @@ impl Ladder {
     /// The distribution is an extra: where the model can't give it, the verdict stands without.
     fn weighed(&mut self, mut verdict: Verdict, reply: Result<Reply, ChatError>) -> Step {
         match self.probabilities(reply) {
-            Ok(probabilities) => self.add_distribution(&mut verdict, &probabilities),
-            Err(ChatError::Broken(why)) => return Step::Failed(ChatError::Broken(why)),
-            Err(_) => {}
+            Ok(weighed) => self.add_distribution(&mut verdict, &weighed),
+            // Another time the model might well give it.
+            Err(error @ (ChatError::Broken(_) | ChatError::Lost(_))) => return Step::Failed(error),
+            Err(ChatError::TooLong { .. } | ChatError::Refused(_)) => {}
         }
         Step::Done(verdict)
     }
 
     fn forced(&mut self, text: String, reply: Result<Reply, ChatError>) -> Step {
-        let probabilities = match self.probabilities(reply) {
-            Ok(probabilities) => probabilities,
+        let weighed = match self.probabilities(reply) {
+            Ok(weighed) => weighed,
             // A long last reply may leave no room: force without it.
             Err(ChatError::TooLong { .. }) if text != "[[" => {
                 return self.force_after("[[".to_owned());
@@ -177,24 +180,27 @@ impl Ladder {
             Err(error) => return Step::Failed(error),
         };
         let alternatives = self.alternatives().unwrap_or_default();
-        let best = argmax(&probabilities);
+        let best = argmax(&weighed.probabilities);
         let (name, score) = &alternatives[best];
         let outcome = match self.ask.kind {
             AskKind::Support => Outcome::Support(*score),
             _ => Outcome::Rating(*score),
         };
         let mut verdict = self.verdict(outcome, format!("{text}{name}]]"), true);
-        self.add_distribution(&mut verdict, &probabilities);
+        self.add_distribution(&mut verdict, &weighed);
         Step::Done(verdict)
     }
 
     fn verdict(&self, outcome: Outcome, text: String, forced: bool) -> Verdict {
         let attempts = self.attempts;
-        Verdict { outcome, text, attempts, forced, distribution: Vec::new(), expected: None }
+        let (distribution, expected, estimate) = (Vec::new(), None, None);
+        Verdict { outcome, text, attempts, forced, distribution, expected, estimate }
     }
 
-    fn add_distribution(&self, verdict: &mut Verdict, probabilities: &[f64]) {
-        let scores = self.alternatives().unwrap_or_default();
+    fn add_distribution(&self, verdict: &mut Verdict, weighed: &Weighed) {
+        let (scores, probabilities) =
+            (self.alternatives().unwrap_or_default(), &weighed.probabilities);
+        verdict.estimate = weighed.estimate;
         let mean = scores.iter().zip(probabilities).map(|((_, score), p)| score * p).sum();
         verdict.distribution = probabilities.iter().copied().map(rounded).collect();
         verdict.expected = Some(rounded(mean));
@@ -212,18 +218,23 @@ impl Ladder {
     }
 
     /// The probabilities of the alternatives, one for each, normalised over them.
-    fn probabilities(&self, reply: Result<Reply, ChatError>) -> Result<Vec<f64>, ChatError> {
-        let Reply::Scores { logprobs, .. } = reply? else {
-            return Err(unexpected("a text", "scores"));
+    fn probabilities(&self, reply: Result<Reply, ChatError>) -> Result<Weighed, ChatError> {
+        let (logprobs, estimate) = match reply? {
+            Reply::Scores { logprobs, .. } => (logprobs, None),
+            Reply::Estimates { logprobs, way, .. } => (logprobs, Some(way)),
+            Reply::Text { .. } => return Err(unexpected("a text", "scores")),
         };
         let wanted = self.alternatives().map_or(0, |alternatives| alternatives.len());
         if logprobs.len() != wanted {
             let (got, wanted) = (format!("{} scores", logprobs.len()), wanted.to_string());
             return Err(unexpected(&got, &wanted));
         }
-        normalised(&logprobs).ok_or_else(|| {
-            ChatError::Refused(format!("the model gives no verdict a probability: {logprobs:?}"))
-        })
+        match normalised(&logprobs) {
+            Some(probabilities) => Ok(Weighed { probabilities, estimate }),
+            None => Err(ChatError::Refused(format!(
+                "the model gives no verdict a probability: {logprobs:?}"
+            ))),
+        }
     }
 
     fn sample(&mut self) -> Call {
@@ -247,6 +258,12 @@ impl Ladder {
     fn call(&self, prefix: String, task: Task) -> Call {
         Call { messages: vec![Message::user(&self.ask.prompt)], prefix, task }
     }
+}
+
+/// The alternatives' probabilities.
+struct Weighed {
+    probabilities: Vec<f64>,
+    estimate: Option<Estimate>,
 }
 
 fn unexpected(got: &str, wanted: &str) -> ChatError {

@@ -1,5 +1,6 @@
 //! What the judge found.
 
+use crate::chat::Estimate;
 use serde::{Deserialize, Serialize};
 
 /// The result of one [`Ask`](super::Ask).
@@ -20,6 +21,10 @@ pub struct Verdict {
     pub distribution: Vec<f64>,
     /// The mean of `distribution`.
     pub expected: Option<f64>,
+    /// How `distribution` (and so a forced outcome) was had from a server that can't score
+    /// continuations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimate: Option<Estimate>,
 }
 
 /// What a reply says.
@@ -76,6 +81,7 @@ mod tests {
             forced: false,
             distribution: vec![0.333333, 0.666667],
             expected: Some(0.666667),
+            estimate: None,
         }
     }
 

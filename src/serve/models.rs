@@ -28,5 +28,6 @@ fn model(app: &App, name: &str) -> Model {
         object: "model".into(),
         created: app.started,
         owned_by: "longreward".into(),
+        longreward: Some(app.settings.about.clone()),
     }
 }

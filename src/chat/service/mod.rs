@@ -16,6 +16,7 @@ use calls::APPETITE;
 pub use calls::ServiceChat;
 pub use worker::Worker;
 
+use super::encode::Encoder;
 use super::{ChatError, Finish, Usage};
 use crate::engine::request::{self, Generate};
 use crate::engine::{Engine, Request, Runner};
@@ -45,6 +46,14 @@ pub struct Generation {
     pub prompt_logprobs: Option<usize>,
     /// The text continues the prompt's, so that its first space is kept.
     pub goes_on: bool,
+}
+
+/// A prompt with texts that may follow, to be scored as [`crate::chat::Task::Score`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Continuations {
+    pub prompt: Vec<u32>,
+    pub continuations: Vec<String>,
+    pub closing: String,
 }
 
 /// The log-probabilities of a prompt.
@@ -240,6 +249,22 @@ impl Handle {
             self.order(self.request(prompt), submission);
         }
         Ok(Ticket { updates })
+    }
+
+    /// Hands in continuations; they count as one sample.
+    ///
+    /// # Errors
+    /// The house is full.
+    pub fn submit_continuations(&self, asked: Continuations) -> Result<Ticket, Busy> {
+        let permit = self.house.clone().try_acquire_owned();
+        let permit = permit.map_err(|_| Busy::Now { open: self.open() })?;
+        let mut encoder = Encoder::new(self.tokenizer.clone(), self.template.clone());
+        let task = encoder.score(&asked.continuations, &asked.closing);
+        let (updates, ticket) = unbounded_channel();
+        let _permit = Some(permit);
+        let submission = Submission { tag: 0, goes_on: true, stops: Vec::new(), updates, _permit };
+        self.order(Request { prompt: asked.prompt, task }, submission);
+        Ok(Ticket { updates: ticket })
     }
 
     fn request(&self, prompt: Generation) -> Request {

@@ -6,6 +6,7 @@
 
 mod chat;
 mod completion;
+mod continuations;
 mod embedding;
 mod error;
 
@@ -16,6 +17,7 @@ pub use chat::{
 pub use completion::{
     CompletionChoice, CompletionLogprobs, CompletionRequest, CompletionResponse, PromptInput,
 };
+pub use continuations::{ContinuationsRequest, ContinuationsResponse};
 pub use embedding::{
     EmbeddingInput, EmbeddingItem, EmbeddingRequest, EmbeddingResponse, EmbeddingVector,
 };
@@ -136,16 +138,23 @@ pub struct SamplingFields {
 pub struct Model {
     pub id: String,
     /// `model`.
+    #[serde(default)]
     pub object: String,
     /// Seconds since 1970.
+    #[serde(default)]
     pub created: u64,
+    #[serde(default)]
     pub owned_by: String,
+    /// From this program's own server: what replies depend on, by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub longreward: Option<std::collections::BTreeMap<String, String>>,
 }
 
 /// The answer of `/v1/models`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelList {
     /// `list`.
+    #[serde(default)]
     pub object: String,
     pub data: Vec<Model>,
 }
