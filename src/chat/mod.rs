@@ -159,6 +159,14 @@ impl Reply {
             | Self::Estimates { usage, .. } => *usage,
         }
     }
+
+    /// How its scores were had, if they are not exact.
+    pub fn estimate(&self) -> Option<Estimate> {
+        match self {
+            Self::Estimates { way, .. } => Some(*way),
+            Self::Text { .. } | Self::Scores { .. } => None,
+        }
+    }
 }
 
 /// How continuations were scored by a model that can't score continuations.

@@ -1,6 +1,7 @@
 //! What can be typed after `longreward agree`.
 
 use super::args::{JudgeArgs, WorkArgs};
+use super::remote::JudgeServer;
 use crate::agree::labels::Format;
 use crate::judge::Dimension;
 use clap::builder::RangedU64ValueParser;
@@ -23,8 +24,10 @@ pub struct Agree {
     #[arg(long, value_name = "FILE", num_args = 2)]
     pub compare: Vec<PathBuf>,
     /// The judge: a folder, a .gguf file, a Hugging Face repo id, or the alias smollm2
-    #[arg(long, value_name = "M", required_unless_present_any = ["compare", "recall_only"])]
+    #[arg(long, value_name = "M", required_unless_present_any = ["compare", "recall_only", "judge_url"], conflicts_with = "judge_url")]
     pub model: Option<String>,
+    #[command(flatten)]
+    pub server: JudgeServer,
     /// The judge's verdicts; the measures go to the same name with .summary.json
     #[arg(long, value_name = "FILE", required_unless_present_any = ["compare", "recall_only"])]
     pub out: Option<PathBuf>,

@@ -12,6 +12,7 @@ mod generate;
 mod inspect;
 mod model;
 mod progress;
+mod remote;
 mod report;
 mod serve;
 mod signals;

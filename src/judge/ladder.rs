@@ -48,6 +48,8 @@ pub struct Ladder {
     seed: u64,
     /// Replies asked for so far.
     attempts: u32,
+    /// How the scores of the last reply were had, if they are not exact.
+    estimate: Option<Estimate>,
     state: State,
 }
 
@@ -64,7 +66,7 @@ enum State {
 impl Ladder {
     /// `seed`: see [`unit_seed`]. Attempt `k` (from 0) samples with `seed + k`.
     pub fn new(ask: Ask, seed: u64) -> Self {
-        Self { ask, seed, attempts: 0, state: State::Sampling { last: None } }
+        Self { ask, seed, attempts: 0, estimate: None, state: State::Sampling { last: None } }
     }
 
     /// The first call.
@@ -74,6 +76,7 @@ impl Ladder {
 
     /// Takes the reply to the last call.
     pub fn next(&mut self, reply: Result<Reply, ChatError>) -> Step {
+        self.estimate = reply.as_ref().ok().and_then(Reply::estimate);
         match std::mem::replace(&mut self.state, State::Sampling { last: None }) {
             State::Sampling { last } => self.sampled(last, reply),
             State::Weighing(verdict) => self.weighed(verdict, reply),
@@ -84,9 +87,7 @@ impl Ladder {
     fn sampled(&mut self, last: Option<String>, reply: Result<Reply, ChatError>) -> Step {
         let text = match reply {
             Ok(Reply::Text { text, .. }) => text,
-            Ok(Reply::Scores { .. } | Reply::Estimates { .. }) => {
-                return Step::Failed(unexpected("scores", "a text"));
-            }
+            Ok(_) => return Step::Failed(unexpected("scores", "a text")),
             Err(ChatError::Refused(why)) => return self.refused(last, why),
             Err(error) => return Step::Failed(error),
         };
@@ -162,17 +163,17 @@ impl Ladder {
     /// The distribution is an extra: where the model can't give it, the verdict stands without.
     fn weighed(&mut self, mut verdict: Verdict, reply: Result<Reply, ChatError>) -> Step {
         match self.probabilities(reply) {
-            Ok(weighed) => self.add_distribution(&mut verdict, &weighed),
+            Ok(probabilities) => self.add_distribution(&mut verdict, &probabilities),
             // Another time the model might well give it.
             Err(error @ (ChatError::Broken(_) | ChatError::Lost(_))) => return Step::Failed(error),
-            Err(ChatError::TooLong { .. } | ChatError::Refused(_)) => {}
+            Err(_) => {}
         }
         Step::Done(verdict)
     }
 
     fn forced(&mut self, text: String, reply: Result<Reply, ChatError>) -> Step {
-        let weighed = match self.probabilities(reply) {
-            Ok(weighed) => weighed,
+        let probabilities = match self.probabilities(reply) {
+            Ok(probabilities) => probabilities,
             // A long last reply may leave no room: force without it.
             Err(ChatError::TooLong { .. }) if text != "[[" => {
                 return self.force_after("[[".to_owned());
@@ -180,14 +181,14 @@ impl Ladder {
             Err(error) => return Step::Failed(error),
         };
         let alternatives = self.alternatives().unwrap_or_default();
-        let best = argmax(&weighed.probabilities);
+        let best = argmax(&probabilities);
         let (name, score) = &alternatives[best];
         let outcome = match self.ask.kind {
             AskKind::Support => Outcome::Support(*score),
             _ => Outcome::Rating(*score),
         };
         let mut verdict = self.verdict(outcome, format!("{text}{name}]]"), true);
-        self.add_distribution(&mut verdict, &weighed);
+        self.add_distribution(&mut verdict, &probabilities);
         Step::Done(verdict)
     }
 
@@ -197,11 +198,10 @@ impl Ladder {
         Verdict { outcome, text, attempts, forced, distribution, expected, estimate }
     }
 
-    fn add_distribution(&self, verdict: &mut Verdict, weighed: &Weighed) {
-        let (scores, probabilities) =
-            (self.alternatives().unwrap_or_default(), &weighed.probabilities);
-        verdict.estimate = weighed.estimate;
+    fn add_distribution(&self, verdict: &mut Verdict, probabilities: &[f64]) {
+        let scores = self.alternatives().unwrap_or_default();
         let mean = scores.iter().zip(probabilities).map(|((_, score), p)| score * p).sum();
+        verdict.estimate = self.estimate;
         verdict.distribution = probabilities.iter().copied().map(rounded).collect();
         verdict.expected = Some(rounded(mean));
     }
@@ -218,23 +218,18 @@ impl Ladder {
     }
 
     /// The probabilities of the alternatives, one for each, normalised over them.
-    fn probabilities(&self, reply: Result<Reply, ChatError>) -> Result<Weighed, ChatError> {
-        let (logprobs, estimate) = match reply? {
-            Reply::Scores { logprobs, .. } => (logprobs, None),
-            Reply::Estimates { logprobs, way, .. } => (logprobs, Some(way)),
-            Reply::Text { .. } => return Err(unexpected("a text", "scores")),
+    fn probabilities(&self, reply: Result<Reply, ChatError>) -> Result<Vec<f64>, ChatError> {
+        let (Reply::Scores { logprobs, .. } | Reply::Estimates { logprobs, .. }) = reply? else {
+            return Err(unexpected("a text", "scores"));
         };
         let wanted = self.alternatives().map_or(0, |alternatives| alternatives.len());
         if logprobs.len() != wanted {
             let (got, wanted) = (format!("{} scores", logprobs.len()), wanted.to_string());
             return Err(unexpected(&got, &wanted));
         }
-        match normalised(&logprobs) {
-            Some(probabilities) => Ok(Weighed { probabilities, estimate }),
-            None => Err(ChatError::Refused(format!(
-                "the model gives no verdict a probability: {logprobs:?}"
-            ))),
-        }
+        normalised(&logprobs).ok_or_else(|| {
+            ChatError::Refused(format!("the model gives no verdict a probability: {logprobs:?}"))
+        })
     }
 
     fn sample(&mut self) -> Call {
@@ -258,12 +253,6 @@ impl Ladder {
     fn call(&self, prefix: String, task: Task) -> Call {
         Call { messages: vec![Message::user(&self.ask.prompt)], prefix, task }
     }
-}
-
-/// The alternatives' probabilities.
-struct Weighed {
-    probabilities: Vec<f64>,
-    estimate: Option<Estimate>,
 }
 
 fn unexpected(got: &str, wanted: &str) -> ChatError {

@@ -17,6 +17,7 @@ pub fn candidate(prompt: u64, k: u64, total: f64) -> Candidate {
         forced: false,
         distribution: Vec::new(),
         expected: Some(score),
+        estimate: None,
     };
     let statement = Statement {
         fact: "fact".to_owned(),

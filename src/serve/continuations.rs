@@ -24,8 +24,12 @@ pub async fn continuations(
     let model = app.model(request.model.clone())?;
     check(&request)?;
     let ContinuationsRequest { messages, prefix, continuations, closing, .. } = request;
-    let asked =
-        Continuations { prompt: prompt::conversation(&app, messages, prefix).await?, continuations, closing };
+    let prompt = if messages.is_empty() {
+        prompt::text(&app, prefix).await?
+    } else {
+        prompt::conversation(&app, messages, prefix).await?
+    };
+    let asked = Continuations { prompt, continuations, closing };
     let running = Running::submit_continuations(&app, asked)?;
     let (mut answers, usage) = collect(running, 1, 0).await?;
     let scores = answers.pop().and_then(|answer| answer.scores);

@@ -110,6 +110,19 @@ pub async fn plain(
     Ok(prompts)
 }
 
+/// The tokens of a plain text.
+///
+/// # Errors
+/// It is empty.
+pub async fn text(app: &Arc<App>, text: String) -> Result<Vec<u32>, ApiError> {
+    let mut plain = encode_all(app, vec![text], true).await?;
+    let tokens = plain.pop().map(|plain| plain.tokens).unwrap_or_default();
+    if tokens.is_empty() {
+        return Err(ApiError::field("messages", "is empty, and there is no prefix"));
+    }
+    Ok(tokens)
+}
+
 async fn encode_all(
     app: &Arc<App>,
     texts: Vec<String>,

@@ -6,6 +6,7 @@ mod agree;
 mod bad_rows;
 mod generate;
 mod prompts;
+mod remote;
 mod report;
 mod reproducible;
 mod serve;

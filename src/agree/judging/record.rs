@@ -143,6 +143,7 @@ mod tests {
             forced: false,
             distribution,
             expected,
+            estimate: None,
         }
     }
 
@@ -157,6 +158,7 @@ mod tests {
             forced: true,
             distribution: vec![0.333333, 0.666667, 0.0],
             expected: Some(0.666667),
+            estimate: None,
         };
         let answered = Answered { logicality: Some(rated(3.0, Some(2.5))), ..Answered::default() };
         for found in [

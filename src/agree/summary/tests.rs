@@ -15,7 +15,8 @@ fn rated(score: f64, expected: f64) -> Rated {
     distribution[low] = 1.0 - expected.fract();
     distribution[(low + 1).min(10)] += expected.fract();
     let expected = Some(expected);
-    Rated { analysis: String::new(), score, attempts: 1, forced: false, distribution, expected }
+    let (analysis, estimate) = (String::new(), None);
+    Rated { analysis, score, attempts: 1, forced: false, distribution, expected, estimate }
 }
 
 fn answered(score: f64, expected: f64) -> Answered {
@@ -54,6 +55,7 @@ fn supported(score: f64, distribution: [f64; 3], evidence: &str) -> Found {
             forced: score == 0.0,
             distribution: distribution.to_vec(),
             expected: Some(distribution[0] + distribution[1] / 2.0),
+            estimate: None,
         },
     }
 }

@@ -6,8 +6,8 @@ use super::line::Missed;
 use super::server::{Scoring, Server};
 use super::Tokens;
 use crate::chat::wire::{
-    self, ChatMessage, ChatRequest, ChatResponse, CompletionResponse, ContinuationsRequest,
-    ContinuationsResponse, OneOrMany, SamplingFields,
+    self, ChatMessage, ChatRequest, ChatResponse, CompletionRequest, CompletionResponse,
+    ContinuationsRequest, ContinuationsResponse, OneOrMany, PromptInput, SamplingFields,
 };
 use crate::chat::{
     Call, ChatError, Estimate, Finish, Message, Reply, Sampling, Task, Usage, kept,
@@ -49,6 +49,9 @@ impl Server {
         prefix: &str,
         sampling: &Sampling,
     ) -> Result<Reply, ChatError> {
+        if messages.is_empty() {
+            return self.plain(prefix, sampling);
+        }
         let mut request = self.request(messages, prefix, sampling)?;
         self.set_length(&mut request, sampling.max_new_tokens);
         let response = match self.line.post(CHAT, &request) {
@@ -62,6 +65,35 @@ impl Server {
             response => response,
         };
         text(response.map_err(|missed| self.error(CHAT, missed))?)
+    }
+
+    /// Goes on with a text, without a chat template.
+    fn plain(&self, text: &str, sampling: &Sampling) -> Result<Reply, ChatError> {
+        let mut fields = fields(sampling, self.abilities.own);
+        fields.max_tokens = Some(sampling.max_new_tokens);
+        let mut request = CompletionRequest {
+            model: Some(self.model.clone()),
+            prompt: PromptInput::Text(text.to_owned()),
+            suffix: None,
+            best_of: None,
+            echo: None,
+            logprobs: None,
+            add_special_tokens: None,
+            sampling: fields,
+        };
+        let response = match self.line.post(PLAIN, &request) {
+            Err(Missed::Said(Failure::TooLong { prompt: Some(prompt), limit: Some(limit), .. }))
+                if prompt < limit && limit - prompt < sampling.max_new_tokens =>
+            {
+                request.sampling.max_tokens = Some(limit - prompt);
+                self.line.post(PLAIN, &request)
+            }
+            response => response,
+        };
+        let response: CompletionResponse = response.map_err(|missed| self.error(PLAIN, missed))?;
+        let usage = response.usage.map(Usage::from).unwrap_or_default();
+        let choice = response.choices.into_iter().next().ok_or_else(|| strange(PLAIN))?;
+        Ok(Reply::Text { text: choice.text, finish: finish(choice.finish_reason.as_deref()), usage })
     }
 
     fn request(
@@ -196,6 +228,10 @@ fn fields(sampling: &Sampling, own: bool) -> SamplingFields {
     }
 }
 
+fn finish(reason: Option<&str>) -> Finish {
+    if reason == Some("length") { Finish::Length } else { Finish::Stop }
+}
+
 fn text(response: ChatResponse) -> Result<Reply, ChatError> {
     let usage = response.usage.into();
     let choice = response.choices.into_iter().next().ok_or_else(|| strange(CHAT))?;
@@ -207,7 +243,7 @@ fn text(response: ChatResponse) -> Result<Reply, ChatError> {
             Err(ChatError::Refused(format!("the model refuses: {refusal}")))
         }
         (finish, _) => {
-            let finish = if finish == "length" { Finish::Length } else { Finish::Stop };
+            let finish = self::finish(Some(finish));
             Ok(Reply::Text { text: choice.message.content.unwrap_or_default(), finish, usage })
         }
     }

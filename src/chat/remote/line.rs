@@ -191,7 +191,8 @@ mod tests {
     #[test]
     fn pauses_double_up_to_the_longest_and_differ() {
         let patience = Patience::default();
-        let pauses = |share| (1..=9).map(|k| patience.pause(k, share).as_millis() as u64);
+        let pause = |k, share| patience.pause(k, share).as_millis() as u64;
+        let pauses = |share| (1..=9).map(move |k| pause(k, share));
         assert!(pauses(1.0).eq([500, 1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000]));
         assert!(pauses(0.0).zip(pauses(1.0)).all(|(short, long)| 2 * short == long));
         assert_eq!(patience.pause(u32::MAX, 1.0), patience.longest);
