@@ -72,6 +72,7 @@ impl Encoder {
             stop_tokens: self.tokenizer.stop_tokens().to_vec(),
             logprobs: None,
             prompt_logprobs: None,
+            constraint: None,
         }
     }
 

@@ -52,9 +52,7 @@ impl TryFrom<Kept> for Reply {
         let usage = Usage::default();
         match kept {
             Kept::Text { text, finish } => Ok(Reply::Text { text, finish, usage }),
-            Kept::Scores(texts) => {
-                Ok(Reply::Scores { logprobs: numbers(&texts)?, usage })
-            }
+            Kept::Scores(texts) => Ok(Reply::Scores { logprobs: numbers(&texts)?, usage }),
             Kept::Estimates { way, logprobs } => {
                 Ok(Reply::Estimates { logprobs: numbers(&logprobs)?, way, usage })
             }

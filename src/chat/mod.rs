@@ -6,6 +6,7 @@
 
 pub mod cache;
 mod encode;
+pub mod grammar;
 pub mod kept;
 pub mod local;
 pub mod remote;

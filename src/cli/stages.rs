@@ -8,8 +8,8 @@ use super::args::{
     SamplingArgs, Score, ScoreChoice, ScoringArgs, WorkArgs,
 };
 use super::model::{self, Text};
-use super::remote::{Named, RemoteArgs};
 use super::progress::Reporter;
+use super::remote::{Named, RemoteArgs};
 use super::{Ending, embedder};
 use crate::bench::Recorder;
 use crate::chat::cache::{Cached, CallCache};
@@ -25,7 +25,7 @@ use crate::pipeline::records::ScoreBy;
 use crate::pipeline::run::Files;
 use crate::pipeline::sample::{self, SamplePlan};
 use crate::pipeline::score::{self, ScorePlan, Tools};
-use crate::pipeline::{self, CHUNK_TOKENS, Judging, OnMismatch, Session, Settings, Summary};
+use crate::pipeline::{self, CHUNK_TOKENS, Judging, OnMismatch, Session, Settings, Summary, URL};
 use anyhow::{Context, Result};
 use models::source::{Resolved, digest};
 use std::cell::RefCell;
@@ -193,7 +193,8 @@ impl<'a> Lazy<'a> {
         let mut cache = CallCache::open(file, work.cache_size)?;
         let settings = self.settings()?;
         self.uncached(cancel, |session| {
-            let model = settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+            let model = settings.iter().filter(|(name, _)| *name != URL);
+            let model = model.map(|(name, value)| (name.as_str(), value.as_str()));
             let mut chat = Cached::new(session.chat, &mut cache, model);
             let Session { progress, cancel, .. } = session;
             let summary = stage(&mut Session { chat: &mut chat, progress: *progress, cancel })?;

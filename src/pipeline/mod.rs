@@ -37,7 +37,7 @@ pub use drive::Session;
 pub(crate) use drive::{Finding, Finished, Stage, Unit, Work};
 pub use error::Error;
 pub(crate) use extracts::Extracts;
-pub use output::{OnMismatch, Settings};
+pub use output::{OnMismatch, Settings, URL};
 pub use plan::{CHUNK_TOKENS, Judging};
 pub(crate) use plan::{Plan, Target, with};
 pub use progress::{Failure, Progress, Quiet, Status, Summary};

@@ -3,7 +3,7 @@
 use super::error::json;
 use super::generate::{Running, Sample, collect, finish_reason};
 use super::stream::{Chunks, stream};
-use super::{ApiError, App, body, logprobs, now, prompt, sampling};
+use super::{ApiError, App, body, form, logprobs, now, prompt, sampling};
 use crate::chat::Usage;
 use crate::chat::service::Update;
 use crate::chat::wire::{
@@ -29,6 +29,7 @@ pub async fn completions(
     };
     let mut generation = sampling::generation(&app, &request.sampling)?;
     generation.logprobs = top_logprobs(&request)?;
+    generation.constraint = form::constraint(&app, &request.sampling).await?;
     if request.tools.is_some_and(|tools| !tools.is_empty()) {
         return Err(ApiError::unsupported("tools", "is not supported"));
     }

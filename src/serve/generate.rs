@@ -1,7 +1,9 @@
 //! Work that was handed to the engine, up to its end or its deadline.
 
 use super::{ApiError, App};
-use crate::chat::service::{Busy, Continuations, Generation, Piece, PromptLogprobs, Sampled, Ticket, Update};
+use crate::chat::service::{
+    Busy, Continuations, Generation, Piece, PromptLogprobs, Sampled, Ticket, Update,
+};
 use crate::chat::{ChatError, Finish, Usage};
 use tokio::time::{Instant, timeout_at};
 

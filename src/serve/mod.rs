@@ -15,6 +15,7 @@ mod connections;
 mod continuations;
 mod embeddings;
 mod error;
+mod form;
 mod generate;
 mod guard;
 mod logprobs;

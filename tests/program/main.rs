@@ -4,6 +4,7 @@ mod harness;
 
 mod agree;
 mod bad_rows;
+mod forms;
 mod generate;
 mod prompts;
 mod remote;

@@ -15,7 +15,8 @@ fn a_judge_behind_a_server_gives_the_same_files() {
         assert_eq!(world.read(&format!("there/{file}")), world.read(&format!("here/{file}")));
     }
     let meta = |out: &str| -> Value {
-        serde_json::from_str(&world.read(&format!("{out}/scored_responses.jsonl.meta.json"))).unwrap()
+        serde_json::from_str(&world.read(&format!("{out}/scored_responses.jsonl.meta.json")))
+            .unwrap()
     };
     let (here, there) = (&meta("here")["settings"], &meta("there")["settings"]);
     for name in ["checkpoint", "tokenizer", "template", "model", "dtype", "seed"] {
@@ -119,7 +120,8 @@ fn wrong_names_and_addresses_are_told() {
     let world = World::new();
     let server = Server::start(&world, "");
     let url = server.url();
-    let told = world.expect(1, &score_at(&url, "a", "").replace("--judge-model model", "--judge-model x"));
+    let told =
+        world.expect(1, &score_at(&url, "a", "").replace("--judge-model model", "--judge-model x"));
     assert!(told.contains("it has: model"), "{told}");
     let told = world.expect(1, &score_at(&url, "a", "").replace("--tokenizer model", ""));
     assert!(told.contains("--tokenizer"), "{told}");

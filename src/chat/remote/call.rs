@@ -1,17 +1,15 @@
 //! From a call to requests, and from their answers to its reply.
 
+use super::Tokens;
 use super::estimate::{alternatives_of, closed, verdict_only};
 use super::failure::Failure;
 use super::line::Missed;
 use super::server::{Scoring, Server};
-use super::Tokens;
 use crate::chat::wire::{
     self, ChatMessage, ChatRequest, ChatResponse, CompletionRequest, CompletionResponse,
     ContinuationsRequest, ContinuationsResponse, OneOrMany, PromptInput, SamplingFields,
 };
-use crate::chat::{
-    Call, ChatError, Estimate, Finish, Message, Reply, Sampling, Task, Usage, kept,
-};
+use crate::chat::{Call, ChatError, Estimate, Finish, Message, Reply, Sampling, Task, Usage, kept};
 use crate::tokenizer::Turn;
 
 const CHAT: &str = "chat/completions";
@@ -56,9 +54,11 @@ impl Server {
         self.set_length(&mut request, sampling.max_new_tokens);
         let response = match self.line.post(CHAT, &request) {
             // A reply may have fewer tokens, where that is all that fit: as at home.
-            Err(Missed::Said(Failure::TooLong { prompt: Some(prompt), limit: Some(limit), .. }))
-                if prompt < limit && limit - prompt < sampling.max_new_tokens =>
-            {
+            Err(Missed::Said(Failure::TooLong {
+                prompt: Some(prompt),
+                limit: Some(limit),
+                ..
+            })) if prompt < limit && limit - prompt < sampling.max_new_tokens => {
                 self.set_length(&mut request, limit - prompt);
                 self.line.post(CHAT, &request)
             }
@@ -82,9 +82,11 @@ impl Server {
             sampling: fields,
         };
         let response = match self.line.post(PLAIN, &request) {
-            Err(Missed::Said(Failure::TooLong { prompt: Some(prompt), limit: Some(limit), .. }))
-                if prompt < limit && limit - prompt < sampling.max_new_tokens =>
-            {
+            Err(Missed::Said(Failure::TooLong {
+                prompt: Some(prompt),
+                limit: Some(limit),
+                ..
+            })) if prompt < limit && limit - prompt < sampling.max_new_tokens => {
                 request.sampling.max_tokens = Some(limit - prompt);
                 self.line.post(PLAIN, &request)
             }
@@ -93,7 +95,11 @@ impl Server {
         let response: CompletionResponse = response.map_err(|missed| self.error(PLAIN, missed))?;
         let usage = response.usage.map(Usage::from).unwrap_or_default();
         let choice = response.choices.into_iter().next().ok_or_else(|| strange(PLAIN))?;
-        Ok(Reply::Text { text: choice.text, finish: finish(choice.finish_reason.as_deref()), usage })
+        Ok(Reply::Text {
+            text: choice.text,
+            finish: finish(choice.finish_reason.as_deref()),
+            usage,
+        })
     }
 
     fn request(
@@ -253,7 +259,9 @@ impl From<wire::Usage> for Usage {
     fn from(usage: wire::Usage) -> Self {
         Self {
             prompt_tokens: usage.prompt_tokens,
-            cached_prompt_tokens: usage.prompt_tokens_details.map_or(0, |details| details.cached_tokens),
+            cached_prompt_tokens: usage
+                .prompt_tokens_details
+                .map_or(0, |details| details.cached_tokens),
             completion_tokens: usage.completion_tokens,
         }
     }

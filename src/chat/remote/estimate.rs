@@ -1,7 +1,7 @@
 //! How likely continuations are, read from what servers tell about tokens.
 
-use crate::chat::wire::{ChatMessage, ChatToken, CompletionLogprobs, TopToken};
 use crate::chat::Message;
+use crate::chat::wire::{ChatMessage, ChatToken, CompletionLogprobs, TopToken};
 
 /// The score of a continuation from the log-probabilities of a prompt that ends with it, of which
 /// the first `prompt` tokens stand before it, and of the token after it: the continuation's, and
@@ -110,7 +110,8 @@ mod tests {
 
     fn token(token: &str, top: &[(&str, f32)]) -> ChatToken {
         let top = top.iter().map(|&(token, p)| json!({"token": token, "logprob": p.ln()}));
-        let value = json!({"token": token, "logprob": 0.0, "top_logprobs": top.collect::<Vec<_>>()});
+        let value =
+            json!({"token": token, "logprob": 0.0, "top_logprobs": top.collect::<Vec<_>>()});
         serde_json::from_value(value).unwrap()
     }
 
@@ -148,8 +149,7 @@ mod tests {
 
     #[test]
     fn labels_are_known_by_how_they_begin() {
-        let labels =
-            ["Fully supported", "Partially supported", "No support"].map(str::to_owned);
+        let labels = ["Fully supported", "Partially supported", "No support"].map(str::to_owned);
         let top = [("F", 0.5), ("Part", 0.25), ("No", 0.125), ("Not", 0.1)];
         assert_eq!(probabilities(&[token("F", &top)], &labels), [0.5, 0.25, 0.125]);
     }

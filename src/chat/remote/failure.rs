@@ -96,10 +96,16 @@ fn is_overflow(message: &str, code: &str) -> bool {
 
 /// The tokens that fit, where a message says it.
 fn limit(message: &str) -> Option<usize> {
-    ["maximum context length is ", "context length is only ", "maximum context length of ",
-        "maximum model length of ", "context size (", "context length of "]
-        .iter()
-        .find_map(|phrase| number_after(message, phrase))
+    [
+        "maximum context length is ",
+        "context length is only ",
+        "maximum context length of ",
+        "maximum model length of ",
+        "context size (",
+        "context length of ",
+    ]
+    .iter()
+    .find_map(|phrase| number_after(message, phrase))
 }
 
 /// The tokens of the prompt alone, where a message says it.
@@ -117,9 +123,9 @@ fn number_after(text: &str, phrase: &str) -> Option<usize> {
 
 fn number_before(text: &str, phrase: &str) -> Option<usize> {
     let before = &text[..text.find(phrase)?];
-    let start = before.rfind(|c: char| !c.is_ascii_digit()).map_or(0, |at| {
-        at + before[at..].chars().next().map_or(1, char::len_utf8)
-    });
+    let start = before
+        .rfind(|c: char| !c.is_ascii_digit())
+        .map_or(0, |at| at + before[at..].chars().next().map_or(1, char::len_utf8));
     before[start..].parse().ok()
 }
 

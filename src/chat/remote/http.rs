@@ -124,7 +124,9 @@ pub fn base_url(url: &str) -> Result<String, RemoteError> {
         .or_else(|| url.strip_prefix("https://"))
         .ok_or_else(|| invalid("it must begin with http:// or https://"))?;
     if rest.contains('@') {
-        return Err(invalid("it must not hold a name or a password: the key is read from the environment"));
+        return Err(invalid(
+            "it must not hold a name or a password: the key is read from the environment",
+        ));
     }
     if rest.contains(['?', '#', ' ']) {
         return Err(invalid("it must end with a path, as in https://host/v1"));
@@ -162,7 +164,9 @@ mod tests {
         assert_eq!(base("http://127.0.0.1:8000"), "http://127.0.0.1:8000/v1");
         assert_eq!(base("http://127.0.0.1:8000/"), "http://127.0.0.1:8000/v1");
         assert_eq!(base("https://api.example.com/openai/v2/"), "https://api.example.com/openai/v2");
-        for refused in ["127.0.0.1:8000", "http://", "http://me:secret@host/v1", "http://h/v1?key=x"] {
+        for refused in
+            ["127.0.0.1:8000", "http://", "http://me:secret@host/v1", "http://h/v1?key=x"]
+        {
             let told = base_url(refused).unwrap_err().to_string();
             assert!(!told.contains("secret"), "{told}");
         }

@@ -132,8 +132,8 @@ impl Line {
 
     /// Waits before the next attempt; what the server asked for holds for everybody.
     fn pause(&self, attempt: u32, asked: Option<Duration>) -> Result<(), Missed> {
-        let share = (self.random.hash_one((attempt, Instant::now())) >> 11) as f64
-            / (1u64 << 53) as f64;
+        let share =
+            (self.random.hash_one((attempt, Instant::now())) >> 11) as f64 / (1u64 << 53) as f64;
         let own = self.patience.pause(attempt, share);
         if let Some(asked) = asked {
             let until = Instant::now() + asked;
@@ -163,9 +163,8 @@ impl Line {
 }
 
 fn told(what: &str, attempts: u32, asked: Option<Duration>) -> String {
-    let asked = asked.map_or(String::new(), |wait| {
-        format!("; it asks to wait for {} seconds", wait.as_secs())
-    });
+    let asked = asked
+        .map_or(String::new(), |wait| format!("; it asks to wait for {} seconds", wait.as_secs()));
     format!("{what} (after {attempts} attempts{asked})")
 }
 
@@ -178,7 +177,8 @@ fn read<T: DeserializeOwned>(
         return Err((failure(&answer), answer.retry_after));
     }
     serde_json::from_slice(&answer.body).map_err(|error| {
-        let begin = String::from_utf8_lossy(&answer.body[..answer.body.len().min(100)]).into_owned();
+        let begin =
+            String::from_utf8_lossy(&answer.body[..answer.body.len().min(100)]).into_owned();
         let what = format!("the answer can't be read: {error}; it begins {begin:?}");
         (Failure::Passing { what }, None)
     })

@@ -27,6 +27,7 @@ use http::{Http, base_url};
 use line::Line;
 use server::Server;
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -149,13 +150,17 @@ impl Remote {
         Ok(Self { server, orders, replies, open: 0, concurrency, usage: Usage::default() })
     }
 
-    /// What replies depend on besides the call, by name, as far as the server tells; and where it
-    /// is (`url`), which they do not depend on.
+    /// What replies depend on besides the call, by name, as far as the server tells. Where it is
+    /// counts (as `server`) only where it does not tell what checkpoint it has; else it is only noted
+    /// (as `url`).
     pub fn about(&self) -> BTreeMap<String, String> {
         self.server.about()
     }
 
-    fn take(&mut self, reply: (CallId, Result<Reply, ChatError>)) -> (CallId, Result<Reply, ChatError>) {
+    fn take(
+        &mut self,
+        reply: (CallId, Result<Reply, ChatError>),
+    ) -> (CallId, Result<Reply, ChatError>) {
         self.open = self.open.saturating_sub(1);
         if let (_, Ok(reply)) = &reply {
             self.usage += reply.usage();
@@ -184,7 +189,10 @@ fn work(
         // One waits with the lock, the others for the lock.
         let order = inbox.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok((id, call)) = order else { return };
-        if give.send((id, server.answer(call))).is_err() {
+        // A call that is never answered would be waited for for ever.
+        let answer = catch_unwind(AssertUnwindSafe(|| server.answer(call)));
+        let answer = answer.unwrap_or_else(|_| Err(ChatError::Broken("a request panicked".into())));
+        if give.send((id, answer)).is_err() {
             return;
         }
     }

@@ -69,7 +69,11 @@ impl Server {
     ///
     /// # Errors
     /// See [`super::Remote::open`].
-    pub fn open(line: Line, settings: &Settings, tokens: Option<Tokens>) -> Result<Self, RemoteError> {
+    pub fn open(
+        line: Line,
+        settings: &Settings,
+        tokens: Option<Tokens>,
+    ) -> Result<Self, RemoteError> {
         let abilities = Abilities {
             own: false,
             scoring: Scoring::No,
@@ -105,12 +109,13 @@ impl Server {
         if let Some(version) = about.remove("version") {
             about.insert("server version".into(), version);
         }
+        let place = if about.contains_key("checkpoint") { "url" } else { "server" };
         for name in ["checkpoint", "template"] {
             about.entry(name.into()).or_insert_with(|| "not told by the server".into());
         }
         let own = [
             ("model", self.model.as_str()),
-            ("url", self.line.http.base()),
+            (place, self.line.http.base()),
             ("scoring", self.abilities.scoring.name()),
         ];
         about.extend(own.map(|(name, value)| (name.to_owned(), value.to_owned())));
@@ -266,14 +271,19 @@ impl Server {
         match failure {
             Failure::Denied { .. } => {
                 let variables = self.key_variables.join(" or ");
-                ChatError::Broken(format!("{said}; set a valid key in the environment: {variables}"))
+                ChatError::Broken(format!(
+                    "{said}; set a valid key in the environment: {variables}"
+                ))
             }
             Failure::NotFound { .. } => {
                 let names = match self.names() {
                     Some(names) => format!("it has: {names}"),
                     None => "is the address right? It usually ends in /v1".to_owned(),
                 };
-                ChatError::Broken(format!("{said}; the model asked for is {:?}; {names}", self.model))
+                ChatError::Broken(format!(
+                    "{said}; the model asked for is {:?}; {names}",
+                    self.model
+                ))
             }
             Failure::TooLong { prompt, limit, .. } => ChatError::TooLong {
                 tokens: prompt.unwrap_or(0),

@@ -343,11 +343,19 @@ fn an_overflow_is_too_long_and_a_reply_that_only_just_fits_is_cut() {
     let server = Scripted::start(script(|asked| {
         let asked_for = asked.body["max_tokens"].as_u64().unwrap();
         match asked.body["messages"][0]["content"].as_str().unwrap() {
-            "all" => refuse(400, "", "This model's maximum context length is 50 tokens. However, \
-                your request has 60 input tokens."),
-            _ if asked_for > 10 => refuse(400, "", "This model's maximum context length is 50 \
+            "all" => refuse(
+                400,
+                "",
+                "This model's maximum context length is 50 tokens. However, \
+                your request has 60 input tokens.",
+            ),
+            _ if asked_for > 10 => refuse(
+                400,
+                "",
+                "This model's maximum context length is 50 \
                 tokens. However, you requested 140 tokens (40 in the messages, 100 in the \
-                completion)."),
+                completion).",
+            ),
             _ => answer("short"),
         }
     }));
@@ -378,7 +386,8 @@ fn only_what_every_server_knows_is_sent_unasked() {
     one(&mut remote, generate("plain")).unwrap();
     let fields = |k: usize| -> HashSet<String> {
         let asked = server.asked.lock().unwrap();
-        let body = asked.iter().filter(|a| a.body["max_tokens"] == 100).nth(k).unwrap().body.clone();
+        let body =
+            asked.iter().filter(|a| a.body["max_tokens"] == 100).nth(k).unwrap().body.clone();
         body.as_object().unwrap().keys().cloned().collect()
     };
     let known = ["model", "messages", "seed", "temperature", "max_tokens"].map(str::to_owned);
@@ -460,6 +469,13 @@ fn filters_and_ends_are_told_apart() {
         }));
         one(&mut server.open(), generate("x"))
     };
+    // What a server does not tell it may write as null.
+    let server = Scripted::start(script(|_| {
+        let body = r#"{"usage": null, "choices": [{"message": {"content": "x", "refusal": null},
+            "logprobs": {"content": null}, "finish_reason": null}]}"#;
+        Act::Answer(200, "", body.to_owned())
+    }));
+    assert_eq!(said(&one(&mut server.open(), generate("x"))), "x");
     let finish = |reply| match reply {
         Ok(Reply::Text { finish, .. }) => finish,
         other => panic!("{other:?}"),

@@ -11,19 +11,21 @@ mod calls;
 mod worker;
 
 pub use super::text::Piece;
+pub use crate::engine::guide::Constraint;
 pub use crate::engine::{Sampled, SamplingParams};
 use calls::APPETITE;
 pub use calls::ServiceChat;
 pub use worker::Worker;
 
 use super::encode::Encoder;
+use super::grammar::{Form, Grammars};
 use super::{ChatError, Finish, Usage};
 use crate::engine::request::{self, Generate};
 use crate::engine::{Engine, Request, Runner};
 use crate::tokenizer::{ChatTemplate, Tokenizer};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, OnceLock};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -44,6 +46,8 @@ pub struct Generation {
     pub logprobs: Option<usize>,
     /// The same for the prompt.
     pub prompt_logprobs: Option<usize>,
+    /// What samples must keep to; see [`Handle::constraint`].
+    pub constraint: Option<Constraint>,
     /// The text continues the prompt's, so that its first space is kept.
     pub goes_on: bool,
 }
@@ -157,6 +161,8 @@ pub struct Handle {
     tokenizer: Arc<Tokenizer>,
     template: Arc<ChatTemplate>,
     gauges: Arc<Gauges>,
+    /// Made when a form is first asked for.
+    grammars: Arc<OnceLock<Result<Grammars, String>>>,
 }
 
 /// Makes a service of an engine: [`Worker::run`] is to be run on a thread of its own (best one of
@@ -179,6 +185,7 @@ pub fn service<R: Runner>(
         tokenizer: tokenizer.clone(),
         template,
         gauges: gauges.clone(),
+        grammars: Arc::default(),
     };
     (handle, Worker::new(engine, tokenizer, inbox, gauges))
 }
@@ -199,6 +206,15 @@ impl Handle {
     /// Tokens that prompt and reply may have together.
     pub fn context(&self) -> usize {
         self.context
+    }
+
+    /// What samples of a form must keep to. May take a while.
+    ///
+    /// # Errors
+    /// A form that can't be kept to, and why.
+    pub fn constraint(&self, form: Form) -> Result<Constraint, String> {
+        let grammars = self.grammars.get_or_init(|| Grammars::new(&self.tokenizer));
+        grammars.as_ref().map_err(Clone::clone)?.compile(form)
     }
 
     /// Token ids are below this.
@@ -269,6 +285,7 @@ impl Handle {
 
     fn request(&self, prompt: Generation) -> Request {
         let Generation { n, max_new_tokens, params, seed, logprobs, prompt_logprobs, .. } = prompt;
+        let constraint = prompt.constraint;
         let stop_tokens = self.tokenizer.stop_tokens();
         let stop_tokens = if prompt.ignore_stop_tokens { &[] } else { stop_tokens };
         let task = request::Task::Generate(Generate {
@@ -279,6 +296,7 @@ impl Handle {
             stop_tokens: stop_tokens.to_vec(),
             logprobs,
             prompt_logprobs,
+            constraint,
         });
         Request { prompt: prompt.prompt, task }
     }

@@ -1,6 +1,6 @@
 //! `/v1/chat/completions`.
 
-use super::{SamplingFields, Usage};
+use super::{SamplingFields, Usage, null_as_default};
 use serde::{Deserialize, Serialize};
 
 /// A conversation to continue.
@@ -90,7 +90,7 @@ pub struct ChatResponse {
     #[serde(default)]
     pub model: String,
     pub choices: Vec<ChatChoice>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub usage: Usage,
 }
 
@@ -101,6 +101,7 @@ pub struct ChatChoice {
     pub message: ReplyMessage,
     pub logprobs: Option<ChatLogprobs>,
     /// `stop` or `length`.
+    #[serde(default, deserialize_with = "null_as_default")]
     pub finish_reason: String,
 }
 
@@ -116,7 +117,7 @@ pub struct ReplyMessage {
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ChatLogprobs {
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub content: Vec<ChatToken>,
     #[serde(default)]
     pub refusal: Option<Vec<ChatToken>>,
@@ -129,7 +130,7 @@ pub struct ChatToken {
     pub logprob: f32,
     /// What it writes; several tokens may share a character.
     pub bytes: Option<Vec<u8>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_as_default")]
     pub top_logprobs: Vec<TopToken>,
 }
 
