@@ -129,5 +129,5 @@ fn wrong_names_and_addresses_are_told() {
     assert!(told.contains("http://127.0.0.1:9/v1/models"), "{told}");
     let told = world.expect(1, &score_at("http://me:s3cret@127.0.0.1:9", "a", ""));
     assert!(told.contains("environment") && !told.contains("s3cret"), "{told}");
-    world.expect(2, &score_at(&url, "a", "--model model"));
+    world.expect(2, &format!("{} --model model", score_at(&url, "a", "")));
 }
