@@ -186,6 +186,7 @@ fn request(prompt: Vec<u32>, max_new_tokens: usize) -> Request {
         stop_tokens: Vec::new(),
         logprobs: None,
         prompt_logprobs: None,
+        constraint: None,
     };
     Request { prompt, task: Task::Generate(generate) }
 }

@@ -359,6 +359,7 @@ mod tests {
         let free = |reply| match reply {
             Reply::Text { text, finish, .. } => Reply::Text { text, finish, usage },
             Reply::Scores { logprobs, .. } => Reply::Scores { logprobs, usage },
+            Reply::Estimates { logprobs, way, .. } => Reply::Estimates { logprobs, way, usage },
         };
         replies.into_iter().map(|reply| reply.map(free)).collect()
     }

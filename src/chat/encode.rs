@@ -77,10 +77,12 @@ impl Encoder {
             stop_tokens: self.tokenizer.stop_tokens().to_vec(),
             logprobs: None,
             prompt_logprobs: None,
+            constraint: None,
         }
     }
 
-    fn score(&mut self, continuations: &[String], closing: &str) -> request::Task {
+    /// Continuations in tokens.
+    pub fn score(&mut self, continuations: &[String], closing: &str) -> request::Task {
         let continuations =
             continuations.iter().map(|c| self.tokenizer.encode_continuation(c)).collect();
         let closing = (!closing.is_empty()).then(|| {

@@ -1,6 +1,6 @@
 //! Calls and replies as they are known on disk.
 
-use super::{Call, Finish, Reply, Sampling, Task, Usage};
+use super::{Call, Estimate, Finish, Reply, Sampling, Task, Usage};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -14,14 +14,32 @@ pub enum Kept {
     },
     /// Numbers as texts, which come back exactly, and can be infinite.
     Scores(Vec<String>),
+    Estimates {
+        way: Estimate,
+        logprobs: Vec<String>,
+    },
+}
+
+/// Numbers as texts.
+pub fn exact(numbers: &[f64]) -> Vec<String> {
+    numbers.iter().map(f64::to_string).collect()
+}
+
+/// The numbers of [`exact`].
+///
+/// # Errors
+/// A text that is no number.
+pub fn numbers(texts: &[String]) -> Result<Vec<f64>, std::num::ParseFloatError> {
+    texts.iter().map(|text| text.parse()).collect()
 }
 
 impl From<&Reply> for Kept {
     fn from(reply: &Reply) -> Self {
         match reply {
             Reply::Text { text, finish, .. } => Kept::Text { text: text.clone(), finish: *finish },
-            Reply::Scores { logprobs, .. } => {
-                Kept::Scores(logprobs.iter().map(f64::to_string).collect())
+            Reply::Scores { logprobs, .. } => Kept::Scores(exact(logprobs)),
+            Reply::Estimates { logprobs, way, .. } => {
+                Kept::Estimates { way: *way, logprobs: exact(logprobs) }
             }
         }
     }
@@ -34,9 +52,9 @@ impl TryFrom<Kept> for Reply {
         let usage = Usage::default();
         match kept {
             Kept::Text { text, finish } => Ok(Reply::Text { text, finish, usage }),
-            Kept::Scores(texts) => {
-                let logprobs = texts.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
-                Ok(Reply::Scores { logprobs, usage })
+            Kept::Scores(texts) => Ok(Reply::Scores { logprobs: numbers(&texts)?, usage }),
+            Kept::Estimates { way, logprobs } => {
+                Ok(Reply::Estimates { logprobs: numbers(&logprobs)?, way, usage })
             }
         }
     }

@@ -6,8 +6,10 @@
 
 pub mod cache;
 mod encode;
+pub mod grammar;
 pub mod kept;
 pub mod local;
+pub mod remote;
 mod scripted;
 pub mod service;
 mod text;
@@ -145,20 +147,64 @@ pub enum Reply {
     Text { text: String, finish: Finish, usage: Usage },
     /// For [`Task::Score`]: natural logarithms, one per continuation.
     Scores { logprobs: Vec<f64>, usage: Usage },
+    /// For [`Task::Score`], where the model can't be asked for just that: the same as far as it can
+    /// be had in another way.
+    Estimates { logprobs: Vec<f64>, way: Estimate, usage: Usage },
+}
+
+impl Reply {
+    /// What it cost.
+    pub fn usage(&self) -> Usage {
+        match self {
+            Self::Text { usage, .. }
+            | Self::Scores { usage, .. }
+            | Self::Estimates { usage, .. } => *usage,
+        }
+    }
+
+    /// How its scores were had, if they are not exact.
+    pub fn estimate(&self) -> Option<Estimate> {
+        match self {
+            Self::Estimates { way, .. } => Some(*way),
+            Self::Text { .. } | Self::Scores { .. } => None,
+        }
+    }
+}
+
+/// How continuations were scored by a model that can't score continuations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Estimate {
+    /// From the log-probabilities of prompts that end with them; what closes them counts as far as
+    /// it is among the likeliest tokens.
+    Echo,
+    /// The model was asked once more, for one of them alone, and its first token was read.
+    FirstToken,
 }
 
 /// Why a call has no reply.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ChatError {
     /// This call can't ever be served (the others go on).
-    #[error("the prompt has {tokens} tokens, but at most {limit} fit: {why}")]
+    /// Both numbers are 0 where they are not known.
+    #[error("{}", too_long(*.tokens, *.limit, .why))]
     TooLong { tokens: usize, limit: usize, why: String },
     /// This call failed for another reason of its own (the others go on).
     #[error("{0}")]
     Refused(String),
+    /// This call got no answer, though it was repeated and others were answered (which go on).
+    #[error("{0}")]
+    Lost(String),
     /// The model behind it is gone; no further call can be served.
     #[error("{0}")]
     Broken(String),
+}
+
+fn too_long(tokens: usize, limit: usize, why: &str) -> String {
+    match (tokens, limit) {
+        (0, _) | (_, 0) => format!("the prompt is too long: {why}"),
+        _ => format!("the prompt has {tokens} tokens, but at most {limit} fit: {why}"),
+    }
 }
 
 /// A model that continues conversations.
@@ -167,7 +213,8 @@ pub trait Chat {
     fn submit(&mut self, id: CallId, call: Call);
 
     /// Computes for a moment (a step of the engine) and returns the calls that are finished, perhaps
-    /// none yet, in an order that depends only on the calls and the order of submission.
+    /// none yet. For a model of this program, in an order that depends only on the calls and the
+    /// order of submission.
     fn wait(&mut self) -> Vec<(CallId, Result<Reply, ChatError>)>;
 
     /// How many calls it is useful to have queued: with fewer, batches may run half empty.

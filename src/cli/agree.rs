@@ -98,14 +98,15 @@ fn recall_by(
 
 fn judge(labels: &Path, args: &Agree, common: &Common, cancel: &AtomicBool) -> Result<Ending> {
     let out = args.out.as_deref().context("--out is missing")?;
-    let mut judge = Lazy::open(args.model.as_deref().context("--model is missing")?, common)?;
+    let server = args.server.named();
+    let mut judge = Lazy::at(args.model.as_deref(), server, &args.work.remote, common)?;
+    let tokenizer = judge.text()?.tokenizer.clone();
     let options = options(labels, out, args, &judge)?;
     let cut = options.method.claim_passage;
     let plan = JudgingPlan::open(options)?;
     let (items, settings) = (plan.items().to_vec(), plan.settings().clone());
     let known = Vectors::default();
     let mut retriever = embedder::retriever(&args.judging.embedder)?.remembering(&known);
-    let tokenizer = judge.text.tokenizer.clone();
     let tokens = |text: &str| tokenizer.encode_offsets(text);
     let stage = if plan.todo() == 0 {
         plan.close()?

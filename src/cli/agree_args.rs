@@ -1,6 +1,7 @@
 //! What can be typed after `longreward agree`.
 
 use super::args::{JudgeArgs, WorkArgs};
+use super::remote::JudgeServer;
 use super::verdict_args::{CutChoice, VerdictArgs};
 use crate::agree::labels::Format;
 use crate::judge::{Dimension, Lang};
@@ -31,8 +32,10 @@ pub struct Agree {
     #[arg(long, value_name = "FILE", requires = "labels", conflicts_with_all = ["compare", "recall_only", "model"])]
     pub scored: Option<PathBuf>,
     /// The judge: a folder, a .gguf file, a Hugging Face repo id, or the alias smollm2
-    #[arg(long, value_name = "M", required_unless_present_any = ["compare", "recall_only", "scored"])]
+    #[arg(long, value_name = "M", required_unless_present_any = ["compare", "recall_only", "scored", "judge_url"], conflicts_with = "judge_url")]
     pub model: Option<String>,
+    #[command(flatten)]
+    pub server: JudgeServer,
     /// The judge's verdicts; the measures go to the same name with .summary.json
     #[arg(long, value_name = "FILE", required_unless_present_any = ["compare", "recall_only", "scored"])]
     pub out: Option<PathBuf>,

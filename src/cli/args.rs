@@ -1,5 +1,6 @@
 //! What can be typed.
 
+use super::remote::{JudgeServer, PolicyServer, RemoteArgs};
 use super::verdict_args::VerdictArgs;
 use crate::device::DeviceChoice;
 use crate::pipeline::score::PASSAGE_TOKENS;
@@ -106,11 +107,15 @@ pub struct Demo {
 /// Example: longreward run --judge THUDM/glm-4-9b-chat --data sft.jsonl --out-dir out
 #[derive(Debug, Args)]
 pub struct Run {
-    #[arg(long, value_name = "M", help = MODEL_HELP)]
-    pub judge: String,
+    #[arg(long, value_name = "M", help = MODEL_HELP, required_unless_present = "judge_url", conflicts_with = "judge_url")]
+    pub judge: Option<String>,
+    #[command(flatten)]
+    pub judge_server: JudgeServer,
     /// The model that writes the candidates; the judge if not given
-    #[arg(long, value_name = "M")]
+    #[arg(long, value_name = "M", conflicts_with = "policy_url")]
     pub policy: Option<String>,
+    #[command(flatten)]
+    pub policy_server: PolicyServer,
     /// Prompts: JSON Lines with idx, query, answer, context
     #[arg(long, value_name = "FILE")]
     pub data: PathBuf,
@@ -131,8 +136,10 @@ pub struct Run {
 /// Example: longreward sample --model my-sft-model --data sft.jsonl --out sampled_responses.jsonl
 #[derive(Debug, Args)]
 pub struct Sample {
-    #[arg(long, value_name = "M", help = MODEL_HELP)]
-    pub model: String,
+    #[arg(long, value_name = "M", help = MODEL_HELP, required_unless_present = "policy_url", conflicts_with = "policy_url")]
+    pub model: Option<String>,
+    #[command(flatten)]
+    pub server: PolicyServer,
     /// Prompts: JSON Lines with idx, query, answer, context
     #[arg(long, value_name = "FILE")]
     pub data: PathBuf,
@@ -161,8 +168,10 @@ pub struct SamplingArgs {
 /// Example: longreward chunk-info --model M --data sft.jsonl --out chunk_info.jsonl
 #[derive(Debug, Args)]
 pub struct ChunkInfo {
-    #[arg(long, value_name = "M", help = MODEL_HELP)]
-    pub model: String,
+    #[arg(long, value_name = "M", help = MODEL_HELP, required_unless_present = "judge_url", conflicts_with = "judge_url")]
+    pub model: Option<String>,
+    #[command(flatten)]
+    pub server: JudgeServer,
     /// Prompts: JSON Lines with idx, query, answer, context
     #[arg(long, value_name = "FILE")]
     pub data: PathBuf,
@@ -180,8 +189,10 @@ pub struct ChunkInfo {
 /// --out scored_responses.jsonl
 #[derive(Debug, Args)]
 pub struct Score {
-    #[arg(long, value_name = "M", help = MODEL_HELP)]
-    pub model: String,
+    #[arg(long, value_name = "M", help = MODEL_HELP, required_unless_present = "judge_url", conflicts_with = "judge_url")]
+    pub model: Option<String>,
+    #[command(flatten)]
+    pub server: JudgeServer,
     /// Prompts: JSON Lines with idx, query, answer, context
     #[arg(long, value_name = "FILE")]
     pub data: PathBuf,
@@ -279,6 +290,8 @@ pub struct WorkArgs {
     /// Begin anew where OUT was made with other settings, and use a calibration of another judge
     #[arg(long)]
     pub force: bool,
+    #[command(flatten)]
+    pub remote: RemoteArgs,
 }
 
 /// Pairs each prompt's best candidate with its worst

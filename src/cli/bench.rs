@@ -167,14 +167,14 @@ fn workload(
     let files = ScoreFiles { data, responses, out: &out, chunk_info: None };
     let work = WorkArgs { seed: args.seed, ..WorkArgs::default() };
     let plan = ScorePlan::open(stages::score_options(files, &args.scoring, &work, &judge)?)?;
-    judge.chat()?;
+    judge.local()?;
     if let Some(file) = &args.calls {
         judge.record(file)?;
     }
     let start = Instant::now();
     let summary = stages::run_score(plan, &args.scoring.judging, &work, &mut judge, cancel)?;
     let seconds = start.elapsed().as_secs_f64();
-    let stats = judge.chat()?.engine().stats();
+    let stats = judge.local()?.engine().stats();
     let per_hour = summary.added as f64 / seconds * 3600.0;
     let cached = stats.cached_prompt_tokens as f64 / stats.prompt_tokens.max(1) as f64;
     if args.json {

@@ -4,6 +4,7 @@ use super::args::{
     Common, Demo, Filters, JudgeArgs, Language, PairArgs, PairFormat, PromptArgs, Run,
     SamplingArgs, ScoreChoice, ScoringArgs, WorkArgs,
 };
+use super::remote::{JudgeServer, PolicyServer};
 use super::verdict_args::VerdictArgs;
 use super::{Ending, stages};
 use crate::pipeline::run::Files;
@@ -84,7 +85,9 @@ fn write_report(files: &Files, data: &Path, out: &Path) -> Result<PathBuf> {
 
 fn run_args(args: &Demo, data: &Path) -> Run {
     Run {
-        judge: args.model.clone(),
+        judge: Some(args.model.clone()),
+        judge_server: JudgeServer::default(),
+        policy_server: PolicyServer::default(),
         policy: None,
         data: data.to_owned(),
         out_dir: args.out.clone(),

@@ -70,20 +70,22 @@ fn run(
     let judge_prompts = JudgePrompts::load(args.prompts.as_deref())?;
     let mut about = About::of(&suite);
     let (sets, items) = (suite.sets.clone(), suite.items.clone());
-    let mut policy = Lazy::open(&args.model, common)?;
+    let servers = (args.policy.named(), args.server.named());
+    let mut policy = Lazy::at(args.model.as_deref(), servers.0, &args.work.remote, common)?;
     let plan = PredictPlan::open(suite, prediction(&files, temperature, args, &policy)?)?;
     about.settings = plan.settings().clone();
     let predicted = predict(plan, &args.work, &mut policy, cancel)?;
     let mut ending = stages::report(predicted)?;
     let predictions: Vec<Prediction> = read(&files.predictions)?;
     let mut verdicts: Vec<Judged> = Vec::new();
-    if let Some(spec) = args.judge.as_ref().filter(|_| ending != Ending::Interrupted) {
-        let judge = match *spec == args.model {
+    let has_judge = args.judge.is_some() || servers.1.is_some();
+    if has_judge && ending != Ending::Interrupted {
+        let judge = match args.judge.is_some() && args.judge == args.model {
             true => policy,
             // The policy's memory is free again before the judge is loaded.
             false => {
                 drop(policy);
-                Lazy::open(spec, common)?
+                Lazy::at(args.judge.as_deref(), servers.1, &args.work.remote, common)?
             }
         };
         let bench = Bench { sets: &sets, items: &items, predictions: predictions.clone() };
@@ -109,7 +111,7 @@ fn predict(
     if plan.todo() == 0 {
         return Ok(plan.close()?);
     }
-    let tokenizer = policy.text.tokenizer.clone();
+    let tokenizer = policy.text()?.tokenizer.clone();
     let tokens = |text: &str| tokenizer.encode_offsets(text);
     policy.session(work, cancel, |session| plan.run(&tokens, session))
 }
@@ -157,7 +159,7 @@ fn prediction(
     args: &RunArgs,
     policy: &Lazy,
 ) -> Result<predict::Options> {
-    let model::Text { tokenizer, template, .. } = &policy.text;
+    let model::Text { tokenizer, template, .. } = policy.text()?;
     let empty = template.encode(tokenizer, &[Turn::user("")], "")?;
     let (context, template) = (policy.context()?, empty.len());
     Ok(predict::Options {

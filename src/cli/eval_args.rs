@@ -1,6 +1,7 @@
 //! What can be typed after `longreward eval`.
 
 use super::args::{Language, MODEL_HELP, WorkArgs};
+use super::remote::{JudgeServer, PolicyServer};
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -66,11 +67,15 @@ pub struct RunArgs {
     #[arg(long, value_name = "DIR")]
     pub data: PathBuf,
     /// The model that answers
-    #[arg(long, value_name = "M", help = MODEL_HELP)]
-    pub model: String,
-    /// The model that rates the answers, which may be the same; without it there are no ratings
-    #[arg(long, value_name = "M")]
+    #[arg(long, value_name = "M", help = MODEL_HELP, required_unless_present = "policy_url", conflicts_with = "policy_url")]
+    pub model: Option<String>,
+    #[command(flatten)]
+    pub policy: PolicyServer,
+    /// The model that rates the answers, which may be the same; without a judge there are no ratings
+    #[arg(long, value_name = "M", conflicts_with = "judge_url")]
     pub judge: Option<String>,
+    #[command(flatten)]
+    pub server: JudgeServer,
     /// For predictions.jsonl, verdicts.jsonl, result.json and report.html
     #[arg(long, value_name = "DIR")]
     pub out_dir: PathBuf,

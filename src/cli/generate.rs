@@ -103,6 +103,7 @@ fn task(args: &Generate, tokenizer: &Tokenizer) -> request::Task {
         stop_tokens: tokenizer.stop_tokens().to_vec(),
         logprobs: args.logprobs,
         prompt_logprobs: args.prompt_logprobs.then_some(0),
+        constraint: None,
     })
 }
 

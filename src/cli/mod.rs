@@ -16,6 +16,7 @@ mod inspect;
 mod model;
 mod preset;
 mod progress;
+mod remote;
 mod report;
 mod serve;
 mod signals;

@@ -85,14 +85,15 @@ pub fn serve(args: &Serve, common: &Common) -> Result<()> {
     let listener = TcpListener::bind(address).with_context(|| format!("can't use {address}"))?;
     let address = listener.local_addr()?;
     let judge = Lazy::open(&args.model, common)?;
-    let (tokenizer, template) = (judge.text.tokenizer.clone(), judge.text.template.clone());
+    let text = judge.text()?;
+    let (tokenizer, template) = (text.tokenizer.clone(), text.template.clone());
     let (handle, worker) = service(judge.engine()?, tokenizer, template, args.max_open);
     let app = app(args, common, &judge, key, handle)?;
     let (stop, stopped) = watch::channel(false);
     let stop = Arc::new(stop);
     stop_on_interrupt(stop.clone())?;
     let server = start(app, listener, stopped)?;
-    println!("serving {} on http://{address}", judge.text.name);
+    println!("serving {} on http://{address}", text.name);
     // This thread is one of the pool on which the engine computes.
     let worked = worker.run();
     stop.send_replace(true);
@@ -127,6 +128,7 @@ fn app(
     let judging = stages::judging(&args.prompts, &work, judge)?;
     let settings = Settings {
         names: names(args),
+        about: judge.settings()?,
         api_key: key,
         max_body: args.max_body,
         deadline: Duration::from_secs(args.deadline),

@@ -9,11 +9,13 @@ use super::args::{
 };
 use super::model::{self, Text};
 use super::progress::Reporter;
+use super::remote::{Named, RemoteArgs};
 use super::{Ending, embedder};
 use crate::bench::Recorder;
-use crate::chat::Sampling;
 use crate::chat::cache::{Cached, CallCache};
 use crate::chat::local::Local;
+use crate::chat::remote::Remote;
+use crate::chat::{Chat, Sampling};
 use crate::device;
 use crate::engine::{DecoderRunner, Engine};
 use crate::judge::{Calibrations, Judge, LangChoice, Prompts, Settings as JudgeSettings};
@@ -23,7 +25,7 @@ use crate::pipeline::records::ScoreBy;
 use crate::pipeline::run::Files;
 use crate::pipeline::sample::{self, SamplePlan};
 use crate::pipeline::score::{self, ScorePlan, Tools};
-use crate::pipeline::{self, CHUNK_TOKENS, Judging, OnMismatch, Session, Settings, Summary};
+use crate::pipeline::{self, CHUNK_TOKENS, Judging, OnMismatch, Session, Settings, Summary, URL};
 use anyhow::{Context, Result};
 use models::source::{Resolved, digest};
 use std::cell::RefCell;
@@ -32,14 +34,22 @@ use std::io::BufWriter;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-/// A model whose tokenizer is read, and whose weights are loaded when they are first needed.
+/// A model whose tokenizer is read, and whose weights are loaded when they are first needed; or one
+/// behind a server.
 pub struct Lazy<'a> {
     common: &'a Common,
-    pub text: Text,
-    found: Resolved,
-    chat: Option<Local<DecoderRunner>>,
+    text: Option<Text>,
+    place: Place,
+    /// As typed, for a server that does not tell it.
+    context_tokens: Option<usize>,
     /// Where the calls of a stage are written down, if anywhere.
     record: Option<File>,
+}
+
+/// Where a model is.
+enum Place {
+    Here { found: Resolved, chat: Option<Box<Local<DecoderRunner>>> },
+    There(Remote),
 }
 
 impl<'a> Lazy<'a> {
@@ -47,7 +57,46 @@ impl<'a> Lazy<'a> {
     /// The model can't be found, or its tokenizer not be read.
     pub fn open(spec: &str, common: &'a Common) -> Result<Self> {
         let (found, text) = model::open_text(spec)?;
-        Ok(Self { common, text, found, chat: None, record: None })
+        let place = Place::Here { found, chat: None };
+        Ok(Self { common, text: Some(text), place, context_tokens: None, record: None })
+    }
+
+    /// The model `spec`, or the one behind a server.
+    ///
+    /// # Errors
+    /// As [`Lazy::open`]; or the server can't be used.
+    pub fn at(
+        spec: Option<&str>,
+        server: Option<Named>,
+        remote: &RemoteArgs,
+        common: &'a Common,
+    ) -> Result<Self> {
+        let Some(server) = server else {
+            return Self::open(spec.context("no model is named")?, common);
+        };
+        let tokenizer = remote.tokenizer.as_deref().map(model::open_text).transpose()?;
+        let text = tokenizer.map(|(_, text)| text);
+        let place = Place::There(server.open(remote, text.as_ref())?);
+        Ok(Self { common, text, place, context_tokens: remote.context_tokens, record: None })
+    }
+
+    /// What turns text into the model's tokens.
+    ///
+    /// # Errors
+    /// It is not known: the model is behind a server.
+    pub fn text(&self) -> Result<&Text> {
+        self.text.as_ref().context(
+            "documents are cut by tokens, and those of a server's model are not known here: give \
+             --tokenizer M (a folder, a .gguf file, a repo id or an alias; best the model that is \
+             served)",
+        )
+    }
+
+    fn found(&self) -> Result<&Resolved> {
+        match &self.place {
+            Place::Here { found, .. } => Ok(found),
+            Place::There(_) => anyhow::bail!("the model is behind a server and can't be loaded"),
+        }
     }
 
     /// What replies depend on besides the call, by name.
@@ -55,13 +104,30 @@ impl<'a> Lazy<'a> {
     /// # Errors
     /// The checkpoint can't be read, or the device not be opened.
     pub fn settings(&self) -> Result<Settings> {
+        match &self.place {
+            Place::Here { found, .. } => self.settings_here(found),
+            Place::There(remote) => Ok(self.settings_there(remote)),
+        }
+    }
+
+    fn settings_there(&self, remote: &Remote) -> Settings {
+        let mut settings = remote.about();
+        settings.insert("version".into(), env!("CARGO_PKG_VERSION").into());
+        if let Some(text) = &self.text {
+            settings.insert("tokenizer".into(), text.tokenizer.hash().to_owned());
+        }
+        settings
+    }
+
+    fn settings_here(&self, found: &Resolved) -> Result<Settings> {
+        let text = self.text()?;
         let device = self.common.device.open()?;
         Ok([
             ("version", env!("CARGO_PKG_VERSION").to_owned()),
-            ("model", self.text.name.clone()),
-            ("checkpoint", digest(&self.found.source)?),
-            ("tokenizer", self.text.tokenizer.hash().to_owned()),
-            ("template", self.text.template.hash()),
+            ("model", text.name.clone()),
+            ("checkpoint", digest(&found.source)?),
+            ("tokenizer", text.tokenizer.hash().to_owned()),
+            ("template", text.template.hash()),
             ("dtype", format!("{:?}", self.common.dtype).to_lowercase()),
             ("device", device::kind(&device).to_owned()),
         ]
@@ -69,29 +135,48 @@ impl<'a> Lazy<'a> {
         .into())
     }
 
-    /// Tokens that the model reads and writes in all, by its configuration.
+    /// Tokens that the model reads and writes in all, by its configuration or as its server tells.
     ///
     /// # Errors
-    /// The configuration can't be read.
+    /// The configuration can't be read, or the server does not tell.
     pub fn context(&self) -> Result<usize> {
-        Ok(models::config::read(&self.found.source)?.max_positions)
+        match &self.place {
+            Place::Here { found, .. } => Ok(models::config::read(&found.source)?.max_positions),
+            Place::There(remote) => remote.context().or(self.context_tokens).context(
+                "the server does not tell how long its model's context is: give --context-tokens N",
+            ),
+        }
     }
 
     /// The model, loaded if it is not yet.
     ///
     /// # Errors
-    /// The checkpoint can't be read, or there is not enough memory.
-    pub fn chat(&mut self) -> Result<&mut Local<DecoderRunner>> {
-        let chat = match self.chat.take() {
-            Some(chat) => chat,
-            None => {
-                let engine = self.engine()?;
-                let Text { tokenizer, template, .. } = &self.text;
-                let sequences = self.common.max_sequences.max(1);
-                Local::new(engine, tokenizer.clone(), template.clone(), sequences)
+    /// The checkpoint can't be read, there is not enough memory, or the model is behind a server.
+    pub fn local(&mut self) -> Result<&mut Local<DecoderRunner>> {
+        if let Place::Here { chat: None, .. } = &self.place {
+            let engine = self.engine()?;
+            let Text { tokenizer, template, .. } = self.text()?;
+            let sequences = self.common.max_sequences.max(1);
+            let new = Local::new(engine, tokenizer.clone(), template.clone(), sequences);
+            if let Place::Here { chat, .. } = &mut self.place {
+                *chat = Some(Box::new(new));
             }
-        };
-        Ok(self.chat.insert(chat))
+        }
+        match &mut self.place {
+            Place::Here { chat: Some(chat), .. } => Ok(chat),
+            _ => anyhow::bail!("the model is behind a server and can't be loaded"),
+        }
+    }
+
+    /// The model, loaded if it is to be and is not yet.
+    fn chat(&mut self) -> Result<&mut dyn Chat> {
+        if let Place::Here { .. } = &self.place {
+            return Ok(self.local()?);
+        }
+        match &mut self.place {
+            Place::There(remote) => Ok(remote),
+            Place::Here { .. } => anyhow::bail!("no model"),
+        }
     }
 
     /// From now on the calls of a stage are written to this file.
@@ -109,7 +194,7 @@ impl<'a> Lazy<'a> {
     /// # Errors
     /// The checkpoint can't be read, or there is not enough memory.
     pub fn engine(&self) -> Result<Engine<DecoderRunner>> {
-        model::engine(model::load(&self.found, self.common)?, self.common)
+        model::engine(model::load(self.found()?, self.common)?, self.common)
     }
 
     /// Runs a stage that asks the model.
@@ -123,7 +208,8 @@ impl<'a> Lazy<'a> {
         let mut cache = CallCache::open(file, work.cache_size)?;
         let settings = self.settings()?;
         self.uncached(cancel, |session| {
-            let model = settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+            let model = settings.iter().filter(|(name, _)| *name != URL);
+            let model = model.map(|(name, value)| (name.as_str(), value.as_str()));
             let mut chat = Cached::new(session.chat, &mut cache, model);
             let Session { progress, cancel, .. } = session;
             let summary = stage(&mut Session { chat: &mut chat, progress: *progress, cancel })?;
@@ -142,14 +228,14 @@ impl<'a> Lazy<'a> {
         cancel: &AtomicBool,
         stage: impl FnOnce(&mut Session) -> Result<Summary, pipeline::Error>,
     ) -> Result<Summary> {
-        let record = self.record.take();
-        let Text { tokenizer, template, .. } = &self.text;
-        let (tokenizer, template) = (tokenizer.clone(), template.clone());
-        let chat = self.chat()?;
         let progress = &mut Reporter::new();
-        let Some(file) = record else {
+        let Some(file) = self.record.take() else {
+            let chat = self.chat()?;
             return Ok(stage(&mut Session { chat, progress, cancel })?);
         };
+        let Text { tokenizer, template, .. } = self.text()?;
+        let (tokenizer, template) = (tokenizer.clone(), template.clone());
+        let chat = self.local()?;
         let mut recorder = Recorder::new(chat, &tokenizer, &template, BufWriter::new(file));
         let summary = stage(&mut Session { chat: &mut recorder, progress, cancel })?;
         recorder.finish().context("the calls could not be written down")?;
@@ -162,7 +248,8 @@ impl<'a> Lazy<'a> {
 /// # Errors
 /// Unreadable input, output that was made otherwise, or a model that fails.
 pub fn sample(args: &Sample, common: &Common, cancel: &AtomicBool) -> Result<Ending> {
-    let mut policy = Lazy::open(&args.model, common)?;
+    let server = args.server.named();
+    let mut policy = Lazy::at(args.model.as_deref(), server, &args.work.remote, common)?;
     let options = sample_options(&args.data, &args.out, &args.sampling, &args.work, &policy)?;
     let plan = SamplePlan::open(options)?;
     report(if plan.todo() == 0 {
@@ -177,7 +264,9 @@ pub fn sample(args: &Sample, common: &Common, cancel: &AtomicBool) -> Result<End
 /// # Errors
 /// As [`sample`].
 pub fn chunk_info(args: &ChunkInfo, common: &Common, cancel: &AtomicBool) -> Result<Ending> {
-    let mut judge = Lazy::open(&args.model, common)?;
+    let server = args.server.named();
+    let mut judge = Lazy::at(args.model.as_deref(), server, &args.work.remote, common)?;
+    judge.text()?;
     let plan = ChunkInfoPlan::open(chunk_info::Options {
         data: args.data.clone(),
         out: args.out.clone(),
@@ -187,7 +276,7 @@ pub fn chunk_info(args: &ChunkInfo, common: &Common, cancel: &AtomicBool) -> Res
     if plan.todo() == 0 {
         return report(plan.close()?);
     }
-    let tokenizer = judge.text.tokenizer.clone();
+    let tokenizer = judge.text()?.tokenizer.clone();
     let tokens = |text: &str| tokenizer.encode_offsets(text);
     report(judge.session(&args.work, cancel, |session| plan.run(&tokens, session))?)
 }
@@ -197,13 +286,15 @@ pub fn chunk_info(args: &ChunkInfo, common: &Common, cancel: &AtomicBool) -> Res
 /// # Errors
 /// As [`sample`], or an embedder that can't be read.
 pub fn score(args: &Score, common: &Common, cancel: &AtomicBool) -> Result<Ending> {
-    let mut judge = Lazy::open(&args.model, common)?;
+    let server = args.server.named();
+    let mut judge = Lazy::at(args.model.as_deref(), server, &args.work.remote, common)?;
     let files = ScoreFiles {
         data: &args.data,
         responses: &args.responses,
         out: &args.out,
         chunk_info: args.chunk_info.as_deref(),
     };
+    judge.text()?;
     let plan = ScorePlan::open(score_options(files, &args.scoring, &args.work, &judge)?)?;
     if plan.todo() == 0 {
         return report(plan.close()?);
@@ -228,9 +319,14 @@ pub fn pairs(args: &Pairs) -> Result<Ending> {
 /// As the stages.
 pub fn run(args: &Run, common: &Common, cancel: &AtomicBool) -> Result<Ending> {
     let files = Files::in_folder(&args.out_dir);
-    let mut judge = Lazy::open(&args.judge, common)?;
-    let mut policy = match &args.policy {
-        Some(policy) if *policy != args.judge => Some(Lazy::open(policy, common)?),
+    let remote = &args.work.remote;
+    let mut judge = Lazy::at(args.judge.as_deref(), args.judge_server.named(), remote, common)?;
+    judge.text()?;
+    let mut policy = match (&args.policy, args.policy_server.named()) {
+        (_, Some(server)) => Some(Lazy::at(None, Some(server), remote, common)?),
+        (Some(policy), None) if Some(policy) != args.judge.as_ref() => {
+            Some(Lazy::open(policy, common)?)
+        }
         _ => None,
     };
     let options = pipeline::run::Options {
@@ -254,7 +350,8 @@ pub fn run(args: &Run, common: &Common, cancel: &AtomicBool) -> Result<Ending> {
         )?,
         pairs: pair_options(&args.data, &files.scored, &files.pairs, &args.pairing),
     };
-    let tokenizer = policy.as_ref().unwrap_or(&judge).text.tokenizer.clone();
+    let text = policy.as_ref().and_then(|policy| policy.text.as_ref());
+    let tokenizer = text.map_or_else(|| judge.text(), Ok)?.tokenizer.clone();
     let count = |text: &str| tokenizer.encode(text).len();
     // Both closures may need the judge, but never at once.
     let judge = RefCell::new(&mut judge);
@@ -297,7 +394,7 @@ pub fn run_score(
     cancel: &AtomicBool,
 ) -> Result<Summary> {
     let mut retriever = embedder::retriever(&judging.embedder)?;
-    let tokenizer = judge.text.tokenizer.clone();
+    let tokenizer = judge.text()?.tokenizer.clone();
     let tokens = |text: &str| tokenizer.encode_offsets(text);
     judge.session(work, cancel, |session| {
         plan.run(Tools { tokens: &tokens, retriever: &mut retriever }, session)

@@ -2,6 +2,7 @@
 
 use super::Ending;
 use super::args::{Common, ScoringArgs, WorkArgs};
+use super::remote::{JudgeServer, RemoteArgs};
 use super::stages::{Lazy, ScoreFiles, run_score, score_options};
 use crate::pipeline::score::ScorePlan;
 use crate::pipeline::verify::{Checked, changed_settings, choose, compare};
@@ -24,8 +25,12 @@ pub struct Verify {
     /// The scores
     #[arg(value_name = "OUT")]
     pub scored: PathBuf,
-    #[arg(long, value_name = "M", help = super::args::MODEL_HELP)]
-    pub model: String,
+    #[arg(long, value_name = "M", help = super::args::MODEL_HELP, required_unless_present = "judge_url", conflicts_with = "judge_url")]
+    pub model: Option<String>,
+    #[command(flatten)]
+    pub server: JudgeServer,
+    #[command(flatten)]
+    pub remote: RemoteArgs,
     /// Prompts: JSON Lines with idx, query, answer, context
     #[arg(long, value_name = "FILE")]
     pub data: PathBuf,
@@ -55,7 +60,8 @@ pub fn verify(args: &Verify, common: &Common, cancel: &AtomicBool) -> Result<End
     let whole_prompts = args.scoring.early_stop;
     let Verify { scored, sample, sample_seed, .. } = args;
     choose(scored, &args.responses, &responses, *sample, *sample_seed, whole_prompts)?;
-    let mut judge = Lazy::open(&args.model, common)?;
+    let mut judge = Lazy::at(args.model.as_deref(), args.server.named(), &args.remote, common)?;
+    judge.text()?;
     let files = ScoreFiles { data: &args.data, responses: &responses, out: &out, chunk_info: None };
     let work = WorkArgs { seed: args.seed, ..WorkArgs::default() };
     let options = score_options(files, &args.scoring, &work, &judge)?;

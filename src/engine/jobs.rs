@@ -8,6 +8,7 @@
 //!                     └─ …                last row; only what then still lacks becomes a sequence
 //! ```
 
+use super::guide::Guided;
 use super::request::{Generate, Sampled, Task};
 use super::sampler::{Draw, LogProbabilities, NotFinite, draw, log_probabilities};
 use super::scheduler::{SeqId, Sequence};
@@ -31,6 +32,8 @@ pub struct Job {
     pub limit: usize,
     /// One per sample or continuation.
     pub branches: Vec<Branch>,
+    /// One per sample, if samples are restricted.
+    pub guides: Vec<Guided>,
     /// One per prompt token, if asked for.
     pub prompt_logprobs: Vec<Option<f32>>,
     /// The likeliest ones in its place, as many.
@@ -55,12 +58,19 @@ impl Job {
             Task::Generate(generate) => (generate.n, generate.prompt_logprobs.is_some()),
             Task::Score { continuations, .. } => (continuations.len(), false),
         };
+        let guides = match &task {
+            Task::Generate(Generate { constraint: Some(constraint), n, .. }) => {
+                (0..*n).map(|_| Guided::new(constraint)).collect()
+            }
+            _ => Vec::new(),
+        };
         Self {
             task,
             prompt_tokens: prompt,
             cached: 0,
             limit,
             branches: vec![Branch::default(); branches],
+            guides,
             prompt_logprobs: if logprobs { vec![None; prompt] } else { Vec::new() },
             prompt_top: if logprobs { vec![Vec::new(); prompt] } else { Vec::new() },
         }
@@ -130,7 +140,7 @@ impl Job {
     }
 
     fn draw<'a>(
-        &self,
+        &'a self,
         generate: &'a Generate,
         role: Role,
         index: usize,
@@ -143,7 +153,10 @@ impl Job {
             _ => (0..generate.n).map(seed).collect(),
         };
         let (params, logprobs) = (&generate.params, generate.logprobs);
-        Draw { params, seeds, index, seen: sequence.tokens(), logprobs }
+        // All samples begin alike.
+        let guided = self.guides.get(if let Role::Sample(k) = role { k } else { 0 });
+        let allowed = guided.and_then(Guided::allowed);
+        Draw { params, seeds, index, seen: sequence.tokens(), logprobs, allowed }
     }
 
     /// Takes the first tokens' log-probabilities of all continuations from the prompt's last row,

@@ -12,6 +12,7 @@
 mod batch;
 mod blocks;
 mod decoder_runner;
+pub mod guide;
 mod jobs;
 mod prefix;
 pub mod request;
@@ -420,11 +421,13 @@ impl<R: Runner> Engine<R> {
         job.branches[sample].tokens += 1;
         let full = job.branches[sample].tokens >= job.limit;
         self.stats.generated_tokens += 1;
+        let over = job.guides.get_mut(sample).and_then(|guided| guided.advance(token.token));
+        let finish = over.or(full.then_some(Finish::Length));
         self.events.push(Event::Token { id, sample, token });
-        if full {
-            self.end_sample(id, sample, Finish::Length, None);
+        if let Some(finish) = finish {
+            self.end_sample(id, sample, finish, None);
         }
-        !full
+        finish.is_none()
     }
 
     fn end_sample(

@@ -1,5 +1,6 @@
 //! What goes into the engine and what comes out.
 
+use super::guide::Constraint;
 use std::sync::Arc;
 
 /// Names a request inside one engine, in order of submission.
@@ -108,14 +109,17 @@ pub struct Generate {
     /// `Some(k)`: log-probability of each prompt token given those before it, and of the `k`
     /// likeliest ones in its place.
     pub prompt_logprobs: Option<usize>,
+    /// What samples must keep to. Log-probabilities stay those of the model without it.
+    pub constraint: Option<Constraint>,
 }
 
 /// Why a sample ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Finish {
-    /// A stop token, or [`super::Engine::finish_sample`] was called (a stop string above).
+    /// A stop token, or [`super::Engine::finish_sample`] was called (a stop string above), or the
+    /// constraint allows nothing more.
     Stop,
-    /// `max_new_tokens` or the context length.
+    /// `max_new_tokens` or the context length; or the constraint gave up.
     Length,
 }
 

@@ -5,11 +5,12 @@
 //! fixed by the vocabulary alone, and the exponential is our own polynomial, so that results do
 //! not depend on the platform's mathematical library either.
 //!
-//! Filters apply in this order: penalties and biases, temperature, top-k, top-p, min-p; each sees
+//! Filters apply in this order: penalties and biases, what is allowed at all, temperature, top-k, top-p, min-p; each sees
 //! the distribution that the one before left, renormalised. No row is ever sorted whole: the
 //! likeliest tokens are looked for only in those stripes of the vocabulary whose maximum is high
 //! enough.
 
+use super::guide::TokenSet;
 use super::request::{Sampled, SamplingParams};
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -370,6 +371,18 @@ pub struct Draw<'a> {
     pub seen: &'a [u32],
     /// See [`super::request::Generate::logprobs`].
     pub logprobs: Option<usize>,
+    /// Only these can be drawn; there is at least one.
+    pub allowed: Option<&'a TokenSet>,
+}
+
+/// The logits that tokens are drawn from, where they are not the model's own.
+fn changed(logits: &[f32], draw: &Draw) -> Option<Vec<f32>> {
+    let adjusted =
+        draw.params.adjusts_logits().then(|| adjust(logits, draw.params, draw.seen, draw.index));
+    let Some(allowed) = draw.allowed else { return adjusted };
+    let mut logits = adjusted.unwrap_or_else(|| logits.to_vec());
+    allowed.apply(&mut logits);
+    Some(logits)
 }
 
 /// The next token of each seed.
@@ -378,12 +391,7 @@ pub struct Draw<'a> {
 /// Logits that are not finite.
 pub fn draw(logits: &[f32], draw: &Draw) -> Result<Vec<Sampled>, NotFinite> {
     let plain = Row::new(Cow::Borrowed(logits))?;
-    let adjusted = if draw.params.adjusts_logits() {
-        let logits = adjust(logits, draw.params, draw.seen, draw.index);
-        Some(Row::new(Cow::Owned(logits))?)
-    } else {
-        None
-    };
+    let adjusted = changed(logits, draw).map(|logits| Row::new(Cow::Owned(logits))).transpose()?;
     let row = adjusted.as_ref().unwrap_or(&plain);
     let distribution = Distribution::new(row, draw.params);
     let report = draw.logprobs.map(|k| (plain.log_sum_exp(), plain.likeliest(k)));
@@ -418,7 +426,7 @@ mod tests {
 
     fn tokens(row: &[f32], params: &SamplingParams, seeds: std::ops::Range<u64>) -> Vec<u32> {
         let seeds = seeds.collect();
-        let one = Draw { params, seeds, index: 3, seen: &[], logprobs: None };
+        let one = Draw { params, seeds, index: 3, seen: &[], logprobs: None, allowed: None };
         draw(row, &one).unwrap().into_iter().map(|sampled| sampled.token).collect()
     }
 
@@ -583,7 +591,14 @@ mod tests {
         let row = penalise(&[2.0, -2.0, 1.0], &[0, 1, 0, 9], 2.0);
         assert_eq!(row, [1.0, -4.0, 1.0]);
         let params = SamplingParams { repetition_penalty: 2.5, ..params(0.0) };
-        let one = Draw { params: &params, seeds: vec![0], index: 0, seen: &[0], logprobs: Some(1) };
+        let one = Draw {
+            params: &params,
+            seeds: vec![0],
+            index: 0,
+            seen: &[0],
+            logprobs: Some(1),
+            allowed: None,
+        };
         let sampled = draw(&[2.0, -2.0, 1.0], &one).unwrap().remove(0);
         assert_eq!(sampled.token, 2);
         let logprob = 1.0 - (2f64.exp() + (-2f64).exp() + 1f64.exp()).ln();
@@ -652,7 +667,11 @@ mod tests {
         time("log-probabilities", &|| drop(log_probabilities(&row, &[3], Some(&[1, 2]), 0)));
         let draw_with = |logprobs| {
             let params = &cases[1].1;
-            draw(&row, &Draw { params, seeds: vec![1], index: 0, seen: &[], logprobs }).unwrap()
+            draw(
+                &row,
+                &Draw { params, seeds: vec![1], index: 0, seen: &[], logprobs, allowed: None },
+            )
+            .unwrap()
         };
         time("with 20 logprobs", &|| drop(draw_with(Some(20))));
     }

@@ -1,5 +1,6 @@
 //! The engine over a toy model: what is computed must not depend on how.
 
+use super::guide::{Constraint, Guide, Language, Next, TokenSet};
 use super::toy::{Broken, Toy};
 use super::*;
 use kernels::kv::KvDtype;
@@ -20,6 +21,7 @@ fn generate(max_new_tokens: usize, seed: u64) -> Generate {
         stop_tokens: vec![5],
         logprobs: Some(2),
         prompt_logprobs: None,
+        constraint: None,
     }
 }
 
@@ -127,9 +129,38 @@ fn alone(requests: &[Request]) -> Vec<Brought> {
     requests.iter().flat_map(|r| run(512, WIDE, std::slice::from_ref(r))).collect()
 }
 
+/// Even and odd ids in turn, so many of them; or fewer that end with the stop token 5.
+struct Alternating {
+    length: u32,
+}
+
+struct Turn {
+    left: u32,
+    odd: bool,
+}
+
+impl Language for Alternating {
+    fn guide(&self) -> Box<dyn Guide> {
+        Box::new(Turn { left: self.length, odd: false })
+    }
+}
+
+impl Guide for Turn {
+    fn next(&mut self, token: Option<u32>) -> Next {
+        if let Some(token) = token {
+            assert_eq!(token % 2 == 1, self.odd, "{token} is not allowed");
+            (self.left, self.odd) = (self.left - 1, !self.odd);
+        }
+        let bits = if self.odd { 0xAAAA_AAAA } else { 0x5555_5555 };
+        if self.left == 0 { Next::End } else { Next::Among(TokenSet::from_words(vec![bits, bits])) }
+    }
+}
+
 /// Requests of all kinds that share prefixes in several ways.
 fn mixed() -> Vec<Request> {
-    let mut requests = Vec::new();
+    let constraint = Some(Constraint::new(Alternating { length: 9 }));
+    let restricted = Generate { constraint, stop_tokens: Vec::new(), n: 3, ..generate(30, 6) };
+    let mut requests = vec![request(prompt(60, 3), restricted)];
     let base = prompt(100, 3);
     for k in 0..6u32 {
         let own = [&base[..16 * k as usize + 3], &prompt(20 + k as usize, k)[..]].concat();
@@ -167,6 +198,35 @@ fn greedy_tokens_are_those_of_the_model_without_a_cache() {
 #[test]
 fn together_or_alone_is_the_same() {
     assert_eq!(run(512, WIDE, &mixed()), alone(&mixed()));
+}
+
+#[test]
+fn samples_keep_to_their_constraint_and_tell_the_models_own_probabilities() {
+    let restricted = &mixed()[0];
+    let brought = &alone(std::slice::from_ref(restricted))[0];
+    assert_eq!(brought.samples.len(), 3);
+    let toy = Toy::new(1);
+    for (tokens, finish) in &brought.samples {
+        assert_eq!((tokens.len(), *finish), (9, Some(Finish::Stop)));
+        let mut before = restricted.prompt.clone();
+        for (index, sampled) in tokens.iter().enumerate() {
+            assert_eq!(sampled.token as usize % 2, index % 2);
+            let logits = toy.logits_after(&before);
+            let sum: f64 = logits.iter().map(|&x| f64::from(x).exp()).sum();
+            let own = f64::from(logits[sampled.token as usize]) - sum.ln();
+            assert!((f64::from(sampled.logprob.unwrap()) - own).abs() < 1e-4);
+            before.push(sampled.token);
+        }
+    }
+    // What ends it may be a stop token too, and the length.
+    let Task::Generate(generate) = &restricted.task else { unreachable!() };
+    let stops =
+        Generate { stop_tokens: (0..40).filter(|id| id % 4 == 1).collect(), ..generate.clone() };
+    let short = Generate { max_new_tokens: 4, ..generate.clone() };
+    let [stopped, cut] =
+        [stops, short].map(|g| alone(&[request(restricted.prompt.clone(), g)]).remove(0));
+    assert!(stopped.samples.iter().all(|s| s.0.len() < 9 && s.1 == Some(Finish::Stop)));
+    assert!(cut.samples.iter().all(|s| s.0.len() == 4 && s.1 == Some(Finish::Length)));
 }
 
 #[test]

@@ -85,6 +85,7 @@ fn asked(prompt: &[u32], reply: usize) -> Request {
         stop_tokens: Vec::new(),
         logprobs: None,
         prompt_logprobs: None,
+        constraint: None,
     };
     Request { prompt: prompt.to_vec(), task: Task::Generate(generate) }
 }

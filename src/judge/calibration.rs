@@ -275,6 +275,7 @@ mod tests {
             expected: Some(distribution[0] + distribution[1] / 2.0),
             uncalibrated: None,
             votes: None,
+            estimate: None,
             whole_document: None,
             statements_in_call: None,
         }
@@ -331,6 +332,7 @@ mod tests {
             distribution: Vec::new(),
             expected: None,
             votes: None,
+            estimate: None,
         };
         let facts = vec![supported([1.0, 0.0, 0.0]), supported([0.0, 0.0, 1.0])];
         let mut found = Faithfulness::new(&listing, facts);

@@ -3,6 +3,7 @@
 
 use super::calibration::Uncalibrated;
 use super::{Verdict, Votes};
+use crate::chat::Estimate;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -25,6 +26,9 @@ pub struct Rated {
     /// What the rating was made of, if there was more than one vote.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub votes: Option<Box<Votes>>,
+    /// See [`Verdict::estimate`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimate: Option<Estimate>,
 }
 
 impl Rated {
@@ -39,6 +43,7 @@ impl Rated {
             expected: verdict.expected,
             uncalibrated: None,
             votes: verdict.votes,
+            estimate: verdict.estimate,
         })
     }
 }
@@ -94,6 +99,9 @@ pub struct Supported {
     /// How many statements shared the prompt, if there was more than this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub statements_in_call: Option<usize>,
+    /// See [`Verdict::estimate`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimate: Option<Estimate>,
 }
 
 impl Supported {
@@ -112,6 +120,7 @@ impl Supported {
             votes: verdict.votes,
             whole_document: None,
             statements_in_call: None,
+            estimate: verdict.estimate,
         })
     }
 }
@@ -178,8 +187,8 @@ mod tests {
 
     fn verdict(outcome: Outcome, expected: Option<f64>, forced: bool) -> Verdict {
         let text = "because".to_owned();
-        let (distribution, votes) = (vec![0.5, 0.5], None);
-        Verdict { outcome, text, attempts: 2, forced, distribution, expected, votes }
+        let (distribution, votes, estimate) = (vec![0.5, 0.5], None, None);
+        Verdict { outcome, text, attempts: 2, forced, distribution, expected, votes, estimate }
     }
 
     fn supported(fact: &str, score: f64, expected: Option<f64>, forced: bool) -> Supported {

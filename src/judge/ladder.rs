@@ -15,7 +15,7 @@
 use super::group::Group;
 use super::parse::{self, Mark};
 use super::{Ask, AskKind, BRACKETS, Outcome, Verdict, rounded};
-use crate::chat::{Call, ChatError, Message, Reply, Sampling, Task};
+use crate::chat::{Call, ChatError, Estimate, Message, Reply, Sampling, Task};
 use sha2::{Digest, Sha256};
 
 /// How many replies are sampled before a verdict is forced.
@@ -57,6 +57,8 @@ pub struct Ladder {
     seed: u64,
     /// Replies asked for so far.
     attempts: u32,
+    /// How the scores of the last reply were had, if they are not exact.
+    estimate: Option<Estimate>,
     state: State,
 }
 
@@ -75,7 +77,7 @@ enum State {
 impl Ladder {
     /// `seed`: see [`unit_seed`]. Attempt `k` (from 0) samples with `seed + k`.
     pub fn new(ask: Ask, seed: u64) -> Self {
-        Self { ask, seed, attempts: 0, state: State::Sampling { last: None } }
+        Self { ask, seed, attempts: 0, estimate: None, state: State::Sampling { last: None } }
     }
 
     /// The first call.
@@ -88,6 +90,7 @@ impl Ladder {
 
     /// Takes the reply to the last call.
     pub fn next(&mut self, reply: Result<Reply, ChatError>) -> Step {
+        self.estimate = reply.as_ref().ok().and_then(Reply::estimate);
         match std::mem::replace(&mut self.state, State::Sampling { last: None }) {
             State::Sampling { last } => self.sampled(last, reply),
             State::Weighing(verdict) => self.weighed(verdict, reply),
@@ -99,7 +102,7 @@ impl Ladder {
     fn sampled(&mut self, last: Option<String>, reply: Result<Reply, ChatError>) -> Step {
         let text = match reply {
             Ok(Reply::Text { text, .. }) => text,
-            Ok(Reply::Scores { .. }) => return Step::Failed(unexpected("scores", "a text")),
+            Ok(_) => return Step::Failed(unexpected("scores", "a text")),
             Err(ChatError::Refused(_) | ChatError::TooLong { .. }) if self.is_group() => {
                 return self.weigh_each(Group::default());
             }
@@ -229,7 +232,8 @@ impl Ladder {
     ) -> Result<(), ChatError> {
         match self.probabilities(reply) {
             Ok(probabilities) => self.add_distribution(verdict, &probabilities),
-            Err(ChatError::Broken(why)) => return Err(ChatError::Broken(why)),
+            // Another time the model might well give it.
+            Err(error @ (ChatError::Broken(_) | ChatError::Lost(_))) => return Err(error),
             Err(_) => {}
         }
         Ok(())
@@ -264,13 +268,15 @@ impl Ladder {
 
     fn verdict(&self, outcome: Outcome, text: String, forced: bool) -> Verdict {
         let attempts = self.attempts;
-        let distribution = Vec::new();
-        Verdict { outcome, text, attempts, forced, distribution, expected: None, votes: None }
+        let (distribution, expected) = (Vec::new(), None);
+        let (votes, estimate) = (None, None);
+        Verdict { outcome, text, attempts, forced, distribution, expected, votes, estimate }
     }
 
     fn add_distribution(&self, verdict: &mut Verdict, probabilities: &[f64]) {
         let scores = self.alternatives().unwrap_or_default();
         let mean = scores.iter().zip(probabilities).map(|((_, score), p)| score * p).sum();
+        verdict.estimate = self.estimate;
         verdict.distribution = probabilities.iter().copied().map(rounded).collect();
         verdict.expected = Some(rounded(mean));
     }
@@ -289,7 +295,7 @@ impl Ladder {
 
     /// The probabilities of the alternatives, one for each, normalised over them.
     fn probabilities(&self, reply: Result<Reply, ChatError>) -> Result<Vec<f64>, ChatError> {
-        let Reply::Scores { logprobs, .. } = reply? else {
+        let (Reply::Scores { logprobs, .. } | Reply::Estimates { logprobs, .. }) = reply? else {
             return Err(unexpected("a text", "scores"));
         };
         let wanted = self.alternatives().map_or(0, |alternatives| alternatives.len());

@@ -1,6 +1,7 @@
 //! What the judge found.
 
 use super::Votes;
+use crate::chat::Estimate;
 use serde::{Deserialize, Serialize};
 
 /// The result of one [`Ask`](super::Ask).
@@ -24,6 +25,10 @@ pub struct Verdict {
     /// The votes that it was made of, if there was more than one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub votes: Option<Box<Votes>>,
+    /// How `distribution` (and so a forced outcome) was had from a server that can't score
+    /// continuations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimate: Option<Estimate>,
 }
 
 /// What a reply says.
@@ -84,6 +89,7 @@ mod tests {
             distribution: vec![0.333333, 0.666667],
             expected: Some(0.666667),
             votes: None,
+            estimate: None,
         }
     }
 

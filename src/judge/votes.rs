@@ -91,6 +91,7 @@ fn one(verdicts: &[Verdict], by: VoteBy) -> Result<Verdict, String> {
         forced: votes.each.iter().any(|vote| vote.forced),
         distribution: mean_distribution(verdicts),
         expected: expected.map(|values| rounded(mean(&values))),
+        estimate: verdicts.iter().find_map(|verdict| verdict.estimate),
         votes: Some(Box::new(votes)),
     })
 }
@@ -184,7 +185,16 @@ mod tests {
         expected: Option<f64>,
     ) -> Verdict {
         let (text, distribution) = (text.to_owned(), distribution.to_vec());
-        Verdict { outcome, text, attempts: 1, forced: false, distribution, expected, votes: None }
+        Verdict {
+            outcome,
+            text,
+            attempts: 1,
+            forced: false,
+            distribution,
+            expected,
+            votes: None,
+            estimate: None,
+        }
     }
 
     fn rating(score: f64, text: &str) -> Verdict {

@@ -58,6 +58,7 @@ mod tests {
             distribution: Vec::new(),
             expected: None,
             votes: None,
+            estimate: None,
         }))
     }
 

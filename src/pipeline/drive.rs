@@ -446,7 +446,7 @@ fn begin(work: Work, seed: u64) -> (Option<Ladder>, Call) {
 fn sampled(reply: Reply) -> Result<Finding, ChatError> {
     match reply {
         Reply::Text { text, finish, .. } => Ok(Finding::Sample { text, finish }),
-        Reply::Scores { .. } => {
+        Reply::Scores { .. } | Reply::Estimates { .. } => {
             Err(ChatError::Refused("the model answered with scores where a text was asked".into()))
         }
     }

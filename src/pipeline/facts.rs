@@ -294,6 +294,7 @@ mod tests {
             distribution: Vec::new(),
             expected: None,
             votes: None,
+            estimate: None,
         }
     }
 

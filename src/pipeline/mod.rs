@@ -44,7 +44,7 @@ pub use error::Error;
 pub(crate) use extracts::Extracts;
 pub use facts::Evidencing;
 pub(crate) use facts::{Asker, Check, Facts, Lookup};
-pub use output::{OnMismatch, Settings, stored_settings};
+pub use output::{OnMismatch, Settings, URL, stored_settings};
 pub use plan::{CHUNK_TOKENS, Judging};
 pub(crate) use plan::{Plan, Target, with};
 pub use progress::{Failure, Progress, Quiet, Status, Summary};

@@ -205,8 +205,12 @@ pub fn stored_settings(path: &Path) -> Result<Settings, Error> {
     Ok(stored.settings)
 }
 
+/// Where a model was asked, which may change: what it is is said by the others.
+pub const URL: &str = "url";
+
 fn changes(stored: &Settings, now: &Settings) -> String {
-    let names: BTreeSet<&String> = stored.keys().chain(now.keys()).collect();
+    let names = stored.keys().chain(now.keys()).filter(|name| *name != URL);
+    let names: BTreeSet<&String> = names.collect();
     let show = |value: Option<&String>| value.map_or("not set".to_owned(), |v| format!("{v:?}"));
     names
         .into_iter()

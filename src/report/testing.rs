@@ -19,6 +19,7 @@ pub fn candidate(prompt: u64, k: u64, total: f64) -> Candidate {
         expected: Some(score),
         uncalibrated: None,
         votes: None,
+        estimate: None,
     };
     let statement = Statement {
         fact: "fact".to_owned(),

@@ -3,7 +3,7 @@
 use super::error::json;
 use super::generate::{Running, Sample, collect, finish_reason};
 use super::stream::{Chunks, stream};
-use super::{ApiError, App, body, logprobs, now, prompt, sampling};
+use super::{ApiError, App, body, form, logprobs, now, prompt, sampling};
 use crate::chat::Usage;
 use crate::chat::service::Update;
 use crate::chat::wire::{
@@ -19,7 +19,7 @@ pub async fn completions(
     State(app): State<Arc<App>>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let request: ChatRequest = body::read_sampling(&app, request).await?;
+    let mut request: ChatRequest = body::read_sampling(&app, request).await?;
     let reply = Reply {
         id: app.id("chatcmpl"),
         created: now(),
@@ -29,10 +29,16 @@ pub async fn completions(
     };
     let mut generation = sampling::generation(&app, &request.sampling)?;
     generation.logprobs = top_logprobs(&request)?;
+    generation.constraint = form::constraint(&app, &request.sampling).await?;
     if request.tools.is_some_and(|tools| !tools.is_empty()) {
         return Err(ApiError::unsupported("tools", "is not supported"));
     }
-    generation.prompt = prompt::conversation(&app, request.messages).await?;
+    let prefix = match request.continue_final_message {
+        Some(true) => prompt::take_prefix(&mut request.messages)?,
+        _ => String::new(),
+    };
+    generation.goes_on = !prefix.is_empty();
+    generation.prompt = prompt::conversation(&app, request.messages, prefix).await?;
     let fields = request.sampling;
     let asked = request.max_completion_tokens.or(fields.max_tokens);
     generation.max_new_tokens = sampling::reply_tokens(&app, generation.prompt.len(), asked)?;

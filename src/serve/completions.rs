@@ -8,7 +8,7 @@ use super::generate::{Answer, Running, collect, finish_reason};
 use super::logprobs::Lists;
 use super::prompt::Plain;
 use super::stream::{Chunks, stream};
-use super::{ApiError, App, body, now, prompt, sampling};
+use super::{ApiError, App, body, form, now, prompt, sampling};
 use crate::chat::Usage;
 use crate::chat::service::{Generation, PromptLogprobs, Sampled, Update};
 use crate::chat::wire::{
@@ -28,7 +28,8 @@ pub async fn completions(
 ) -> Result<Response, ApiError> {
     let request: CompletionRequest = body::read_sampling(&app, request).await?;
     let model = app.model(request.model.clone())?;
-    let pattern = pattern(&app, &request)?;
+    let mut pattern = pattern(&app, &request)?;
+    pattern.constraint = form::constraint(&app, &request.sampling).await?;
     let with_prefix = request.add_special_tokens.unwrap_or(true);
     let prompts = prompt::plain(&app, request.prompt, with_prefix).await?;
     let fields = request.sampling;

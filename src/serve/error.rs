@@ -150,7 +150,9 @@ impl From<ChatError> for ApiError {
         match error {
             ChatError::TooLong { tokens, limit, .. } => Self::overflow(tokens, 0, limit),
             ChatError::Refused(why) => Self::invalid(why),
-            ChatError::Broken(why) => Self::new(StatusCode::SERVICE_UNAVAILABLE, SERVER, why),
+            ChatError::Lost(why) | ChatError::Broken(why) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, SERVER, why)
+            }
         }
     }
 }

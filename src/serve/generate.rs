@@ -1,7 +1,9 @@
 //! Work that was handed to the engine, up to its end or its deadline.
 
 use super::{ApiError, App};
-use crate::chat::service::{Generation, Piece, PromptLogprobs, Sampled, Ticket, Update};
+use crate::chat::service::{
+    Busy, Continuations, Generation, Piece, PromptLogprobs, Sampled, Ticket, Update,
+};
 use crate::chat::{ChatError, Finish, Usage};
 use tokio::time::{Instant, timeout_at};
 
@@ -23,12 +25,25 @@ impl Running {
     /// # Errors
     /// The house is full.
     pub fn submit(app: &App, prompts: Vec<Generation>) -> Result<Self, ApiError> {
-        let (open, limit) = (prompts.len(), app.settings.deadline);
-        let ticket = app.handle.submit(prompts).map_err(|busy| {
+        let open = prompts.len();
+        Self::of(app, open, app.handle.submit(prompts))
+    }
+
+    /// The same for continuations to be scored.
+    ///
+    /// # Errors
+    /// The house is full.
+    pub fn submit_continuations(app: &App, asked: Continuations) -> Result<Self, ApiError> {
+        Self::of(app, 1, app.handle.submit_continuations(asked))
+    }
+
+    fn of(app: &App, open: usize, ticket: Result<Ticket, Busy>) -> Result<Self, ApiError> {
+        let ticket = ticket.map_err(|busy| {
             // A guess: some seconds for each time that the batch must turn over.
             let turns = app.handle.open() / app.settings.sequences.max(1);
             ApiError::of_busy(busy, turns.clamp(1, 60) as u64)
         })?;
+        let limit = app.settings.deadline;
         let (deadline, seconds) = (Instant::now() + limit, limit.as_secs());
         Ok(Self { ticket, deadline, seconds, open, usage: Usage::default() })
     }
@@ -74,6 +89,8 @@ pub struct Sample {
 pub struct Answer {
     pub prompt: Option<PromptLogprobs>,
     pub samples: Vec<Sample>,
+    /// Of continuations.
+    pub scores: Option<Vec<f64>>,
 }
 
 /// Waits for everything: `n` samples of each of `prompts` prompts.
@@ -85,7 +102,8 @@ pub async fn collect(
     prompts: usize,
     n: usize,
 ) -> Result<(Vec<Answer>, Usage), ApiError> {
-    let answer = || Answer { prompt: None, samples: (0..n).map(|_| Sample::default()).collect() };
+    let samples = || (0..n).map(|_| Sample::default()).collect();
+    let answer = || Answer { samples: samples(), ..Answer::default() };
     let mut answers: Vec<Answer> = (0..prompts).map(|_| answer()).collect();
     while let Some((prompt, update)) = running.next().await? {
         let answer = &mut answers[prompt];
@@ -96,7 +114,8 @@ pub async fn collect(
                 answer.samples[sample].finish = Some(finish);
                 answer.samples[sample].stop_token = stop_token;
             }
-            Update::Scores(_) | Update::Done(_) | Update::Failed(_) => {}
+            Update::Scores(scores) => answer.scores = Some(scores),
+            Update::Done(_) | Update::Failed(_) => {}
         }
     }
     Ok((answers, running.usage()))

@@ -12,8 +12,10 @@ mod body;
 mod chat;
 mod completions;
 mod connections;
+mod continuations;
 mod embeddings;
 mod error;
+mod form;
 mod generate;
 mod guard;
 mod logprobs;
@@ -35,6 +37,7 @@ use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use error::ApiError;
 use metrics::Metrics;
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -45,6 +48,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 pub struct Settings {
     /// The model's name, then its aliases; a request may name any of them, or none.
     pub names: Vec<String>,
+    /// What replies depend on, by name; shown at `/v1/models`.
+    pub about: BTreeMap<String, String>,
     /// Without a key everybody is served.
     pub api_key: Option<String>,
     /// Bytes of a request's body.
@@ -135,6 +140,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/v1/embeddings", post(embeddings::embeddings))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{*name}", get(models::one))
+        .route("/longreward/continuations", post(continuations::continuations))
         .route("/longreward/score", post(score::score))
         .route("/health", get(metrics::health))
         .route("/metrics", get(metrics::metrics))

@@ -28,5 +28,7 @@ fn model(app: &App, name: &str) -> Model {
         object: "model".into(),
         created: app.started,
         owned_by: "longreward".into(),
+        max_model_len: Some(app.handle.context()),
+        longreward: Some(app.settings.about.clone()),
     }
 }

@@ -16,27 +16,44 @@ pub struct Plain {
     pub tokens: Vec<u32>,
 }
 
-/// The prompt of a conversation. What messages spell is text, never a control token.
+/// The prompt of a conversation whose reply begins with `prefix`. What messages spell is text, never
+/// a control token.
 ///
 /// # Errors
 /// A role or a content that can't be used, or what the template complains of.
 pub async fn conversation(
     app: &Arc<App>,
     messages: Vec<ChatMessage>,
+    prefix: String,
 ) -> Result<Vec<u32>, ApiError> {
     if messages.is_empty() {
         return Err(ApiError::field("messages", "is empty"));
     }
     let turns = messages.into_iter().enumerate().map(|(i, message)| turn(i, message));
     let turns: Vec<(&'static str, String)> = turns.collect::<Result<_, _>>()?;
-    let bytes = turns.iter().map(|(_, content)| content.len()).sum();
+    let bytes = turns.iter().map(|(_, content)| content.len()).sum::<usize>() + prefix.len();
     let encoding = app.clone();
     let encode = move || {
         let turns: Vec<Turn> = turns.iter().map(|(role, content)| Turn { role, content }).collect();
         let handle = &encoding.handle;
-        handle.template().encode(handle.tokenizer(), &turns, "")
+        handle.template().encode(handle.tokenizer(), &turns, &prefix)
     };
     blocking(bytes, encode).await?.map_err(|e| ApiError::field("messages", e.to_string()))
+}
+
+/// Takes the beginning of the reply from the end of the messages.
+///
+/// # Errors
+/// The last message is not the assistant's, or can't be read.
+pub fn take_prefix(messages: &mut Vec<ChatMessage>) -> Result<String, ApiError> {
+    let last = messages.pop().map(|message| turn(messages.len(), message)).transpose()?;
+    match last {
+        Some(("assistant", prefix)) => Ok(prefix),
+        _ => Err(ApiError::field(
+            "continue_final_message",
+            "is only where the last message is the assistant's",
+        )),
+    }
 }
 
 fn turn(index: usize, message: ChatMessage) -> Result<(&'static str, String), ApiError> {
@@ -91,6 +108,19 @@ pub async fn plain(
         return Err(ApiError::field("prompt", "is empty"));
     }
     Ok(prompts)
+}
+
+/// The tokens of a plain text.
+///
+/// # Errors
+/// It is empty.
+pub async fn text(app: &Arc<App>, text: String) -> Result<Vec<u32>, ApiError> {
+    let mut plain = encode_all(app, vec![text], true).await?;
+    let tokens = plain.pop().map(|plain| plain.tokens).unwrap_or_default();
+    if tokens.is_empty() {
+        return Err(ApiError::field("messages", "is empty, and there is no prefix"));
+    }
+    Ok(tokens)
 }
 
 async fn encode_all(

@@ -15,14 +15,13 @@ const MAX_STOP: usize = 1024;
 /// Tokens that can be told for each place, at most.
 pub const MAX_TOP_LOGPROBS: usize = 20;
 
-/// Checks the fields that all sampling requests share and gives what they ask for; prompt, length
-/// and log-probabilities are still to be filled in. Each prompt has a seed of its own where none is
+/// Checks the fields that all sampling requests share and gives what they ask for; prompt, length,
+/// form and log-probabilities are still to be filled in. Each prompt has a seed of its own where none is
 /// given.
 ///
 /// # Errors
 /// The first field that is not allowed, by name.
 pub fn generation(app: &App, fields: &SamplingFields) -> Result<Generation, ApiError> {
-    refuse_unsupported(fields)?;
     let n = fields.n.unwrap_or(1);
     if !(1..=MAX_SAMPLES).contains(&n) {
         return Err(ApiError::field("n", format!("is {n}, but must be from 1 to {MAX_SAMPLES}")));
@@ -40,21 +39,9 @@ pub fn generation(app: &App, fields: &SamplingFields) -> Result<Generation, ApiE
         ignore_stop_tokens: fields.ignore_eos.unwrap_or(false),
         logprobs: None,
         prompt_logprobs: None,
+        constraint: None,
         goes_on: false,
     })
-}
-
-fn refuse_unsupported(fields: &SamplingFields) -> Result<(), ApiError> {
-    if let Some(format) = &fields.response_format
-        && format.kind != "text"
-    {
-        let why = format!("type {} is not supported; only text is", format.kind);
-        return Err(ApiError::unsupported("response_format", why));
-    }
-    if fields.guided_choice.is_some() {
-        return Err(ApiError::unsupported("guided_choice", "is not supported"));
-    }
-    Ok(())
 }
 
 fn params(app: &App, fields: &SamplingFields) -> Result<SamplingParams, ApiError> {

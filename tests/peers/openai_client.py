@@ -13,8 +13,10 @@ import re
 import signal
 import subprocess
 import time
+import typing
 
 import openai
+import pydantic
 
 MESSAGES = [{"role": "user", "content": "Name three rivers."}]
 
@@ -104,6 +106,39 @@ def completions(client: openai.OpenAI) -> None:
     passed("completions: the stream is the answer")
 
 
+def forms(client: openai.OpenAI) -> None:
+    """`response_format` as a dictionary and by the client's own `parse`, and the extensions of other servers."""
+    fields = dict(model="gpt-4", messages=MESSAGES, max_tokens=120, seed=3)
+
+    class River(pydantic.BaseModel):
+        name: typing.Annotated[str, pydantic.Field(max_length=20)]
+        length_km: typing.Annotated[int, pydantic.Field(ge=1, le=9999)]
+        continent: typing.Literal["Africa", "Asia", "Europe"]
+
+    for seed in range(5):
+        parsed = client.chat.completions.parse(**fields | {"seed": seed}, response_format=River).choices[0].message.parsed
+        assert isinstance(parsed, River)
+    passed("response_format: a class, by parse", repr(parsed))
+    schema = {"name": "answer", "schema": River.model_json_schema()}
+    asked = fields | {"response_format": {"type": "json_schema", "json_schema": schema}}
+    text = client.chat.completions.create(**asked).choices[0].message.content
+    streamed = "".join(c.choices[0].delta.content or "" for c in client.chat.completions.create(**asked, stream=True) if c.choices)
+    assert streamed == text and River.model_validate_json(text)
+    passed("response_format: json_schema, streamed", text)
+    text = client.chat.completions.create(**fields | {"temperature": 0}, response_format={"type": "json_object"}).choices[0].message.content
+    assert text.startswith("{")
+    passed("response_format: json_object", repr(text[:60]))
+    choices = ["the Nile", "the Danube", "the Mekong"]
+    for extra in ({"guided_choice": choices}, {"structured_outputs": {"choice": choices}}):
+        text = client.chat.completions.create(**fields, extra_body=extra).choices[0].message.content
+        assert text in choices, text
+    passed("guided_choice, structured_outputs", repr(text))
+    bad = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "thing"}}}
+    error = fails(openai.BadRequestError, lambda: client.chat.completions.create(**fields, response_format=bad))
+    assert error.param == "response_format"
+    passed("response_format: refused", error.message)
+
+
 def errors(client: openai.OpenAI) -> None:
     error = fails(openai.BadRequestError, lambda: client.chat.completions.create(model="gpt-4", messages=[{"role": "user", "content": "word " * 9000}]))
     assert "maximum context length" in str(error) and error.code == "context_length_exceeded"
@@ -169,6 +204,7 @@ def main() -> None:
         client = openai.OpenAI(base_url=address, api_key="none", timeout=120)
         chat(client)
         completions(client)
+        forms(client)
         errors(client)
         embeddings(client, options.embedder)
         asyncio.run(crowd(address, options.clients, options.tokens))

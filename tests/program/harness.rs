@@ -93,6 +93,11 @@ impl World {
         self.command(args).output().unwrap()
     }
 
+    /// Runs it with an environment variable.
+    pub fn run_with(&self, (name, value): (&str, &str), args: &str) -> Output {
+        self.command(args).env(name, value).output().unwrap()
+    }
+
     /// Starts it.
     pub fn start(&self, args: &str) -> Child {
         self.command(args).spawn().unwrap()
@@ -126,6 +131,12 @@ pub fn score(out: &str, more: &str) -> String {
         "score --model model --data sft.jsonl --responses sampled_responses.jsonl --embedder bm25 \
          --max-reply-tokens 8 --out {out}/scored_responses.jsonl {more}"
     )
+}
+
+/// The same with the judge behind a server.
+pub fn score_at(url: &str, out: &str, more: &str) -> String {
+    let server = format!("--judge-url {url} --judge-model model --tokenizer model");
+    score(out, more).replace("--model model", &server)
 }
 
 /// How many calls a stage says that it made.

@@ -60,6 +60,11 @@ impl Server {
         Self { child, _stdout: stdout, address }
     }
 
+    /// The base of its addresses.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
     pub fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();

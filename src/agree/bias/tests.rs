@@ -19,6 +19,7 @@ fn answered(score: f64) -> Box<Answered> {
         expected: Some(score + 0.5),
         uncalibrated: None,
         votes: None,
+        estimate: None,
     };
     Box::new(Answered { helpfulness: Some(rated), ..Answered::default() })
 }
@@ -66,6 +67,7 @@ fn supported(score: f64) -> Found {
         expected: None,
         uncalibrated: None,
         votes: None,
+        estimate: None,
         whole_document: None,
         statements_in_call: None,
     };

@@ -125,6 +125,7 @@ fn support(distribution: [f64; 3]) -> Found {
         expected: Some(distribution[0] + distribution[1] / 2.0),
         uncalibrated: None,
         votes: None,
+        estimate: None,
         whole_document: None,
         statements_in_call: None,
     };
@@ -203,6 +204,7 @@ fn rated(distribution: Vec<f64>) -> Box<Answered> {
         expected: Some(expected),
         uncalibrated: None,
         votes: None,
+        estimate: None,
     };
     Box::new(Answered { logicality: Some(rated), ..Answered::default() })
 }

@@ -61,5 +61,6 @@ fn listed(claim: &str) -> Verdict {
         distribution: Vec::new(),
         expected: None,
         votes: None,
+        estimate: None,
     }
 }

@@ -208,6 +208,7 @@ mod tests {
             expected,
             uncalibrated: None,
             votes: None,
+            estimate: None,
         }
     }
 
@@ -226,6 +227,7 @@ mod tests {
             votes: None,
             whole_document: None,
             statements_in_call: None,
+            estimate: None,
         };
         let answered = Answered { logicality: Some(rated(3.0, Some(2.5))), ..Answered::default() };
         for found in [

@@ -16,9 +16,8 @@ fn rated(score: f64, expected: f64) -> Rated {
     distribution[low] = 1.0 - expected.fract();
     distribution[(low + 1).min(10)] += expected.fract();
     let expected = Some(expected);
-    let analysis = String::new();
     Rated {
-        analysis,
+        analysis: String::new(),
         score,
         attempts: 1,
         forced: false,
@@ -26,6 +25,7 @@ fn rated(score: f64, expected: f64) -> Rated {
         expected,
         uncalibrated: None,
         votes: None,
+        estimate: None,
     }
 }
 
@@ -70,6 +70,7 @@ fn supported(score: f64, distribution: [f64; 3], evidence: &str) -> Found {
             votes: None,
             whole_document: None,
             statements_in_call: None,
+            estimate: None,
         },
     }
 }

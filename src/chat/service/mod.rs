@@ -11,18 +11,21 @@ mod calls;
 mod worker;
 
 pub use super::text::Piece;
+pub use crate::engine::guide::Constraint;
 pub use crate::engine::{Sampled, SamplingParams};
 use calls::APPETITE;
 pub use calls::ServiceChat;
 pub use worker::Worker;
 
+use super::encode::Encoder;
+use super::grammar::{Form, Grammars};
 use super::{ChatError, Finish, Usage};
 use crate::engine::request::{self, Generate};
 use crate::engine::{Engine, Request, Runner};
 use crate::tokenizer::{ChatTemplate, Tokenizer};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, OnceLock};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -43,8 +46,18 @@ pub struct Generation {
     pub logprobs: Option<usize>,
     /// The same for the prompt.
     pub prompt_logprobs: Option<usize>,
+    /// What samples must keep to; see [`Handle::constraint`].
+    pub constraint: Option<Constraint>,
     /// The text continues the prompt's, so that its first space is kept.
     pub goes_on: bool,
+}
+
+/// A prompt with texts that may follow, to be scored as [`crate::chat::Task::Score`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Continuations {
+    pub prompt: Vec<u32>,
+    pub continuations: Vec<String>,
+    pub closing: String,
 }
 
 /// The log-probabilities of a prompt.
@@ -148,6 +161,8 @@ pub struct Handle {
     tokenizer: Arc<Tokenizer>,
     template: Arc<ChatTemplate>,
     gauges: Arc<Gauges>,
+    /// Made when a form is first asked for.
+    grammars: Arc<OnceLock<Result<Grammars, String>>>,
 }
 
 /// Makes a service of an engine: [`Worker::run`] is to be run on a thread of its own (best one of
@@ -170,6 +185,7 @@ pub fn service<R: Runner>(
         tokenizer: tokenizer.clone(),
         template,
         gauges: gauges.clone(),
+        grammars: Arc::default(),
     };
     (handle, Worker::new(engine, tokenizer, inbox, gauges))
 }
@@ -190,6 +206,15 @@ impl Handle {
     /// Tokens that prompt and reply may have together.
     pub fn context(&self) -> usize {
         self.context
+    }
+
+    /// What samples of a form must keep to. May take a while.
+    ///
+    /// # Errors
+    /// A form that can't be kept to, and why.
+    pub fn constraint(&self, form: Form) -> Result<Constraint, String> {
+        let grammars = self.grammars.get_or_init(|| Grammars::new(&self.tokenizer));
+        grammars.as_ref().map_err(Clone::clone)?.compile(form)
     }
 
     /// Token ids are below this.
@@ -242,8 +267,25 @@ impl Handle {
         Ok(Ticket { updates })
     }
 
+    /// Hands in continuations; they count as one sample.
+    ///
+    /// # Errors
+    /// The house is full.
+    pub fn submit_continuations(&self, asked: Continuations) -> Result<Ticket, Busy> {
+        let permit = self.house.clone().try_acquire_owned();
+        let permit = permit.map_err(|_| Busy::Now { open: self.open() })?;
+        let mut encoder = Encoder::new(self.tokenizer.clone(), self.template.clone());
+        let task = encoder.score(&asked.continuations, &asked.closing);
+        let (updates, ticket) = unbounded_channel();
+        let _permit = Some(permit);
+        let submission = Submission { tag: 0, goes_on: true, stops: Vec::new(), updates, _permit };
+        self.order(Request { prompt: asked.prompt, task }, submission);
+        Ok(Ticket { updates: ticket })
+    }
+
     fn request(&self, prompt: Generation) -> Request {
         let Generation { n, max_new_tokens, params, seed, logprobs, prompt_logprobs, .. } = prompt;
+        let constraint = prompt.constraint;
         let stop_tokens = self.tokenizer.stop_tokens();
         let stop_tokens = if prompt.ignore_stop_tokens { &[] } else { stop_tokens };
         let task = request::Task::Generate(Generate {
@@ -254,6 +296,7 @@ impl Handle {
             stop_tokens: stop_tokens.to_vec(),
             logprobs,
             prompt_logprobs,
+            constraint,
         });
         Request { prompt: prompt.prompt, task }
     }

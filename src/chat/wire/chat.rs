@@ -1,6 +1,6 @@
 //! `/v1/chat/completions`.
 
-use super::{SamplingFields, Usage};
+use super::{SamplingFields, Usage, null_as_default};
 use serde::{Deserialize, Serialize};
 
 /// A conversation to continue.
@@ -15,6 +15,12 @@ pub struct ChatRequest {
     pub logprobs: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub top_logprobs: Option<usize>,
+    /// The last message, the assistant's, is the beginning of the reply. (Not OpenAI's.)
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub continue_final_message: Option<bool>,
+    /// Goes with it: `false`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub add_generation_prompt: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tools: Option<Vec<serde_json::Value>>,
     #[serde(flatten)]
@@ -27,6 +33,29 @@ pub struct ChatMessage {
     pub role: String,
     #[serde(default)]
     pub content: Option<Content>,
+}
+
+impl ChatMessage {
+    pub fn new(role: &str, content: impl Into<String>) -> Self {
+        Self { role: role.to_owned(), content: Some(Content::Text(content.into())) }
+    }
+
+    /// Adds a paragraph of text.
+    pub fn append(&mut self, more: &str) {
+        match &mut self.content {
+            Some(Content::Text(text)) => *text = format!("{text}\n\n{more}"),
+            Some(Content::Parts(parts)) => {
+                parts.push(Part { kind: "text".into(), text: Some(more.to_owned()) });
+            }
+            None => self.content = Some(Content::Text(more.to_owned())),
+        }
+    }
+}
+
+impl From<&crate::chat::Message> for ChatMessage {
+    fn from(message: &crate::chat::Message) -> Self {
+        Self::new(message.role.name(), &message.content)
+    }
 }
 
 /// What a turn says.
@@ -50,28 +79,36 @@ pub struct Part {
 /// The whole answer.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ChatResponse {
+    #[serde(default)]
     pub id: String,
     /// `chat.completion`.
+    #[serde(default)]
     pub object: String,
     /// Seconds since 1970.
+    #[serde(default)]
     pub created: u64,
+    #[serde(default)]
     pub model: String,
     pub choices: Vec<ChatChoice>,
+    #[serde(default, deserialize_with = "null_as_default")]
     pub usage: Usage,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ChatChoice {
+    #[serde(default)]
     pub index: usize,
     pub message: ReplyMessage,
     pub logprobs: Option<ChatLogprobs>,
     /// `stop` or `length`.
+    #[serde(default, deserialize_with = "null_as_default")]
     pub finish_reason: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ReplyMessage {
     /// `assistant`.
+    #[serde(default)]
     pub role: String,
     pub content: Option<String>,
     #[serde(default)]
@@ -80,6 +117,7 @@ pub struct ReplyMessage {
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ChatLogprobs {
+    #[serde(default, deserialize_with = "null_as_default")]
     pub content: Vec<ChatToken>,
     #[serde(default)]
     pub refusal: Option<Vec<ChatToken>>,
@@ -92,6 +130,7 @@ pub struct ChatToken {
     pub logprob: f32,
     /// What it writes; several tokens may share a character.
     pub bytes: Option<Vec<u8>>,
+    #[serde(default, deserialize_with = "null_as_default")]
     pub top_logprobs: Vec<TopToken>,
 }
 

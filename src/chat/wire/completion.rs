@@ -45,11 +45,15 @@ pub enum PromptInput {
 /// The whole answer, or a piece of a streamed one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CompletionResponse {
+    #[serde(default)]
     pub id: String,
     /// `text_completion`.
+    #[serde(default)]
     pub object: String,
     /// Seconds since 1970.
+    #[serde(default)]
     pub created: u64,
+    #[serde(default)]
     pub model: String,
     pub choices: Vec<CompletionChoice>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

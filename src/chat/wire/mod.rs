@@ -6,6 +6,7 @@
 
 mod chat;
 mod completion;
+mod continuations;
 mod embedding;
 mod error;
 
@@ -16,12 +17,20 @@ pub use chat::{
 pub use completion::{
     CompletionChoice, CompletionLogprobs, CompletionRequest, CompletionResponse, PromptInput,
 };
+pub use continuations::{ContinuationsRequest, ContinuationsResponse};
 pub use embedding::{
     EmbeddingInput, EmbeddingItem, EmbeddingRequest, EmbeddingResponse, EmbeddingVector,
 };
 pub use error::{ErrorBody, ErrorDetail};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// Some servers write `null` for what they do not tell.
+fn null_as_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    from: D,
+) -> Result<T, D::Error> {
+    Ok(Option::deserialize(from)?.unwrap_or_default())
+}
 
 /// One text or a list of them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -88,6 +97,18 @@ pub struct ResponseFormat {
     pub json_schema: Option<serde_json::Value>,
 }
 
+/// `structured_outputs`: one of its fields is set.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StructuredOutputs {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub choice: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub json: Option<serde_json::Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub regex: Option<String>,
+}
+
 /// Fields that chat and text completions share, and what other servers add to them (`top_k` and
 /// what follows it).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -121,6 +142,15 @@ pub struct SamplingFields {
     /// The reply is one of these texts.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub guided_choice: Option<Vec<String>>,
+    /// The reply is JSON that this schema allows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guided_json: Option<serde_json::Value>,
+    /// The reply matches this regular expression as a whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guided_regex: Option<String>,
+    /// The three in newer spelling.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub structured_outputs: Option<StructuredOutputs>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub top_k: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -136,16 +166,26 @@ pub struct SamplingFields {
 pub struct Model {
     pub id: String,
     /// `model`.
+    #[serde(default)]
     pub object: String,
     /// Seconds since 1970.
+    #[serde(default)]
     pub created: u64,
+    #[serde(default)]
     pub owned_by: String,
+    /// Tokens that it reads and writes in all (the name is vLLM's).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_model_len: Option<usize>,
+    /// From this program's own server: what replies depend on, by name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub longreward: Option<std::collections::BTreeMap<String, String>>,
 }
 
 /// The answer of `/v1/models`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ModelList {
     /// `list`.
+    #[serde(default)]
     pub object: String,
     pub data: Vec<Model>,
 }

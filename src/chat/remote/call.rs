@@ -1,0 +1,268 @@
+//! From a call to requests, and from their answers to its reply.
+
+use super::Tokens;
+use super::estimate::{alternatives_of, closed, verdict_only};
+use super::failure::Failure;
+use super::line::Missed;
+use super::server::{Scoring, Server};
+use crate::chat::wire::{
+    self, ChatMessage, ChatRequest, ChatResponse, CompletionRequest, CompletionResponse,
+    ContinuationsRequest, ContinuationsResponse, OneOrMany, PromptInput, SamplingFields,
+};
+use crate::chat::{Call, ChatError, Estimate, Finish, Message, Reply, Sampling, Task, Usage, kept};
+use crate::tokenizer::Turn;
+
+const CHAT: &str = "chat/completions";
+const PLAIN: &str = "completions";
+const CONTINUATIONS: &str = "/longreward/continuations";
+
+impl Server {
+    /// The reply to a call; takes as long as it takes.
+    ///
+    /// # Errors
+    /// Why there is none; see [`ChatError`].
+    pub fn answer(&self, call: Call) -> Result<Reply, ChatError> {
+        let Call { messages, prefix, task } = call;
+        match task {
+            Task::Generate(sampling) => self.generate(&messages, &prefix, &sampling),
+            Task::Score { continuations, closing } => match self.abilities.scoring {
+                Scoring::Exact => self.exact(&messages, prefix, continuations, closing),
+                Scoring::By(Estimate::Echo) => {
+                    self.by_echo(&messages, &prefix, &continuations, &closing)
+                }
+                Scoring::By(Estimate::FirstToken) => {
+                    self.by_first_token(&messages, &prefix, &continuations)
+                }
+                Scoring::No => Err(ChatError::Refused(format!(
+                    "{} tells no log-probabilities, so that it can't choose between verdicts",
+                    self.line.http.base()
+                ))),
+            },
+        }
+    }
+
+    fn generate(
+        &self,
+        messages: &[Message],
+        prefix: &str,
+        sampling: &Sampling,
+    ) -> Result<Reply, ChatError> {
+        if messages.is_empty() {
+            return self.plain(prefix, sampling);
+        }
+        let mut request = self.request(messages, prefix, sampling)?;
+        self.set_length(&mut request, sampling.max_new_tokens);
+        let response = match self.line.post(CHAT, &request) {
+            // A reply may have fewer tokens, where that is all that fit: as at home.
+            Err(Missed::Said(Failure::TooLong {
+                prompt: Some(prompt),
+                limit: Some(limit),
+                ..
+            })) if prompt < limit && limit - prompt < sampling.max_new_tokens => {
+                self.set_length(&mut request, limit - prompt);
+                self.line.post(CHAT, &request)
+            }
+            response => response,
+        };
+        text(response.map_err(|missed| self.error(CHAT, missed))?)
+    }
+
+    /// Goes on with a text, without a chat template.
+    fn plain(&self, text: &str, sampling: &Sampling) -> Result<Reply, ChatError> {
+        let mut fields = fields(sampling, self.abilities.own);
+        fields.max_tokens = Some(sampling.max_new_tokens);
+        let mut request = CompletionRequest {
+            model: Some(self.model.clone()),
+            prompt: PromptInput::Text(text.to_owned()),
+            suffix: None,
+            best_of: None,
+            echo: None,
+            logprobs: None,
+            add_special_tokens: None,
+            sampling: fields,
+        };
+        let response = match self.line.post(PLAIN, &request) {
+            Err(Missed::Said(Failure::TooLong {
+                prompt: Some(prompt),
+                limit: Some(limit),
+                ..
+            })) if prompt < limit && limit - prompt < sampling.max_new_tokens => {
+                request.sampling.max_tokens = Some(limit - prompt);
+                self.line.post(PLAIN, &request)
+            }
+            response => response,
+        };
+        let response: CompletionResponse = response.map_err(|missed| self.error(PLAIN, missed))?;
+        let usage = response.usage.map(Usage::from).unwrap_or_default();
+        let choice = response.choices.into_iter().next().ok_or_else(|| strange(PLAIN))?;
+        Ok(Reply::Text {
+            text: choice.text,
+            finish: finish(choice.finish_reason.as_deref()),
+            usage,
+        })
+    }
+
+    fn request(
+        &self,
+        messages: &[Message],
+        prefix: &str,
+        sampling: &Sampling,
+    ) -> Result<ChatRequest, ChatError> {
+        let own = self.abilities.own;
+        let mut messages: Vec<ChatMessage> = messages.iter().map(ChatMessage::from).collect();
+        if !prefix.is_empty() {
+            if !own {
+                return Err(ChatError::Refused(format!(
+                    "{} can't be asked to go on with a reply that was begun",
+                    self.line.http.base()
+                )));
+            }
+            messages.push(ChatMessage::new("assistant", prefix));
+        }
+        Ok(ChatRequest {
+            model: Some(self.model.clone()),
+            messages,
+            continue_final_message: (!prefix.is_empty()).then_some(true),
+            add_generation_prompt: (!prefix.is_empty()).then_some(false),
+            sampling: fields(sampling, own),
+            ..ChatRequest::default()
+        })
+    }
+
+    fn exact(
+        &self,
+        messages: &[Message],
+        prefix: String,
+        continuations: Vec<String>,
+        closing: String,
+    ) -> Result<Reply, ChatError> {
+        let wanted = continuations.len();
+        let request = ContinuationsRequest {
+            model: Some(self.model.clone()),
+            messages: messages.iter().map(ChatMessage::from).collect(),
+            prefix,
+            continuations,
+            closing,
+        };
+        let response = self.line.post::<ContinuationsResponse>(CONTINUATIONS, &request);
+        let response = response.map_err(|missed| self.error(CONTINUATIONS, missed))?;
+        let logprobs = kept::numbers(&response.logprobs).ok();
+        let logprobs = logprobs.filter(|logprobs| logprobs.len() == wanted);
+        let logprobs = logprobs.ok_or_else(|| strange(CONTINUATIONS))?;
+        Ok(Reply::Scores { logprobs, usage: response.usage.into() })
+    }
+
+    fn by_echo(
+        &self,
+        messages: &[Message],
+        prefix: &str,
+        continuations: &[String],
+        closing: &str,
+    ) -> Result<Reply, ChatError> {
+        let Some(Tokens { tokenizer, template }) = &self.tokens else {
+            return Err(ChatError::Refused("the server's tokens are not known".into()));
+        };
+        let turns = messages.iter().map(|m| Turn { role: m.role.name(), content: &m.content });
+        let turns: Vec<Turn> = turns.collect();
+        let prompt = template.encode(tokenizer, &turns, prefix);
+        let prompt = prompt.map_err(|e| ChatError::Refused(e.to_string()))?;
+        let whole = |text: &String| [&prompt[..], &tokenizer.encode_continuation(text)].concat();
+        let request = self.echo(continuations.iter().map(whole).collect(), self.abilities.top);
+        let response = self.line.post::<CompletionResponse>(PLAIN, &request);
+        let mut response = response.map_err(|missed| self.error(PLAIN, missed))?;
+        response.choices.sort_by_key(|choice| choice.index);
+        if response.choices.len() != continuations.len() {
+            return Err(strange(PLAIN));
+        }
+        let told = response.choices.iter().map(|choice| choice.logprobs.as_ref());
+        let scores = told.map(|told| closed(told?, prompt.len(), closing));
+        let logprobs = scores.collect::<Option<Vec<f64>>>().ok_or_else(|| strange(PLAIN))?;
+        let usage = response.usage.map(Usage::from).unwrap_or_default();
+        Ok(Reply::Estimates { logprobs, way: Estimate::Echo, usage })
+    }
+
+    fn by_first_token(
+        &self,
+        messages: &[Message],
+        prefix: &str,
+        continuations: &[String],
+    ) -> Result<Reply, ChatError> {
+        let mut request = ChatRequest {
+            model: Some(self.model.clone()),
+            messages: verdict_only(messages, prefix, continuations),
+            logprobs: Some(true),
+            top_logprobs: Some(self.abilities.top),
+            sampling: SamplingFields { temperature: Some(0.0), ..SamplingFields::default() },
+            ..ChatRequest::default()
+        };
+        self.set_length(&mut request, 8);
+        let response = self.line.post::<ChatResponse>(CHAT, &request);
+        let response = response.map_err(|missed| self.error(CHAT, missed))?;
+        let usage = response.usage.into();
+        let told = response.choices.into_iter().next().and_then(|choice| choice.logprobs);
+        let tokens = told.map(|told| told.content).unwrap_or_default();
+        match alternatives_of(&tokens, continuations) {
+            Some(logprobs) => Ok(Reply::Estimates { logprobs, way: Estimate::FirstToken, usage }),
+            None => Err(ChatError::Refused(format!(
+                "{}: asked for a verdict alone, the model begins with none of {}",
+                self.line.http.url(CHAT),
+                continuations.join(", ")
+            ))),
+        }
+    }
+}
+
+fn strange(path: &str) -> ChatError {
+    ChatError::Refused(format!("{path}: the answer does not fit the request"))
+}
+
+/// What is said in the fields of a request; what others than OpenAI have added only where it is
+/// asked for.
+fn fields(sampling: &Sampling, own: bool) -> SamplingFields {
+    // Other servers may know fewer seeds.
+    let seed = if own { sampling.seed } else { sampling.seed & 0x7FFF_FFFF };
+    SamplingFields {
+        seed: Some(seed as i64),
+        temperature: Some(sampling.temperature),
+        top_p: (sampling.top_p != 1.0).then_some(sampling.top_p),
+        top_k: (sampling.top_k != 0).then_some(sampling.top_k as i64),
+        min_p: (sampling.min_p != 0.0).then_some(sampling.min_p),
+        repetition_penalty: (sampling.repetition_penalty != 1.0)
+            .then_some(sampling.repetition_penalty),
+        stop: (!sampling.stop.is_empty()).then(|| OneOrMany::Many(sampling.stop.clone())),
+        ..SamplingFields::default()
+    }
+}
+
+fn finish(reason: Option<&str>) -> Finish {
+    if reason == Some("length") { Finish::Length } else { Finish::Stop }
+}
+
+fn text(response: ChatResponse) -> Result<Reply, ChatError> {
+    let usage = response.usage.into();
+    let choice = response.choices.into_iter().next().ok_or_else(|| strange(CHAT))?;
+    match (choice.finish_reason.as_str(), choice.message.refusal) {
+        ("content_filter", _) => {
+            Err(ChatError::Refused("the server's filter withheld the reply".into()))
+        }
+        (_, Some(refusal)) if choice.message.content.is_none() => {
+            Err(ChatError::Refused(format!("the model refuses: {refusal}")))
+        }
+        (finish, _) => {
+            let finish = self::finish(Some(finish));
+            Ok(Reply::Text { text: choice.message.content.unwrap_or_default(), finish, usage })
+        }
+    }
+}
+
+impl From<wire::Usage> for Usage {
+    fn from(usage: wire::Usage) -> Self {
+        Self {
+            prompt_tokens: usage.prompt_tokens,
+            cached_prompt_tokens: usage
+                .prompt_tokens_details
+                .map_or(0, |details| details.cached_tokens),
+            completion_tokens: usage.completion_tokens,
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Requests that are repeated until they are answered, or there is no use in it.
+
+use super::failure::{Failure, failure};
+use super::http::{Answer, Http};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// When to try again.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Patience {
+    /// How often a request is sent, at most.
+    pub attempts: u32,
+    /// Before the second attempt; doubled for each further one.
+    pub first: Duration,
+    pub longest: Duration,
+    /// A server that wants to be left alone for longer is taken to be gone.
+    pub longest_asked: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            attempts: 10,
+            first: Duration::from_millis(500),
+            longest: Duration::from_secs(60),
+            longest_asked: Duration::from_secs(600),
+        }
+    }
+}
+
+impl Patience {
+    /// Before attempt `attempt` (from 1): exponential, and between half and the whole of that, so
+    /// that requests which failed together do not come again together. `share` is in 0..=1.
+    fn pause(&self, attempt: u32, share: f64) -> Duration {
+        let doubled = self.first.saturating_mul(1 << (attempt - 1).min(20));
+        doubled.min(self.longest).mul_f64(0.5 + share / 2.0)
+    }
+}
+
+/// A request that got no result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Missed {
+    /// The server said no.
+    Said(Failure),
+    /// It failed again and again; in the meantime `others` were answered.
+    Unanswered { what: String, others: bool },
+    /// Nobody wants the answer any more.
+    Stopped,
+}
+
+/// A connection to a server with patience. Threads may share it.
+pub struct Line {
+    pub http: Http,
+    patience: Patience,
+    /// Nobody asks before this time: the server has asked for it.
+    quiet_until: Mutex<Option<Instant>>,
+    answered: AtomicU64,
+    stopped: AtomicBool,
+    random: RandomState,
+}
+
+/// How often a waiting thread looks whether it is still wanted.
+const GLANCE: Duration = Duration::from_millis(50);
+
+impl Line {
+    pub fn new(http: Http, patience: Patience) -> Self {
+        Self {
+            http,
+            patience,
+            quiet_until: Mutex::new(None),
+            answered: AtomicU64::new(0),
+            stopped: AtomicBool::new(false),
+            random: RandomState::new(),
+        }
+    }
+
+    /// From now on nothing is sent any more.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+
+    /// # Errors
+    /// See [`Missed`].
+    pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Missed> {
+        self.insist(path, &|| self.http.get(path))
+    }
+
+    /// # Errors
+    /// See [`Missed`].
+    pub fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        request: &impl Serialize,
+    ) -> Result<T, Missed> {
+        let body = serde_json::to_vec(request).map_err(|e| {
+            Missed::Said(Failure::Refused { what: format!("the request is no JSON: {e}") })
+        })?;
+        self.insist(path, &|| self.http.post(path, &body))
+    }
+
+    fn insist<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        send: &dyn Fn() -> Result<Answer, String>,
+    ) -> Result<T, Missed> {
+        let before = self.answered.load(Ordering::Relaxed);
+        let mut attempt = 0;
+        loop {
+            self.keep_quiet()?;
+            let (what, asked) = match read(send()) {
+                Ok(result) => {
+                    self.answered.fetch_add(1, Ordering::Relaxed);
+                    return Ok(result);
+                }
+                Err((Failure::Passing { what }, asked)) => (what, asked),
+                Err((failure, _)) => return Err(Missed::Said(failure)),
+            };
+            attempt += 1;
+            tracing::info!("{}, attempt {attempt}: {what}", self.http.url(path));
+            let asks_too_much = asked.is_some_and(|wait| wait > self.patience.longest_asked);
+            if attempt >= self.patience.attempts || asks_too_much {
+                let others = self.answered.load(Ordering::Relaxed) > before;
+                return Err(Missed::Unanswered { what: told(&what, attempt, asked), others });
+            }
+            self.pause(attempt, asked)?;
+        }
+    }
+
+    /// Waits before the next attempt; what the server asked for holds for everybody.
+    fn pause(&self, attempt: u32, asked: Option<Duration>) -> Result<(), Missed> {
+        let share =
+            (self.random.hash_one((attempt, Instant::now())) >> 11) as f64 / (1u64 << 53) as f64;
+        let own = self.patience.pause(attempt, share);
+        if let Some(asked) = asked {
+            let until = Instant::now() + asked;
+            let mut quiet = self.quiet_until.lock().unwrap_or_else(PoisonError::into_inner);
+            *quiet = Some(quiet.map_or(until, |then| then.max(until)));
+        }
+        self.sleep_until(Instant::now() + own)
+    }
+
+    fn keep_quiet(&self) -> Result<(), Missed> {
+        let until = *self.quiet_until.lock().unwrap_or_else(PoisonError::into_inner);
+        self.sleep_until(until.unwrap_or_else(Instant::now))
+    }
+
+    fn sleep_until(&self, until: Instant) -> Result<(), Missed> {
+        loop {
+            if self.stopped.load(Ordering::Relaxed) {
+                return Err(Missed::Stopped);
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            std::thread::sleep(left.min(GLANCE));
+        }
+    }
+}
+
+fn told(what: &str, attempts: u32, asked: Option<Duration>) -> String {
+    let asked = asked
+        .map_or(String::new(), |wait| format!("; it asks to wait for {} seconds", wait.as_secs()));
+    format!("{what} (after {attempts} attempts{asked})")
+}
+
+/// The result, or why there is none and how long the server wants to be left alone.
+fn read<T: DeserializeOwned>(
+    answer: Result<Answer, String>,
+) -> Result<T, (Failure, Option<Duration>)> {
+    let answer = answer.map_err(|what| (Failure::Passing { what }, None))?;
+    if !(200..300).contains(&answer.status) {
+        return Err((failure(&answer), answer.retry_after));
+    }
+    serde_json::from_slice(&answer.body).map_err(|error| {
+        let begin =
+            String::from_utf8_lossy(&answer.body[..answer.body.len().min(100)]).into_owned();
+        let what = format!("the answer can't be read: {error}; it begins {begin:?}");
+        (Failure::Passing { what }, None)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_the_longest_and_differ() {
+        let patience = Patience::default();
+        let pause = |k, share| patience.pause(k, share).as_millis() as u64;
+        let pauses = |share| (1..=9).map(move |k| pause(k, share));
+        assert!(pauses(1.0).eq([500, 1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000]));
+        assert!(pauses(0.0).zip(pauses(1.0)).all(|(short, long)| 2 * short == long));
+        assert_eq!(patience.pause(u32::MAX, 1.0), patience.longest);
+    }
+}
