@@ -60,12 +60,18 @@ fn early_stop_fast(lab: &Lab) -> score::Options {
     score::Options { early_stop: true, ..fast(lab) }
 }
 
-/// Ten answers to each prompt, so that some lie between others for certain.
+/// Ten answers to each prompt, of which most lie between one good and one bad for certain.
 fn many(lab: &Lab) {
     let mut text = String::new();
     for k in 0..10 {
         for idx in 0..3 {
-            let answer = format!("Answer {k}: word{k} is known. So is word{}.", k + idx);
+            let word = match k {
+                3 => "Superb",
+                7 => "Dreadful",
+                5 => "Answer",
+                _ => "Middling",
+            };
+            let answer = format!("{word}: {k}. word{k} is known. So is word{}.", k + idx);
             let row = serde_json::json!({
                 "idx": format!("{}-{k}", idx + 5), "query": format!("What of {idx}?"),
                 "answer": answer,
@@ -289,8 +295,7 @@ fn early_stop_leaves_the_pairs_as_they_are() {
         let (rows, all, full_pairs, full_calls) = made(false);
         let (stopped_rows, some, pairs, calls) = made(true);
         assert_eq!((some.pairs, pairs), (all.pairs, full_pairs));
-        // Expected values lie close together, so that there may be nobody to pass over.
-        assert_eq!(calls < full_calls, some.passed_over > 0, "{calls} of {full_calls}");
+        assert!(calls < full_calls * 2 / 3, "{calls} of {full_calls}");
         passed_over += some.passed_over;
         for (row, full) in stopped_rows.iter().zip(&rows) {
             assert_eq!(row["idx"], full["idx"]);
@@ -313,7 +318,8 @@ fn early_stop_leaves_the_pairs_as_they_are() {
             }
         }
     }
-    assert!(passed_over > 2, "{passed_over}");
+    // The middling ones.
+    assert!(passed_over >= 2 * 3 * 7, "{passed_over}");
 }
 
 #[test]
@@ -332,9 +338,10 @@ fn rows_of_a_prompt_that_are_there_take_part_in_the_decision() {
 
 #[test]
 fn if_an_answer_fails_those_that_it_stopped_go_on() {
-    let bad =
-        |call: &Call| kind(call) == "STATEMENTS" && call.messages[0].content.contains("What of 1");
-    // All answers to prompt 6 that come to their last wave fail, so all come to it.
+    let bad = |call: &Call| {
+        let content = &call.messages[0].content;
+        kind(call) == "STATEMENTS" && content.contains("What of 1") && content.contains("Superb")
+    };
     let lab = Lab::new();
     let options = early_stop(&lab);
     let mut model = Model::replying(move |call| match bad(call) {
@@ -342,10 +349,20 @@ fn if_an_answer_fails_those_that_it_stopped_go_on() {
         false => answer(call),
     });
     let summary = lab.score_with(options, &mut model).unwrap();
-    assert_eq!(summary.failures.len(), 10, "{summary}");
+    assert_eq!(summary.failures.len(), 1, "{summary}");
+    // Without the best one, any of the middling ones may be the best.
+    let stopped = |row: &&Value| row["early_stop"].is_object();
+    let of_prompt = |rows: &[Value], prompt: &str| {
+        let of = |row: &&Value| row["idx"].as_str().unwrap().starts_with(prompt);
+        rows.iter().filter(of).filter(stopped).count()
+    };
+    let rows = lab.rows(SCORED);
+    assert_eq!(of_prompt(&rows, "6-"), 0);
+    assert!(of_prompt(&rows, "5-") >= 7);
     let again = lab.score_with(early_stop(&lab), &mut Model::with(5, 3)).unwrap();
     assert!(again.is_complete());
-    assert!(outputs(&lab) == whole(early_stop).0);
+    assert_eq!(again.added, 1);
+    assert_eq!(of_prompt(&lab.rows(SCORED), "6-"), 0);
 }
 
 #[test]

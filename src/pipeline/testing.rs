@@ -50,6 +50,15 @@ pub fn kind(call: &Call) -> &str {
     if first.chars().all(char::is_uppercase) { first } else { "SAMPLE" }
 }
 
+/// What every rating is of an answer that begins with one of these words.
+const FIXED: [(&str, u64); 3] = [("Superb:", 10), ("Middling:", 5), ("Dreadful:", 0)];
+
+fn fixed_rating(call: &Call) -> Option<u64> {
+    let rated = matches!(kind(call), "HELPFULNESS" | "LOGICALITY" | "COMPLETENESS");
+    let says = |word: &str| rated && call.messages[0].content.contains(word);
+    FIXED.iter().find(|(word, _)| says(word)).map(|(_, rating)| *rating)
+}
+
 /// A reply that depends on the call alone. One judge's reply in four can't be read, and one prompt
 /// in eight never gets a readable one.
 pub fn answer(call: &Call) -> Result<Reply, ChatError> {
@@ -57,9 +66,17 @@ pub fn answer(call: &Call) -> Result<Reply, ChatError> {
     let usage = Usage::default();
     let text = match (&call.task, kind(call)) {
         (Task::Score { continuations, .. }, _) => {
-            let logprob = |text: &String| -((hash(&format!("{n}{text}")) % 100) as f64) / 10.0;
+            let fixed = fixed_rating(call).map(|rating| rating.to_string());
+            let logprob = |text: &String| match &fixed {
+                Some(rating) if rating == text => 0.0,
+                Some(_) => -30.0,
+                None => -((hash(&format!("{n}{text}")) % 100) as f64) / 10.0,
+            };
             let logprobs = continuations.iter().map(logprob).collect();
             return Ok(Reply::Scores { logprobs, usage });
+        }
+        _ if fixed_rating(call).is_some() => {
+            format!("Clearly: [[{}]]", fixed_rating(call).unwrap_or_default())
         }
         (_, "SAMPLE") => format!("Answer {n}. It is one of {}.", n % 9),
         _ if n.is_multiple_of(4) || hash(&call.messages[0].content).is_multiple_of(8) => {
