@@ -68,7 +68,7 @@ fn named(args: &[OsString]) -> Option<String> {
         "--preset" => Some(args.get(i + 1)?.to_string_lossy().into_owned()),
         other => other.strip_prefix("--preset=").map(str::to_owned),
     };
-    args.iter().enumerate().filter_map(value).last()
+    args.iter().enumerate().filter_map(value).next_back()
 }
 
 #[cfg(test)]

@@ -155,7 +155,7 @@ fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let upper = sorted.len() / 2;
-    mean(&sorted[upper.saturating_sub(usize::from(sorted.len() % 2 == 0))..=upper])
+    mean(&sorted[upper.saturating_sub(usize::from(sorted.len().is_multiple_of(2)))..=upper])
 }
 
 fn deviation(values: &[f64]) -> f64 {

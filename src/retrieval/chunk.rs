@@ -258,7 +258,7 @@ mod tests {
         starts.collect()
     }
 
-    fn cut<'a>(text: &'a str, size: usize, overlap: usize, at: CutAt) -> Vec<&'a str> {
+    fn cut(text: &str, size: usize, overlap: usize, at: CutAt) -> Vec<&str> {
         texts(text, &Cutting { size, overlap, at }.cut(text, &words(text)))
     }
 

@@ -360,10 +360,10 @@ impl Stage for Panel<'_> {
         let id = self.id(job.task);
         let taken = found.and_then(|finding| self.put(job, part, finding.verdict()?));
         if let Err(why) = taken {
-            if let (RowWork::Answers(work), Part::Answers(part)) = (&mut job.work, part) {
-                if work.ask_instead(part) {
-                    return Ok(Vec::new());
-                }
+            if let (RowWork::Answers(work), Part::Answers(part)) = (&mut job.work, part)
+                && work.ask_instead(part)
+            {
+                return Ok(Vec::new());
             }
             job.settled = true;
             return Ok(vec![Finished::failed(id, why)]);

@@ -132,9 +132,11 @@ impl Document {
     /// All extracts are there, so that completeness can be judged where its wave has begun.
     fn begin_completeness(&mut self) {
         let is_in = |wave: &&[Dimension]| wave.contains(&Dimension::Completeness);
-        let open = self.answers.iter().enumerate().filter(|(_, answer)| {
-            !answer.settled && WAVES[..answer.waves].iter().any(|wave| is_in(&wave))
-        });
+        let open = self
+            .answers
+            .iter()
+            .enumerate()
+            .filter(|(_, answer)| !answer.settled && WAVES[..answer.waves].iter().any(is_in));
         self.ready.extend(open.map(|(answer, _)| Part::Completeness(answer)));
     }
 
@@ -238,7 +240,7 @@ impl Document {
             let goes_on = |&&one: &&usize| self.answers[one].waves < WAVES.len();
             let pairs = open.iter().zip(new).filter(|(_, stopped)| !**stopped);
             let next: Vec<usize> = pairs.map(|(one, _)| one).filter(goes_on).copied().collect();
-            let shown = self.show_recorded(&old.to_vec());
+            let shown = self.show_recorded(old);
             self.decided = next.is_empty() && !shown;
             next.into_iter().for_each(|answer| self.begin_wave(answer));
         }
@@ -259,12 +261,12 @@ impl Document {
     /// Gives up the records that need this part: one, or with an extract all that are open. Where
     /// something else can be asked instead, that is done.
     pub fn fail(&mut self, part: Part, why: &str) -> Vec<Finished> {
-        if let Part::Support(answer, check) = part {
-            if let Some(instead) = check.instead() {
-                self.ready.insert(Part::Support(answer, instead));
-                self.drop_useless();
-                return Vec::new();
-            }
+        if let Part::Support(answer, check) = part
+            && let Some(instead) = check.instead()
+        {
+            self.ready.insert(Part::Support(answer, instead));
+            self.drop_useless();
+            return Vec::new();
         }
         let reason = match part {
             Part::Extract(chunk) => format!("extract at {}: {why}", self.extracts.place(chunk)),
