@@ -231,9 +231,9 @@ impl Server {
         let prompts = [&text[..text.len() / 2], &text[..]].map(|end| [&prompt[..], end].concat());
         TOPS.into_iter().any(|top| {
             let request = self.echo(prompts.to_vec(), top);
-            let Ok(response) = self.line.post::<CompletionResponse>("completions", &request) else {
-                return false;
-            };
+            let response = self.line.post::<CompletionResponse>("completions", &request);
+            let Ok(mut response) = response else { return false };
+            response.choices.sort_by_key(|choice| choice.index);
             let works = response.choices.len() == prompts.len()
                 && response.choices.iter().zip(&prompts).all(|(choice, prompt)| {
                     echoes(choice.logprobs.as_ref(), prompt, &|ids| tokenizer.decode(ids))

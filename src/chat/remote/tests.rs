@@ -1,10 +1,11 @@
 //! Against a server that does what a script says.
 
 use super::line::Patience;
-use super::{Key, Remote, RemoteError, Settings};
+use super::{Key, Remote, RemoteError, Settings, Tokens};
 use crate::chat::{
     Call, CallId, Chat, ChatError, Estimate, Finish, Message, Reply, Sampling, Task,
 };
+use crate::tokenizer::{Tokenizer, testing};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashSet};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -483,4 +484,44 @@ fn filters_and_ends_are_told_apart() {
     assert_eq!(finish(ends("stop")), Finish::Stop);
     assert_eq!(finish(ends("length")), Finish::Length);
     assert!(matches!(ends("content_filter"), Err(ChatError::Refused(_))));
+}
+
+/// Answers as a server that echoes prompts: each token costs 0.25, and `]` likely comes next.
+fn echoing(asked: &Asked, tokenizer: &Tokenizer) -> Act {
+    let prompts: Vec<Vec<u32>> = serde_json::from_value(asked.body["prompt"].clone()).unwrap();
+    let choices = prompts.iter().enumerate().map(|(index, prompt)| {
+        let mut tokens: Vec<String> = prompt.iter().map(|&id| tokenizer.decode(&[id])).collect();
+        tokens.push("]".into());
+        let mut logprobs = vec![json!(-0.25); tokens.len()];
+        logprobs[0] = Value::Null;
+        let top = vec![json!({"]": -0.5, "]]": -1.5, "x": -3.0}); tokens.len()];
+        json!({"index": index, "text": "", "finish_reason": "length", "logprobs": {
+            "tokens": tokens, "token_logprobs": logprobs, "top_logprobs": top, "text_offset": []}})
+    });
+    let choices: Vec<Value> = choices.rev().collect();
+    Act::Answer(200, "", json!({"choices": choices}).to_string())
+}
+
+#[test]
+fn a_server_that_echoes_prompts_scores_continuations() {
+    for (name, tokenizer, template) in testing::all() {
+        let tokens = Tokens { tokenizer: Arc::new(tokenizer), template: Arc::new(template) };
+        let theirs = tokens.tokenizer.clone();
+        let server = Scripted::start(move |asked| match asked.path.as_str() {
+            "/v1/completions" => echoing(asked, &theirs),
+            "/v1/models" => models(),
+            _ => answer("8"),
+        });
+        let mut remote = Remote::open(server.settings(), Some(tokens.clone())).unwrap();
+        assert_eq!(remote.about()["scoring"], "echo", "{name}");
+        let reply = one(&mut remote, verdict()).unwrap();
+        let Reply::Estimates { logprobs, way: Estimate::Echo, .. } = reply else { panic!() };
+        let closing = ((-0.5f64).exp() + (-1.5f64).exp()).ln();
+        for (n, logprob) in logprobs.iter().enumerate() {
+            let count = tokens.tokenizer.encode_continuation(&n.to_string()).len();
+            assert!((logprob - (closing - 0.25 * count as f64)).abs() < 1e-6, "{name} {n}");
+        }
+        // Without knowing its tokens there is no such way.
+        assert_eq!(server.open().about()["scoring"], "no");
+    }
 }
