@@ -17,7 +17,7 @@ fn world() -> World {
     let rows = |rows: &[Value]| rows.iter().map(|row| format!("{row}\n")).collect::<String>();
     let qa = [
         row("When was the mill built?", &["1874", "in 1874"], 100, 4),
-        row("Who built it?", &["two brothers"], 5000, 40),
+        row("Who built it?", &["two brothers"], 5000, 5),
         row("Where is it?", &["on the river"], 9000, 100),
     ];
     world.write("LongBench/data/qasper.jsonl", rows(&qa));
@@ -84,7 +84,7 @@ fn a_killed_run_goes_on_to_the_same_bytes() {
     world.expect(0, &longbench("whole", "--judge model"));
     let args = longbench("killed", "--judge model");
     let mut kills = 0;
-    for pause in (1..).map(|n| Duration::from_millis(25 * n)) {
+    for pause in (1..).map(|n| Duration::from_millis(80 * n)) {
         let mut child = world.start(&args);
         let started = Instant::now();
         while started.elapsed() < pause && child.try_wait().unwrap().is_none() {
