@@ -109,7 +109,7 @@ fn text(text: &str) -> Result<Reply, ChatError> {
 /// Predicts what it is asked for at the end of the prompt.
 fn policy(call: &Call) -> Result<Reply, ChatError> {
     let prompt = call.messages.first().map_or(&call.prefix, |message| &message.content);
-    match prompt.contains("Where is 2?") {
+    match prompt.contains("Where is 2?") || prompt.starts_with("Articles:") {
         true => text("the mill"),
         false => text("nothing"),
     }
