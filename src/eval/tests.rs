@@ -109,7 +109,7 @@ fn text(text: &str) -> Result<Reply, ChatError> {
 /// Predicts what it is asked for at the end of the prompt.
 fn policy(call: &Call) -> Result<Reply, ChatError> {
     let prompt = call.messages.first().map_or(&call.prefix, |message| &message.content);
-    match prompt.contains("Where is 2?") {
+    match prompt.contains("Where is 2?") || prompt.starts_with("Articles:") {
         true => text("the mill"),
         false => text("nothing"),
     }
@@ -232,8 +232,11 @@ fn verdicts_are_the_best_over_references_and_forced_ones_are_marked() {
     let judge_settings = Some(plan.settings().clone());
     let (summary, calls) = run(judge, usize::MAX, |session| plan.run(session));
     assert!(summary.is_complete());
-    let Task::Score { continuations, .. } = &calls.last().unwrap().task else { panic!() };
-    assert_eq!(continuations.len(), 5);
+    let ratings = |call: &Call| match &call.task {
+        Task::Score { continuations, .. } => continuations.len(),
+        Task::Generate(_) => 0,
+    };
+    assert!([3, 5].iter().all(|n| calls.iter().any(|call| ratings(call) == *n)));
     let verdicts: Vec<Judged> = read(&out.join("verdicts.jsonl")).unwrap();
     let Judged { score, best, forced, verdicts: against, .. } = &verdicts[1];
     assert_eq!((*score, *best, *forced, against.len()), (1.0, 0, false, 2));
