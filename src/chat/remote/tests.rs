@@ -199,7 +199,7 @@ fn nothing_is_lost_on_a_server_that_fails_in_every_way() {
         let tried = tries.entry(text.clone()).or_default();
         *tried += 1;
         let k: usize = text.parse().unwrap();
-        let act = match (k % 7, *tried) {
+        match (k % 7, *tried) {
             (0, 1) => refuse(429, "Retry-After: 0\r\n", "slow down"),
             (1, 1 | 2) => refuse(500, "", "oh"),
             (2, 1 | 2) => Act::HangUp,
@@ -207,8 +207,7 @@ fn nothing_is_lost_on_a_server_that_fails_in_every_way() {
             (4, 1) => Act::Answer(200, "", "<html>busy</html>".into()),
             (5, 1 | 2) => refuse(503, "retry-after-ms: 3\r\n", "starting"),
             _ => answer(&format!("reply to {k}")),
-        };
-        act
+        }
     }));
     let mut remote = server.open();
     let replies = all(&mut remote, (0..70).map(|k| generate(&k.to_string())));
