@@ -125,6 +125,10 @@ def groups(args):
             {"prefill": [8000], "sequences": [1, 4, 16, 64], "context": 4000, "long": True}]
 
 
+def number(rate):
+    return f"{rate:,.0f}" if rate >= 100 else f"{rate:.1f}"
+
+
 def row(group, mine, other, phase, sequences, tokens):
     """A line of the table: this program by type, llama.cpp's best, the best ratio."""
     def mean(name, what):
@@ -135,8 +139,8 @@ def row(group, mine, other, phase, sequences, tokens):
     rates = [mean(name, "tokens_per_second") for name in mine]
     shares = [mean(name, "limit_share") for name in mine]
     what = f"prefill {tokens:,}" if phase == "prefill" else f"decode {sequences} at {tokens:,}"
-    cells = [what, *(f"{r:,.0f} ({100 * s:.0f} %)" for r, s in zip(rates, shares)),
-             f"{best['tokens_per_second']:,.0f} ({best['type']}, flash {best['flash']})",
+    cells = [what, *(f"{number(r)} ({100 * s:.0f} %)" for r, s in zip(rates, shares)),
+             f"{number(best['tokens_per_second'])} ({best['type']}, flash {best['flash']})",
              f"{max(rates) / best['tokens_per_second']:.2f}"]
     return "| " + " | ".join(cells) + " |"
 

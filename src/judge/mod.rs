@@ -73,8 +73,9 @@ pub struct Ask {
 /// What stands before a verdict.
 const BRACKETS: &str = "[[";
 
-/// To six decimals: short in a record, and read back from JSON exactly.
-fn rounded(value: f64) -> f64 {
+/// To six decimals: short in a record, read back from JSON exactly, and equal for equal means
+/// however they were summed.
+pub(crate) fn rounded(value: f64) -> f64 {
     (value * 1e6).round() / 1e6
 }
 

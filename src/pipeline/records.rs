@@ -3,7 +3,7 @@
 
 use super::jsonl::{Row, RowError};
 use crate::chat::{Finish, Message, Role};
-use crate::judge::{Calibrations, Completeness, Dimension, Faithfulness, Rated};
+use crate::judge::{Calibrations, Completeness, Dimension, Faithfulness, Rated, rounded};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -193,10 +193,6 @@ impl Scores {
             reward: rounded(sum / 4.0),
         }
     }
-}
-
-pub(super) fn rounded(value: f64) -> f64 {
-    (value * 1e6).round() / 1e6
 }
 
 /// One value for each dimension, in their order.

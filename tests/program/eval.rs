@@ -1,6 +1,7 @@
 //! LongBench and LongBench-Chat, from outside.
 
 use crate::harness::World;
+use crate::server::Server;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -101,6 +102,22 @@ fn a_killed_run_goes_on_to_the_same_bytes() {
     world.expect(0, &args);
     assert!(kills > 0);
     assert!(files(&world, "killed") == files(&world, "whole"));
+}
+
+#[test]
+fn models_behind_a_server_give_the_same_files() {
+    let world = world();
+    world.expect(0, &longbench("here", "--judge model"));
+    let server = Server::start(&world, "");
+    let url = server.url();
+    let models = format!(
+        "--policy-url {url} --policy-model model --judge-url {url} --judge-model model \
+         --tokenizer model"
+    );
+    world.expect(0, &longbench("there", &models).replacen("--model model ", "", 1));
+    for file in ["predictions.jsonl", "verdicts.jsonl"] {
+        assert_eq!(world.read(&format!("there/{file}")), world.read(&format!("here/{file}")));
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crate::judge::{
     Calibrations, Completeness, Dimension, Faithfulness, Lang, Rated, Supported, Uncalibrated,
-    Votes,
+    Votes, rounded,
 };
 use crate::pipeline::Error;
 use crate::pipeline::jsonl::{RowError, read_rows};
@@ -171,11 +171,6 @@ impl Answered {
     pub fn forced(&self) -> bool {
         self.scores().iter().any(|score| score.forced)
     }
-}
-
-/// To six decimals, so that equal means are equal however they were summed.
-fn rounded(value: f64) -> f64 {
-    (value * 1e6).round() / 1e6
 }
 
 /// Reads `OUT.jsonl`.

@@ -2,13 +2,13 @@
 
 use super::Method;
 use super::waves::{Bounds, WAVES};
-use crate::judge::{Completeness, Dimension, Faithfulness, Judge, Lang, Rated, Verdict};
+use crate::judge::{Completeness, Dimension, Faithfulness, Judge, Lang, Rated, Verdict, rounded};
 use crate::pipeline::Facts;
 use crate::pipeline::data::ResponseRow;
 use crate::pipeline::extracts::Extracts;
 use crate::pipeline::records::{
     CompletenessDetails, Details, EarlyStop, Extra, PartialDetails, PartialScores, Response,
-    SampleId, ScoreBy, ScoredRow, Scores, StoppedRow, by_dimension, rounded,
+    SampleId, ScoreBy, ScoredRow, Scores, StoppedRow, by_dimension,
 };
 
 /// An answer on its way to four scores.
