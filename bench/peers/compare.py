@@ -163,7 +163,7 @@ def main():
     report = {
         "date": datetime.date.today().isoformat(), "cpu": peer.cpu_name(), "threads": args.threads,
         "llama_cpp_python": lc.__version__, "system": lc.llama_print_system_info().decode(),
-        "model": args.large or args.gguf.name, "groups": done,
+        "model": [pathlib.Path(file).name for file in args.large or [args.gguf]], "groups": done,
     }
     args.out.write_text(json.dumps(report, indent=1) + "\n")
 
