@@ -37,6 +37,9 @@ pub struct Verify {
     /// Candidates: JSON Lines with idx ("<prompt idx>-<k>"), query, answer
     #[arg(long, value_name = "FILE")]
     pub responses: PathBuf,
+    /// The extracts that the scores were made from, if score was given some; made anew if not given
+    #[arg(long, value_name = "FILE")]
+    pub chunk_info: Option<PathBuf>,
     /// Records to score once more
     #[arg(long, default_value_t = 5, value_name = "N")]
     pub sample: usize,
@@ -62,7 +65,12 @@ pub fn verify(args: &Verify, common: &Common, cancel: &AtomicBool) -> Result<End
     choose(scored, &args.responses, &responses, *sample, *sample_seed, whole_prompts)?;
     let mut judge = Lazy::at(args.model.as_deref(), args.server.named(), &args.remote, common)?;
     judge.text()?;
-    let files = ScoreFiles { data: &args.data, responses: &responses, out: &out, chunk_info: None };
+    let files = ScoreFiles {
+        data: &args.data,
+        responses: &responses,
+        out: &out,
+        chunk_info: args.chunk_info.as_deref(),
+    };
     let work = WorkArgs { seed: args.seed, ..WorkArgs::default() };
     let options = score_options(files, &args.scoring, &work, &judge)?;
     let plan = ScorePlan::open(options)?;

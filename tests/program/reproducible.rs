@@ -131,6 +131,15 @@ fn scores_are_verified_by_making_some_once_more() {
     assert!(found.contains("details.helpfulness.attempts: was 4, is 5"), "{found}");
     let other = world.expect(3, &format!("{verify} --seed 1"));
     assert!(other.contains("seed: was \"0\", is now \"1\""), "{other}");
+    // Scores from extracts that were made otherwise are verified from the same.
+    let extracts =
+        "chunk-info --model model --data sft.jsonl --out short.jsonl --max-reply-tokens 3";
+    world.expect(0, extracts);
+    world.expect(0, &score("given", "--chunk-info short.jsonl"));
+    let verify = verify.replacen("out/", "given/", 1);
+    let same = world.expect(0, &format!("{verify} --chunk-info short.jsonl"));
+    assert!(same.contains("3 of 3 records came out the same"), "{same}");
+    world.expect(3, &verify);
 }
 
 #[test]
