@@ -248,6 +248,8 @@ fn a_server_that_wants_to_be_left_alone_is_by_everybody() {
             }
             Some(then) if then.elapsed() < Duration::from_millis(900) => {
                 early.fetch_add(1, Ordering::SeqCst);
+                // So long the one that was refused has to tell the others.
+                std::thread::sleep(Duration::from_millis(250));
                 answer("early")
             }
             Some(_) => answer("x"),
