@@ -45,6 +45,8 @@ pub unsafe trait Simd: Copy {
     unsafe fn load_bf16(p: *const u16) -> Self::V;
     /// Widens sixteen f16 given as bits.
     unsafe fn load_f16(p: *const u16) -> Self::V;
+    /// Sixteen bytes as numbers.
+    unsafe fn load_i8(p: *const i8) -> Self::V;
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
@@ -184,6 +186,7 @@ mod tests {
                     S::exp2_int(S::round(a)),
                     S::load_bf16(packed.as_ptr()),
                     S::load_f16(packed.as_ptr()),
+                    S::load_i8(self.bytes.as_ptr().cast()),
                     dot(bytes, i32::from_le_bytes([127, 129, 3, 200])),
                     dot(low, i32::from_le_bytes([127, 127, 127, 127])),
                     dot(high, i32::from_le_bytes([128, 128, 128, 128])),
