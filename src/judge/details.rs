@@ -55,6 +55,16 @@ pub struct Completeness {
     pub rated: Rated,
     /// Place in the document (`0% - 12%`) to extract, in document order.
     pub info_list: Map<String, Value>,
+    /// Places whose extract was forced.
+    #[serde(default)]
+    pub forced_extracts: Vec<String>,
+}
+
+impl Completeness {
+    /// Whether the rating or an extract was forced.
+    pub fn forced(&self) -> bool {
+        self.rated.forced || !self.forced_extracts.is_empty()
+    }
 }
 
 /// A chunk that a statement was checked against.
@@ -217,7 +227,9 @@ mod tests {
         );
         assert!(Rated::new(listing(false)).is_none());
         let info_list = Map::from_iter([("0% - 100%".to_owned(), json!("x"))]);
-        let value = serde_json::to_value(Completeness { rated, info_list }).unwrap();
+        let forced_extracts = vec!["0% - 100%".to_owned()];
+        let found = Completeness { rated, info_list, forced_extracts };
+        let value = serde_json::to_value(found).unwrap();
         assert_eq!((&value["score"], &value["info_list"]["0% - 100%"]), (&json!(8.0), &json!("x")));
     }
 

@@ -12,7 +12,6 @@
 pub mod calibration;
 mod details;
 mod dimension;
-mod group;
 mod ladder;
 mod lang;
 pub mod parse;

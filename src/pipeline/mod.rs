@@ -45,7 +45,7 @@ pub(crate) use extracts::Extracts;
 pub use facts::Evidencing;
 pub(crate) use facts::{Asker, Check, Facts, Lookup};
 pub use output::{OnMismatch, Settings, URL, stored_settings};
-pub use plan::{CHUNK_TOKENS, Judging};
+pub use plan::{CHUNK_TOKENS, Judging, Opened};
 pub(crate) use plan::{Plan, Target, with};
 pub use progress::{Failure, Progress, Quiet, Status, Summary};
 

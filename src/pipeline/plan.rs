@@ -100,7 +100,35 @@ impl Target {
     }
 }
 
-/// A stage that is ready to run.
+/// A stage with its files open and checked, and `W`, the work that is left. How it is opened and run
+/// is the stage's own.
+#[derive(Debug)]
+pub struct Opened<W> {
+    pub(crate) plan: Plan,
+    pub(crate) work: W,
+}
+
+impl<W> Opened<W> {
+    /// Records that are not there yet. If there are none, [`close`](Self::close) does without a model.
+    pub fn todo(&self) -> usize {
+        self.plan.todo()
+    }
+
+    /// What the records depend on, by name.
+    pub fn settings(&self) -> &Settings {
+        &self.plan.settings
+    }
+
+    /// Ends a stage that has nothing to do.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn close(self) -> Result<Summary, Error> {
+        self.plan.close()
+    }
+}
+
+/// What a stage is to make, and where it goes.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub stage: &'static str,

@@ -9,7 +9,7 @@ fn known() -> Known {
     Known { lang: LangChoice::Auto, own: vec!["Me".to_owned()], bootstrap }
 }
 
-fn answered(score: f64) -> Box<Answered> {
+fn answered(score: f64) -> Box<Details> {
     let rated = Rated {
         analysis: String::new(),
         score,
@@ -21,7 +21,7 @@ fn answered(score: f64) -> Box<Answered> {
         votes: None,
         estimate: None,
     };
-    Box::new(Answered { helpfulness: Some(rated), ..Answered::default() })
+    Box::new(Details { helpfulness: Some(rated), ..Details::default() })
 }
 
 fn judged(item: &str, variant: Variant, found: Found) -> Judged {

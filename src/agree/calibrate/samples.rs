@@ -1,6 +1,6 @@
 //! Labels and verdicts brought together, by the kind of verdict.
 
-use crate::agree::judging::{Answered, Found, Judged, Score};
+use crate::agree::judging::{Details, Found, Judged, Score};
 use crate::agree::labels::{Item, Kind, Preference};
 use crate::judge::calibration::SUPPORT;
 use crate::judge::{Supported, Uncalibrated};
@@ -148,7 +148,7 @@ impl Samples {
         self.add(SUPPORT, "support", Single { distribution, expected, target, value, prompt });
     }
 
-    fn add_ratings(&mut self, item: &Item, rating: f64, details: &Answered, scale: Scale) {
+    fn add_ratings(&mut self, item: &Item, rating: f64, details: &Details, scale: Scale) {
         let Some(value) = scale.to_judge(rating) else {
             let Scale { low, high } = scale;
             let why = format!(
@@ -157,7 +157,7 @@ impl Samples {
             );
             return self.problems.push(why);
         };
-        for score in details.scores() {
+        for score in details.verdicts() {
             let Some((distribution, expected)) = raw(&score) else { continue };
             let (target, prompt) = (about(value, distribution.len()), item.prompt());
             let single = Single { distribution, expected, target, value, prompt };
@@ -217,9 +217,9 @@ fn about(value: f64, classes: usize) -> Vec<f64> {
 fn pair_sample(
     item: &Item,
     label: Preference,
-    answers: [&Answered; 2],
+    answers: [&Details; 2],
 ) -> Option<(Vec<&'static str>, PairSample)> {
-    let scores = answers.map(Answered::scores);
+    let scores = answers.map(Details::verdicts);
     let dimensions = scores[0].iter().map(|score| score.dimension.name()).collect();
     let distributions = |scores: &Vec<Score>| -> Option<Vec<Vec<f64>>> {
         scores.iter().map(|score| raw(score).map(|(distribution, _)| distribution)).collect()

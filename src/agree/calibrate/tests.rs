@@ -2,7 +2,7 @@
 
 use super::samples::PairSample;
 use super::*;
-use crate::agree::judging::{Answered, Found, Judged, Variant};
+use crate::agree::judging::{Details, Found, Judged, Variant};
 use crate::agree::labels::{Claim, Item, Kind, Level, Pair, Preference, Rating};
 use crate::judge::{Calibrations, Rated, Supported};
 use serde::Deserialize;
@@ -193,7 +193,7 @@ fn noise_gains_nothing_where_it_is_held_out() {
     assert!(fitted.losses["squared_error_after"].value.unwrap() > own + 0.01, "{fitted:?} {own}");
 }
 
-fn rated(distribution: Vec<f64>) -> Box<Answered> {
+fn rated(distribution: Vec<f64>) -> Box<Details> {
     let expected = distribution.iter().enumerate().map(|(i, p)| i as f64 * p).sum();
     let rated = Rated {
         analysis: String::new(),
@@ -206,7 +206,7 @@ fn rated(distribution: Vec<f64>) -> Box<Answered> {
         votes: None,
         estimate: None,
     };
-    Box::new(Answered { logicality: Some(rated), ..Answered::default() })
+    Box::new(Details { logicality: Some(rated), ..Details::default() })
 }
 
 fn peak(at: usize) -> Vec<f64> {

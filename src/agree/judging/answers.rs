@@ -1,8 +1,8 @@
 //! The work on the answers to one question: each is judged by itself, in the dimensions asked for.
 
-use super::record::Answered;
+use super::record::Details;
 use super::{Method, Tools, needs_document};
-use crate::judge::{Ask, Completeness, Dimension, Lang, Rated, Verdict};
+use crate::judge::{Ask, Dimension, Lang, Rated, Verdict};
 use crate::pipeline::passages::Passages;
 use crate::pipeline::records::input_hash;
 use crate::pipeline::{Asker, Check, Extracts, Facts, Judging, Lookup};
@@ -181,12 +181,12 @@ impl Answers {
     }
 
     /// What was found of each answer, if all verdicts are there.
-    pub fn found(&self) -> Option<Vec<Answered>> {
+    pub fn found(&self) -> Option<Vec<Details>> {
         self.answers.iter().map(|answer| self.answered(answer)).collect()
     }
 
-    fn answered(&self, answer: &Answer) -> Option<Answered> {
-        let mut found = Answered::default();
+    fn answered(&self, answer: &Answer) -> Option<Details> {
+        let mut found = Details::default();
         for &dimension in &self.dimensions {
             let rated = || answer.rated[dimension as usize].clone();
             match dimension {
@@ -196,8 +196,7 @@ impl Answers {
                     found.faithfulness = Some(answer.facts.faithfulness()?);
                 }
                 Dimension::Completeness => {
-                    let info_list = self.document.extracts.info_list();
-                    found.completeness = Some(Completeness { rated: rated()?, info_list });
+                    found.completeness = Some(self.document.extracts.completeness(rated()?));
                 }
             }
         }

@@ -29,8 +29,8 @@ fn rated(score: f64, expected: f64) -> Rated {
     }
 }
 
-fn answered(score: f64, expected: f64) -> Answered {
-    Answered { helpfulness: Some(rated(score, expected)), ..Answered::default() }
+fn answered(score: f64, expected: f64) -> Details {
+    Details { helpfulness: Some(rated(score, expected)), ..Details::default() }
 }
 
 fn judged(item: &str, run: usize, found: Found) -> Judged {
@@ -218,12 +218,12 @@ fn ratings_within_and_across_prompts() {
 fn probabilities_are_those_of_all_pairs_of_sums() {
     let answer = |one: &[f64], two: &[f64]| {
         let rated = |d: &[f64]| Some(Rated { distribution: d.to_vec(), ..rated(0.0, 0.0) });
-        Answered { helpfulness: rated(one), logicality: rated(two), ..Answered::default() }
+        Details { helpfulness: rated(one), logicality: rated(two), ..Details::default() }
     };
     let (a, b) = (answer(&[0.5, 0.2, 0.3], &[0.1, 0.9]), answer(&[0.25, 0.5, 0.25], &[0.6, 0.4]));
     let mut expected = 0.0;
-    let sums = |answer: &Answered| -> Vec<(usize, f64)> {
-        let scores = answer.scores();
+    let sums = |answer: &Details| -> Vec<(usize, f64)> {
+        let scores = answer.verdicts();
         let (one, two) = (scores[0].distribution, scores[1].distribution);
         let pairs = one
             .iter()

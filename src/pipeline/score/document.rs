@@ -234,7 +234,8 @@ impl Document {
             let open: Vec<usize> =
                 (0..self.answers.len()).filter(|&one| !self.answers[one].settled).collect();
             let known = recorded.iter().map(Recorded::known);
-            let known = known.chain(open.iter().map(|&one| self.answers[one].scores(method)));
+            let known = known
+                .chain(open.iter().map(|&one| self.answers[one].scores(&self.extracts, method)));
             let stopped = stopped(&known.map(|scores| Bounds::new(&scores)).collect::<Vec<_>>());
             let (old, new) = stopped.split_at(recorded.len());
             let goes_on = |&&one: &&usize| self.answers[one].waves < WAVES.len();
