@@ -20,6 +20,7 @@ mod extracts;
 mod facts;
 mod journal;
 pub mod jsonl;
+mod outlook;
 mod output;
 pub mod pairs;
 pub mod passages;

@@ -175,7 +175,15 @@ impl Plan {
 
     fn status(&self, before: &Summary) -> Status {
         let Summary { reused, total, .. } = *before;
-        Status { stage: self.stage, done: reused, failed: 0, total, calls: 0, in_flight: 0 }
+        Status {
+            stage: self.stage,
+            done: reused,
+            failed: 0,
+            total,
+            calls: 0,
+            in_flight: 0,
+            calls_left: None,
+        }
     }
 
     fn summary(&self) -> Summary {

@@ -80,6 +80,11 @@ impl Ladder {
         Self { ask, seed, attempts: 0, estimate: None, state: State::Sampling { last: None } }
     }
 
+    /// Whether its verdict has a distribution, which takes a call of its own.
+    pub fn weighs(&self) -> bool {
+        alternatives(&self.ask.kind).is_some()
+    }
+
     /// The first call.
     pub fn first(&mut self) -> Call {
         let Some(text) = self.ask.opening.clone() else { return self.sample() };

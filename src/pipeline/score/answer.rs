@@ -57,6 +57,11 @@ impl Answer {
         WAVES[..self.waves].iter().flat_map(|wave| wave.iter()).all(|&one| self.has(one))
     }
 
+    /// Whether the wave of this dimension has begun.
+    pub fn has_begun(&self, dimension: Dimension) -> bool {
+        WAVES[..self.waves].iter().any(|wave| wave.contains(&dimension))
+    }
+
     fn has(&self, dimension: Dimension) -> bool {
         match dimension {
             Dimension::Helpfulness => self.helpfulness.is_some(),

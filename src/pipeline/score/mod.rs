@@ -3,6 +3,7 @@
 //! The answers to one prompt are worked on together, since they share the document: it is cut into
 //! chunks once, its passages are indexed once, and its extracts are asked for once.
 
+mod ahead;
 mod answer;
 mod document;
 mod waves;
@@ -10,6 +11,7 @@ mod waves;
 use super::data::{Prompts, ResponseRow, read_chunk_info, read_responses};
 use super::drive::{Finding, Finished, Session, Stage, Unit};
 use super::jsonl::read_rows;
+use super::outlook::{ByKind, WEIGHED, add};
 use super::output::Settings;
 use super::plan::{Judging, Opened, Plan, Target, with};
 use super::progress::Summary;
@@ -18,6 +20,7 @@ use super::{Error, Evidencing, OnMismatch, Tokens, chunk_info};
 use crate::judge::Calibrations;
 use crate::retrieval::Retriever;
 use crate::retrieval::chunk::{CutAt, Cutting};
+use ahead::Seen;
 use document::{Document, Given, Part};
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -135,7 +138,8 @@ impl ScorePlan {
     /// [`Error::Broken`], [`Error::Io`], [`Error::Moved`], [`Error::Damaged`].
     pub fn run(self, tools: Tools, session: &mut Session) -> Result<Summary, Error> {
         let keeps_extracts = self.plan.targets.len() > 1;
-        self.plan.run(Scorer { work: self.work, tools, keeps_extracts }, session)
+        let seen = Seen::default();
+        self.plan.run(Scorer { work: self.work, tools, keeps_extracts, seen }, session)
     }
 }
 
@@ -217,6 +221,8 @@ struct Scorer<'a> {
     tools: Tools<'a>,
     /// Whether extracts go to a file of their own, target 1.
     keeps_extracts: bool,
+    /// For telling how much is ahead.
+    seen: Seen,
 }
 
 impl Answers {
@@ -240,7 +246,9 @@ impl Stage for Scorer<'_> {
 
     fn open(&mut self) -> Option<Result<Document, Error>> {
         let group = self.work.groups.pop_front()?;
-        Some(self.work.load(&group, self.tools.tokens))
+        let document = self.work.load(&group, self.tools.tokens);
+        document.iter().for_each(|document| self.seen.cut(document.chunks()));
+        Some(document)
     }
 
     fn next(&mut self, job: &mut Document) -> Option<Unit<Part>> {
@@ -257,7 +265,10 @@ impl Stage for Scorer<'_> {
             job.take(part, finding.verdict()?, &mut self.tools, &self.work.method)
         });
         let mut finished = match taken {
-            Ok(()) => Vec::new(),
+            Ok(()) => {
+                job.checks(part).into_iter().for_each(|checks| self.seen.listed(checks));
+                Vec::new()
+            }
             Err(why) => job.fail(part, &why),
         };
         if self.keeps_extracts {
@@ -266,5 +277,18 @@ impl Stage for Scorer<'_> {
         job.advance(&self.work.method);
         finished.extend(job.scored_rows(&self.work.method)?);
         Ok(finished)
+    }
+
+    fn ahead(&self, open: &mut dyn Iterator<Item = &Document>) -> Option<ByKind> {
+        let judge = &self.work.method.judging.judge;
+        let groups = &self.work.groups;
+        let answers = groups.iter().map(|group| group.responses.len()).sum();
+        let per_call = judge.settings().statements_per_call;
+        let mut ahead = self.seen.unopened(groups.len(), answers, per_call);
+        for more in open.map(|document| document.ahead(&self.seen, judge)) {
+            add(&mut ahead, more);
+        }
+        ahead[WEIGHED] *= judge.settings().voting.count as f64;
+        Some(ahead)
     }
 }
