@@ -196,9 +196,9 @@ mod tests {
     use serde_json::json;
 
     fn verdict(outcome: Outcome, expected: Option<f64>, forced: bool) -> Verdict {
-        let text = "because".to_owned();
-        let (distribution, votes, estimate) = (vec![0.5, 0.5], None, None);
-        Verdict { outcome, text, attempts: 2, forced, distribution, expected, votes, estimate }
+        let distribution = vec![0.5, 0.5];
+        let read = Verdict::new(outcome, "because");
+        Verdict { attempts: 2, forced, distribution, expected, ..read }
     }
 
     fn supported(fact: &str, score: f64, expected: Option<f64>, forced: bool) -> Supported {

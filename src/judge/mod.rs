@@ -17,6 +17,8 @@ mod lang;
 pub mod parse;
 mod prompts;
 pub mod template;
+#[cfg(test)]
+pub(crate) mod testing;
 mod verdict;
 mod votes;
 

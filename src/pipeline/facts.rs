@@ -291,16 +291,7 @@ mod tests {
     }
 
     fn verdict(outcome: Outcome) -> Verdict {
-        Verdict {
-            outcome,
-            text: "why".to_owned(),
-            attempts: 1,
-            forced: false,
-            distribution: Vec::new(),
-            expected: None,
-            votes: None,
-            estimate: None,
-        }
+        Verdict::new(outcome, "why")
     }
 
     fn listing(statements: &[&str]) -> Verdict {

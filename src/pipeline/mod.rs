@@ -45,6 +45,7 @@ pub use error::Error;
 pub(crate) use extracts::Extracts;
 pub use facts::Evidencing;
 pub(crate) use facts::{Asker, Check, Facts, Lookup};
+pub(crate) use outlook::{ByKind, PLAIN, WEIGHED, add};
 pub use output::{OnMismatch, Settings, URL, stored_settings};
 pub use plan::{CHUNK_TOKENS, Judging, Opened};
 pub(crate) use plan::{Plan, Target, with};

@@ -2,7 +2,7 @@
 
 use super::candidate::{Candidate, Degree, Listing, Statement, Verdicts};
 use super::{Options, Summary, run};
-use crate::judge::Rated;
+use crate::judge::{Rated, testing};
 use crate::pipeline::records::SampleId;
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -10,17 +10,7 @@ use std::path::PathBuf;
 /// An answer whose four scores are equal.
 pub fn candidate(prompt: u64, k: u64, total: f64) -> Candidate {
     let score = total / 4.0;
-    let rated = || Rated {
-        analysis: "because".to_owned(),
-        score,
-        attempts: 1,
-        forced: false,
-        distribution: Vec::new(),
-        expected: Some(score),
-        uncalibrated: None,
-        votes: None,
-        estimate: None,
-    };
+    let rated = || Rated { expected: Some(score), ..testing::rated(score, &[]) };
     let statement = Statement {
         fact: "fact".to_owned(),
         analysis: "because".to_owned(),

@@ -5,7 +5,8 @@ use super::{Method, Tools, needs_document};
 use crate::judge::{Ask, Dimension, Lang, Rated, Verdict};
 use crate::pipeline::passages::Passages;
 use crate::pipeline::records::input_hash;
-use crate::pipeline::{Asker, Check, Extracts, Facts, Judging, Lookup};
+use crate::pipeline::score::STATEMENTS;
+use crate::pipeline::{Asker, ByKind, Check, Extracts, Facts, Judging, Lookup, PLAIN, WEIGHED};
 use std::collections::BTreeSet;
 
 /// A unit of the work, in the order in which those that can start are started. Answers are known by
@@ -180,6 +181,28 @@ impl Answers {
         Ok(())
     }
 
+    /// Verdicts that are to come and were not asked for yet, as far as that is known.
+    pub fn ahead(&self) -> ByKind {
+        let is_plain = |part: &&Part| matches!(part, Part::Statements(_) | Part::Extract(_));
+        let plain = self.ready.iter().filter(is_plain).count();
+        let mut ahead = [0.0; 2];
+        (ahead[PLAIN], ahead[WEIGHED]) = (plain as f64, (self.ready.len() - plain) as f64);
+        for answer in &self.answers {
+            let rated = |dimension| answer.rated[dimension as usize].is_some();
+            let waits = |dimension: &Dimension| match dimension {
+                Dimension::Faithfulness => !answer.facts.is_listed(),
+                Dimension::Completeness => {
+                    !rated(*dimension) && !self.document.extracts.is_complete()
+                }
+                _ => false,
+            };
+            for dimension in self.dimensions.iter().filter(|dimension| waits(dimension)) {
+                ahead[WEIGHED] += verdicts_on(*dimension);
+            }
+        }
+        ahead
+    }
+
     /// What was found of each answer, if all verdicts are there.
     pub fn found(&self) -> Option<Vec<Details>> {
         self.answers.iter().map(|answer| self.answered(answer)).collect()
@@ -202,6 +225,11 @@ impl Answers {
         }
         Some(found)
     }
+}
+
+/// Ratings or labels that an answer needs in a dimension, about.
+pub(super) fn verdicts_on(dimension: Dimension) -> f64 {
+    if dimension == Dimension::Faithfulness { STATEMENTS } else { 1.0 }
 }
 
 impl Document {

@@ -17,12 +17,12 @@ use crate::agree::padding::padded;
 use crate::judge::{Dimension, Lang, LangChoice, Verdict};
 use crate::pipeline::score::evidence_settings;
 use crate::pipeline::{
-    Error, Evidencing, Finding, Finished, Judging, OnMismatch, Opened, Plan, Session, Settings,
-    Stage, Summary, Target, Tokens, Unit, Work, with,
+    ByKind, Error, Evidencing, Finding, Finished, Judging, OnMismatch, Opened, PLAIN, Plan,
+    Session, Settings, Stage, Summary, Target, Tokens, Unit, WEIGHED, Work, add, with,
 };
 use crate::retrieval::Retriever;
 use crate::retrieval::chunk::Cutting;
-use answers::Answers;
+use answers::{Answers, verdicts_on};
 use claim::ClaimWork;
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -215,6 +215,32 @@ struct Job {
     settled: bool,
 }
 
+impl Rows {
+    /// About how many verdicts a task takes.
+    fn verdicts(&self, task: Task) -> ByKind {
+        let (answers, context) = match &self.items[task.item].kind {
+            Kind::Support(_) => (0, &None),
+            Kind::Pairwise(pair) => (2, &pair.context),
+            Kind::Rating(rating) => (1, &rating.context),
+        };
+        let mut verdicts = [0.0; 2];
+        if answers == 0 {
+            verdicts[WEIGHED] = 1.0;
+        }
+        let applies = |dimension: &&Dimension| context.is_some() || !needs_document(**dimension);
+        for &dimension in self.method.dimensions.iter().filter(applies) {
+            verdicts[WEIGHED] += f64::from(answers) * verdicts_on(dimension);
+            // A list of statements for each answer; extracts from a chunk at least.
+            verdicts[PLAIN] += match dimension {
+                Dimension::Faithfulness => f64::from(answers),
+                Dimension::Completeness if answers > 0 => 1.0,
+                _ => 0.0,
+            };
+        }
+        verdicts
+    }
+}
+
 enum RowWork {
     Claim(Box<ClaimWork>),
     Answers(Box<Answers>),
@@ -350,6 +376,21 @@ impl Stage for Panel<'_> {
         let Some(record) = self.record(job) else { return Ok(Vec::new()) };
         job.settled = true;
         Ok(vec![Finished::record(0, id, &record)?])
+    }
+
+    fn ahead(&self, open: &mut dyn Iterator<Item = &Job>) -> Option<ByKind> {
+        let mut ahead = [0.0; 2];
+        self.work.jobs.iter().for_each(|task| add(&mut ahead, self.work.verdicts(*task)));
+        for job in open.filter(|job| !job.settled) {
+            match &job.work {
+                RowWork::Claim(work) => {
+                    ahead[WEIGHED] += f64::from(u8::from(work.is_to_be_asked()))
+                }
+                RowWork::Answers(work) => add(&mut ahead, work.ahead()),
+            }
+        }
+        ahead[WEIGHED] *= self.work.judging.judge.settings().voting.count as f64;
+        Some(ahead)
     }
 }
 

@@ -167,39 +167,15 @@ pub fn read_judged(path: &Path) -> Result<(Vec<Judged>, Vec<RowError>), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::judge::testing;
 
     fn rated(score: f64, expected: Option<f64>) -> Rated {
-        let distribution = vec![0.25, 0.75];
-        Rated {
-            analysis: "x".to_owned(),
-            score,
-            attempts: 1,
-            forced: false,
-            distribution,
-            expected,
-            uncalibrated: None,
-            votes: None,
-            estimate: None,
-        }
+        Rated { expected, ..testing::rated(score, &[0.25, 0.75]) }
     }
 
     #[test]
     fn records_survive_json() {
-        let supported = Supported {
-            fact: "f".to_owned(),
-            analysis: "x".to_owned(),
-            score: 0.5,
-            evidences: Vec::new(),
-            attempts: 2,
-            forced: true,
-            distribution: vec![0.333333, 0.666667, 0.0],
-            expected: Some(0.666667),
-            uncalibrated: None,
-            votes: None,
-            whole_document: None,
-            statements_in_call: None,
-            estimate: None,
-        };
+        let supported = testing::supported(0.5, &[0.25, 0.5, 0.25]);
         let answered = Details { logicality: Some(rated(3.0, Some(2.5))), ..Details::default() };
         for found in [
             Found::Support { details: supported },

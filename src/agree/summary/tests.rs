@@ -5,7 +5,7 @@ use super::*;
 use crate::agree::judging::Variant;
 use crate::agree::labels::{Claim, Level, Pair, Preference, Rating};
 use crate::agree::metrics::Metrics;
-use crate::judge::{Evidence, Rated, Supported};
+use crate::judge::{Evidence, Rated, Supported, testing};
 
 const NO_INTERVALS: Bootstrap = Bootstrap { resamples: 0, seed: 0 };
 
@@ -15,18 +15,7 @@ fn rated(score: f64, expected: f64) -> Rated {
     let mut distribution = vec![0.0; 11];
     distribution[low] = 1.0 - expected.fract();
     distribution[(low + 1).min(10)] += expected.fract();
-    let expected = Some(expected);
-    Rated {
-        analysis: String::new(),
-        score,
-        attempts: 1,
-        forced: false,
-        distribution,
-        expected,
-        uncalibrated: None,
-        votes: None,
-        estimate: None,
-    }
+    Rated { expected: Some(expected), ..testing::rated(score, &distribution) }
 }
 
 fn answered(score: f64, expected: f64) -> Details {
@@ -58,19 +47,10 @@ fn supported(score: f64, distribution: [f64; 3], evidence: &str) -> Found {
     let evidence = Evidence { c_idx: 0, content, start_idx: 0, end_idx: 1, total_token: 1 };
     Found::Support {
         details: Supported {
-            fact: String::new(),
-            analysis: String::new(),
-            score,
             evidences: vec![evidence],
             attempts: 5,
             forced: score == 0.0,
-            distribution: distribution.to_vec(),
-            expected: Some(distribution[0] + distribution[1] / 2.0),
-            uncalibrated: None,
-            votes: None,
-            whole_document: None,
-            statements_in_call: None,
-            estimate: None,
+            ..testing::supported(score, &distribution)
         },
     }
 }

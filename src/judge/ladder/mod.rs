@@ -272,10 +272,7 @@ impl Ladder {
     }
 
     fn verdict(&self, outcome: Outcome, text: String, forced: bool) -> Verdict {
-        let attempts = self.attempts;
-        let (distribution, expected) = (Vec::new(), None);
-        let (votes, estimate) = (None, None);
-        Verdict { outcome, text, attempts, forced, distribution, expected, votes, estimate }
+        Verdict { attempts: self.attempts, forced, ..Verdict::new(outcome, text) }
     }
 
     fn add_distribution(&self, verdict: &mut Verdict, probabilities: &[f64]) {

@@ -5,7 +5,7 @@ use crate::judge::Dimension;
 use crate::pipeline::outlook::{ByKind, PLAIN, WEIGHED};
 
 /// Statements of an answer, as long as none was cut into its own.
-const STATEMENTS: f64 = 15.0;
+pub(crate) const STATEMENTS: f64 = 15.0;
 
 /// What was seen of answers and documents so far.
 #[derive(Debug, Default)]

@@ -20,6 +20,7 @@ use super::{Error, Evidencing, OnMismatch, Tokens, chunk_info};
 use crate::judge::Calibrations;
 use crate::retrieval::Retriever;
 use crate::retrieval::chunk::{CutAt, Cutting};
+pub(crate) use ahead::STATEMENTS;
 use ahead::Seen;
 use document::{Document, Given, Part};
 use std::collections::{HashMap, VecDeque};
