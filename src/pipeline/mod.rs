@@ -13,6 +13,7 @@
 
 mod ballot;
 pub mod chunk_info;
+mod cost;
 pub(crate) mod data;
 mod drive;
 mod error;
@@ -39,6 +40,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use cost::Cost;
 pub use drive::Session;
 pub(crate) use drive::{Finding, Finished, Stage, Unit, Work};
 pub use error::Error;

@@ -1,5 +1,6 @@
 //! What the stages that ask a model have in common: what is wanted, what is there, how it ends.
 
+use super::cost::Cost;
 use super::drive::{Session, Stage, Store, Tally, drive};
 use super::journal::Journal;
 use super::jsonl::RowError;
@@ -9,6 +10,7 @@ use super::{Error, OnMismatch};
 use crate::judge::Judge;
 use std::collections::HashMap;
 use std::path::Path;
+use std::time::Instant;
 
 /// What judging depends on.
 #[derive(Debug, Clone)]
@@ -166,7 +168,11 @@ impl Plan {
         let before = self.summary();
         let status = self.status(&before);
         let mut store = Store { targets: std::mem::take(&mut self.targets), journal };
+        let (used, began) = (session.chat.usage(), Instant::now());
         let tally = drive(stage, self.seed, status, session, &mut store)?;
+        let (usage, seconds) = (session.chat.usage() - used, began.elapsed().as_secs_f64());
+        let anew = before.reused == 0 && tally.reused_calls == 0;
+        Cost { runs: 1, calls: tally.calls, usage, seconds }.add(&before.out, anew)?;
         if !tally.cancelled {
             store.targets.into_iter().try_for_each(Target::finish)?;
         }

@@ -8,6 +8,7 @@ use super::locate::{Position, locate};
 use super::pairs::{Pair, read_pairs};
 use super::{Error, Options};
 use crate::judge::{Completeness, Dimension, Evidence};
+use crate::pipeline::Cost;
 use crate::pipeline::data::{Prompts, Seen, prompt_of, read_chunk_info};
 use crate::pipeline::jsonl::{Place, Row, RowError, read_rows};
 use crate::pipeline::records::{ChunkInfo, Details, EarlyStop, SampleId, ScoreBy};
@@ -27,6 +28,8 @@ pub struct Input {
     pub pairs: Option<Vec<Pair>>,
     /// What the scores were made with, by name: the settings beside the scored file, if they are.
     pub settings: Vec<(String, String)>,
+    /// What the scores took, if that is known.
+    pub cost: Option<Cost>,
     /// Bad rows of all files.
     pub problems: Vec<RowError>,
 }
@@ -102,7 +105,8 @@ pub fn load(options: &Options) -> Result<Input, Error> {
     }
     let settings = settings(&options.scored);
     let prompts_in_data = prompts.rows().len();
-    Ok(Input { prompts: shown, prompts_in_data, pairs, settings, problems })
+    let cost = Cost::read(&options.scored);
+    Ok(Input { prompts: shown, prompts_in_data, pairs, settings, cost, problems })
 }
 
 fn nothing(scored: &Path, problems: &[RowError]) -> Error {

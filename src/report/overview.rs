@@ -126,7 +126,7 @@ pub fn overview(input: &Input) -> Overview {
         without_statements: without_statements(&candidates),
         margins,
         notes: notes(&candidates),
-        cost: cost(&candidates, &stages),
+        cost: cost(&candidates, &stages, input.cost),
         replies: stages.iter().map(Stage::row).collect(),
     }
 }
@@ -371,7 +371,8 @@ mod tests {
         let candidates = totals.iter().enumerate().map(|(k, &total)| candidate(1, k as u64, total));
         let prompt = Prompt { idx: 1, candidates: candidates.collect(), ..Prompt::default() };
         let (settings, problems) = (Vec::new(), Vec::new());
-        Input { prompts: vec![prompt], prompts_in_data: 3, pairs: None, settings, problems }
+        let (pairs, cost) = (None, None);
+        Input { prompts: vec![prompt], prompts_in_data: 3, pairs, settings, cost, problems }
     }
 
     #[test]

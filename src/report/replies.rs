@@ -3,6 +3,7 @@
 use super::candidate::Candidate;
 use super::overview::percent;
 use crate::judge::{ATTEMPTS, Dimension, readings};
+use crate::pipeline::Cost as Taken;
 use serde::Serialize;
 
 /// How often replies of one kind could be read; texts as they are shown.
@@ -21,6 +22,8 @@ pub struct Cost {
     pub replies: String,
     pub scored: usize,
     pub per_candidate: String,
+    /// Tokens and time, in a sentence.
+    pub taken: Option<String>,
 }
 
 /// Verdicts of one kind; of several votes each one.
@@ -106,7 +109,7 @@ pub fn stages(candidates: &[&Candidate]) -> Vec<Stage> {
 }
 
 /// What all verdicts took.
-pub fn cost(candidates: &[&Candidate], stages: &[Stage]) -> Cost {
+pub fn cost(candidates: &[&Candidate], stages: &[Stage], taken: Option<Taken>) -> Cost {
     let replies = Stage::sum(stages).replies;
     let scored = |candidate: &&Candidate| {
         let verdicts = &candidate.verdicts;
@@ -121,7 +124,50 @@ pub fn cost(candidates: &[&Candidate], stages: &[Stage]) -> Cost {
         replies: format!("{replies:.0}"),
         scored: candidates.iter().map(scored).sum(),
         per_candidate: format!("{per_candidate:.1}"),
+        taken: taken.map(|taken| sentence(&taken, candidates.len())),
     }
+}
+
+/// What the runs took that made the scores.
+fn sentence(taken: &Taken, candidates: usize) -> String {
+    let Taken { runs, calls, usage, seconds } = *taken;
+    let runs = if runs == 1 {
+        "The run that made them".to_owned()
+    } else {
+        format!("The {runs} runs that made them")
+    };
+    let cached = percent(usage.cached_prompt_tokens as usize, usage.prompt_tokens as usize);
+    let hour = candidates as f64 / seconds.max(1e-9) * 3600.0;
+    format!(
+        "{runs} took {}, or {hour:.0} candidates an hour: {} calls with {} prompt tokens, {cached} of them \
+         from the prefix cache, and {} new tokens. Runs that were killed are not counted.",
+        time(seconds),
+        grouped(calls),
+        grouped(usage.prompt_tokens),
+        grouped(usage.completion_tokens)
+    )
+}
+
+/// Seconds as people say them.
+fn time(seconds: f64) -> String {
+    match seconds {
+        s if s < 120.0 => format!("{s:.1} s"),
+        s if s < 7200.0 => format!("{:.0} min", s / 60.0),
+        s => format!("{:.1} h", s / 3600.0),
+    }
+}
+
+/// With a comma between each three digits.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
 }
 
 #[cfg(test)]
@@ -147,6 +193,22 @@ mod tests {
         assert_eq!(row(0), ["6", "50.0 %", "16.7 %", "1"]);
         assert_eq!(row(1), ["4", "50.0 %", "50.0 %", "0"]);
         assert_eq!(row(3), ["6", "50.0 %", "–", "0 to 1"]);
+    }
+
+    #[test]
+    fn tokens_and_time_are_told() {
+        use crate::chat::Usage;
+        let usage = Usage {
+            prompt_tokens: 1_812_911,
+            cached_prompt_tokens: 1_707_600,
+            completion_tokens: 999,
+        };
+        let taken = Taken { runs: 1, calls: 1039, usage, seconds: 292.0 };
+        let told = sentence(&taken, 10);
+        let want = "The run that made them took 5 min, or 123 candidates an hour: 1,039 calls with 1,812,911 \
+                    prompt tokens, 94.2 % of them from the prefix cache, and 999 new tokens.";
+        assert!(told.starts_with(want), "{told}");
+        assert_eq!([7200.0, 30.25].map(time), ["2.0 h", "30.2 s"]);
     }
 
     #[test]

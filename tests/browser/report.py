@@ -9,6 +9,7 @@ keeps screenshots. --measure prints how long loading, sorting, filtering and sea
 """
 
 import argparse
+import re
 import subprocess
 import sys
 import tempfile
@@ -93,6 +94,8 @@ class Page:
         assert self.js("return window.hacked") is None, "a script of the data ran"
         assert self.js("return document.querySelectorAll('main img, main iframe, main script').length") == 0
         assert self.js("return document.documentElement.scrollWidth <= innerWidth"), "the page is wider than its window"
+        holes = re.findall(r".{20}\b(?:null|undefined|NaN)\b", self.one("main").text, re.S)
+        assert not holes, holes
 
     def column(self, number, section="candidates"):
         cells = f"section[data-view={section}] tbody tr > :nth-child({number})"

@@ -27,9 +27,9 @@ function scoreList(row, verdicts) {
 
 /** Why there is no total. */
 function stoppedNote(row, stopped) {
-  if (!stopped) return null;
+  if (!stopped) return [];
   const names = stopped.skipped.join(" and ");
-  return el("p", { class: "notice" }, `Stopped early: this answer was not judged in ${names}. Whatever that had come to, its total would be between ${stoppedText(row)} of 40, so that it can be neither the best nor the worst of its prompt.`);
+  return [el("p", { class: "notice" }, `Stopped early: this answer was not judged in ${names}. Whatever that had come to, its total would be between ${stoppedText(row)} of 40, so that it can be neither the best nor the worst of its prompt.`)];
 }
 
 function passageItem(passage) {
@@ -163,7 +163,7 @@ async function candidateView(section, id) {
     el("h1", { id: "candidate-title", tabindex: -1 }, `Candidate ${id}`),
     el("div", { class: "box question-text", tabindex: 0, role: "group", "aria-label": "Question" }, foreign(prompt.query)),
     scoreList(row, verdicts),
-    stoppedNote(row, verdicts.stopped),
+    ...stoppedNote(row, verdicts.stopped),
     el("div", { class: "columns" },
       el("div", { class: "beside", tabindex: 0, role: "group", "aria-label": "Answer" },
         el("h2", {}, "Answer"),

@@ -19,7 +19,7 @@ function candidatesTable() {
       { label: "Candidate", value: (row) => row, cell: (row) => el("th", { scope: "row" }, el("a", { href: `#/candidate/${idOf(row)}` }, idOf(row))) },
       { label: "Question", value: (row) => questionRank(table.prompt[row]), cell: (row) => questionCell(promptOf(row)) },
       ...SCORES.map((_, i) => score(i)),
-      { label: "Statements", numeric: false, falling: true, value: statements, cell: (row) => cell(supportCounts(row)) },
+      { label: "Statements", numeric: false, falling: true, value: statements, cell: (row) => cell(statements(row) === null ? "–" : supportCounts(row)) },
       { label: "Characters", numeric: true, falling: true, value: (row) => table.chars[row], cell: (row) => numberCell(table.chars[row].toLocaleString("en")) },
       { label: "Replies", numeric: true, falling: true, value: (row) => table.replies[row], cell: (row) => numberCell(table.replies[row]) },
       { label: "Notes", falling: true, value: (row) => table.forced[row] + 2 * stopped(row), cell: (row) => cell(tags(row)) },
@@ -34,7 +34,7 @@ function tags(row) {
   return [table.forced[row] ? tag("forced") : null, stopped(row) ? tag("stopped early") : null];
 }
 
-const statements = (row) => table.support[0][row] + table.support[1][row] + table.support[2][row];
+const statements = (row) => table.scores[2][row] === null ? null : table.support[0][row] + table.support[1][row] + table.support[2][row];
 
 /** A range filter: two inputs that are empty, or bound a score. */
 function rangeFilter(name, most, change) {

@@ -8,7 +8,7 @@ function differenceTable(left, right) {
   const more = (name, values, shown) => el("tr", {}, el("th", { scope: "row" }, name), cell(shown(left), "n"), cell(shown(right), "n"), numberCell(values ? signed(values[left] - values[right]).replace(".00", "") : null));
   const head = ["", idOf(left), idOf(right), "Difference"].map((text, i) => (i === 0 ? el("td") : el("th", { scope: "col", class: "n" }, text)));
   return el("table", { class: "data both" }, el("caption", { class: "unseen" }, "Scores of both"), el("thead", {}, el("tr", {}, head)),
-    el("tbody", {}, rows, more("Characters", table.chars, (row) => table.chars[row].toLocaleString("en")), more("Statements", null, supportCounts)));
+    el("tbody", {}, rows, more("Characters", table.chars, (row) => table.chars[row].toLocaleString("en")), more("Statements", null, (row) => (table.scores[2][row] === null ? "–" : supportCounts(row)))));
 }
 
 function markedText(runs, mark) {
