@@ -283,6 +283,8 @@ def check_notes(page):
               "first tokens", "against the whole document", "several in one call"]
     assert len(notes) == len(starts) and all(start in note for start, note in zip(starts, notes)), notes
     assert not page.all("section[data-view=overview] details.notice"), "no row is listed as unusable"
+    text = page.one("section[data-view=overview]").text
+    assert "The 2 runs that made them took 90 min, or 80 candidates an hour" in text and "88.9 % of them from" in text
 
 
 def check_comparison(page):

@@ -269,6 +269,8 @@ def write(folder, prompts, candidates=10, document_words=6000, seed=0):
                 file.write(json.dumps(item, ensure_ascii=False) + "\n")
     for file in files:
         file.close()
+    cost = {"runs": 2, "calls": 20000, "prompt_tokens": 45000000, "cached_prompt_tokens": 40000000, "completion_tokens": 3000000, "seconds": 5400.0}
+    (folder / "scored_responses.jsonl.cost.json").write_text(json.dumps(cost), encoding="utf-8")
     (folder / "agree.summary.json").write_text(json.dumps(agreement(seed)), encoding="utf-8")
 
 
