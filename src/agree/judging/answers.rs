@@ -5,8 +5,8 @@ use super::{Method, Tools, needs_document};
 use crate::judge::{Ask, Dimension, Lang, Rated, Verdict};
 use crate::pipeline::passages::Passages;
 use crate::pipeline::records::input_hash;
-use crate::pipeline::score::STATEMENTS;
 use crate::pipeline::{Asker, ByKind, Check, Extracts, Facts, Judging, Lookup, PLAIN, WEIGHED};
+use crate::retrieval::sentences::statements_of;
 use std::collections::BTreeSet;
 
 /// A unit of the work, in the order in which those that can start are started. Answers are known by
@@ -197,7 +197,7 @@ impl Answers {
                 _ => false,
             };
             for dimension in self.dimensions.iter().filter(|dimension| waits(dimension)) {
-                ahead[WEIGHED] += verdicts_on(*dimension);
+                ahead[WEIGHED] += verdicts_on(*dimension, &answer.text);
             }
         }
         ahead
@@ -227,9 +227,12 @@ impl Answers {
     }
 }
 
-/// Ratings or labels that an answer needs in a dimension, about.
-pub(super) fn verdicts_on(dimension: Dimension) -> f64 {
-    if dimension == Dimension::Faithfulness { STATEMENTS } else { 1.0 }
+/// Ratings or labels that an answer needs in a dimension: of faithfulness about one for each sentence.
+pub(super) fn verdicts_on(dimension: Dimension, answer: &str) -> f64 {
+    match dimension {
+        Dimension::Faithfulness => statements_of(answer).len() as f64,
+        _ => 1.0,
+    }
 }
 
 impl Document {

@@ -131,7 +131,9 @@ impl JudgingPlan {
     /// # Errors
     /// [`Error::Broken`], [`Error::Io`], [`Error::Damaged`].
     pub fn run(self, tools: Tools, session: &mut Session) -> Result<Summary, Error> {
-        self.plan.run(Panel { work: self.work, tools }, session)
+        let mut unopened = [0.0; 2];
+        self.work.jobs.iter().for_each(|task| add(&mut unopened, self.work.verdicts(*task)));
+        self.plan.run(Panel { work: self.work, tools, unopened }, session)
     }
 }
 
@@ -203,6 +205,8 @@ enum Part {
 struct Panel<'a> {
     work: Rows,
     tools: Tools<'a>,
+    /// About how many verdicts the rows take that are not begun.
+    unopened: ByKind,
 }
 
 /// The work on one row in one run.
@@ -218,22 +222,24 @@ struct Job {
 impl Rows {
     /// About how many verdicts a task takes.
     fn verdicts(&self, task: Task) -> ByKind {
-        let (answers, context) = match &self.items[task.item].kind {
-            Kind::Support(_) => (0, &None),
-            Kind::Pairwise(pair) => (2, &pair.context),
-            Kind::Rating(rating) => (1, &rating.context),
-        };
         let mut verdicts = [0.0; 2];
-        if answers == 0 {
-            verdicts[WEIGHED] = 1.0;
-        }
+        let (answers, context) = match &self.items[task.item].kind {
+            Kind::Support(_) => {
+                verdicts[WEIGHED] = 1.0;
+                return verdicts;
+            }
+            Kind::Pairwise(pair) => (&pair.responses[..], &pair.context),
+            Kind::Rating(rating) => (std::slice::from_ref(&rating.answer), &rating.context),
+        };
         let applies = |dimension: &&Dimension| context.is_some() || !needs_document(**dimension);
         for &dimension in self.method.dimensions.iter().filter(applies) {
-            verdicts[WEIGHED] += f64::from(answers) * verdicts_on(dimension);
+            for answer in answers {
+                verdicts[WEIGHED] += verdicts_on(dimension, answer);
+            }
             // A list of statements for each answer; extracts from a chunk at least.
             verdicts[PLAIN] += match dimension {
-                Dimension::Faithfulness => f64::from(answers),
-                Dimension::Completeness if answers > 0 => 1.0,
+                Dimension::Faithfulness => answers.len() as f64,
+                Dimension::Completeness => 1.0,
                 _ => 0.0,
             };
         }
@@ -333,6 +339,8 @@ impl Stage for Panel<'_> {
 
     fn open(&mut self) -> Option<Result<Job, Error>> {
         let task = self.work.jobs.pop_front()?;
+        let opened = self.work.verdicts(task);
+        add(&mut self.unopened, opened.map(|count| -count));
         let judging = self.judging(task);
         let begun = self.begin(task, &judging);
         Some(begun.map(|work| Job { task, judging, work, settled: false }))
@@ -379,8 +387,7 @@ impl Stage for Panel<'_> {
     }
 
     fn ahead(&self, open: &mut dyn Iterator<Item = &Job>) -> Option<ByKind> {
-        let mut ahead = [0.0; 2];
-        self.work.jobs.iter().for_each(|task| add(&mut ahead, self.work.verdicts(*task)));
+        let mut ahead = self.unopened;
         for job in open.filter(|job| !job.settled) {
             match &job.work {
                 RowWork::Claim(work) => {

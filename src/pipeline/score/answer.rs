@@ -9,6 +9,7 @@ use crate::pipeline::extracts::Extracts;
 use crate::pipeline::records::{
     Details, EarlyStop, Extra, PartialScores, Response, SampleId, ScoredRow, Scores, StoppedRow,
 };
+use crate::retrieval::sentences::statements_of;
 
 /// An answer on its way to four scores.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub(super) struct Answer {
     pub logicality: Option<Rated>,
     pub completeness: Option<Rated>,
     pub facts: Facts,
+    /// Of its text, for telling how much work it is.
+    pub sentences: usize,
     /// Waves of dimensions that were begun.
     pub waves: usize,
     /// Its row is written, or it has failed.
@@ -31,7 +34,9 @@ impl Answer {
     pub fn new(row: &ResponseRow, judge: &Judge) -> Self {
         let response = row.response.clone();
         let lang = judge.lang(&[&response.query, &response.answer]);
+        let sentences = statements_of(&response.answer).len();
         Self {
+            sentences,
             response,
             hash: row.hash.clone(),
             lang,

@@ -151,11 +151,17 @@ impl Document {
         self.extracts.missing().count()
     }
 
-    /// Answers are cut into statements by these parts; gives the checks of this one.
-    pub fn checks(&self, part: Part) -> Option<usize> {
+    /// Sentences of each answer.
+    pub fn sentences(&self) -> impl Iterator<Item = usize> {
+        self.answers.iter().map(|answer| answer.sentences)
+    }
+
+    /// If this part has cut an answer into statements: its sentences, and the checks that they lead to.
+    pub fn checks(&self, part: Part) -> Option<(usize, usize)> {
         let Part::Statements(answer) = part else { return None };
         let of_answer = |other: &&Part| matches!(other, Part::Support(one, _) if *one == answer);
-        Some(self.ready.iter().filter(of_answer).count())
+        let checks = self.ready.iter().filter(of_answer).count();
+        Some((self.answers[answer].sentences, checks))
     }
 
     /// All extracts are there, so that completeness can be judged where its wave has begun.

@@ -20,7 +20,6 @@ use super::{Error, Evidencing, OnMismatch, Tokens, chunk_info};
 use crate::judge::Calibrations;
 use crate::retrieval::Retriever;
 use crate::retrieval::chunk::{CutAt, Cutting};
-pub(crate) use ahead::STATEMENTS;
 use ahead::Seen;
 use document::{Document, Given, Part};
 use std::collections::{HashMap, VecDeque};
@@ -248,7 +247,10 @@ impl Stage for Scorer<'_> {
     fn open(&mut self) -> Option<Result<Document, Error>> {
         let group = self.work.groups.pop_front()?;
         let document = self.work.load(&group, self.tools.tokens);
-        document.iter().for_each(|document| self.seen.cut(document.chunks()));
+        if let Ok(document) = &document {
+            self.seen.cut(document.chunks());
+            document.sentences().for_each(|count| self.seen.opened(count));
+        }
         Some(document)
     }
 
@@ -267,7 +269,9 @@ impl Stage for Scorer<'_> {
         });
         let mut finished = match taken {
             Ok(()) => {
-                job.checks(part).into_iter().for_each(|checks| self.seen.listed(checks));
+                if let Some((sentences, checks)) = job.checks(part) {
+                    self.seen.listed(sentences, checks);
+                }
                 Vec::new()
             }
             Err(why) => job.fail(part, &why),
