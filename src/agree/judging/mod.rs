@@ -264,7 +264,7 @@ impl Panel<'_> {
     }
 
     fn begin(&mut self, task: Task, judging: &Judging) -> Result<RowWork, Error> {
-        let Self { work: Rows { items, method, .. }, tools } = self;
+        let Self { work: Rows { items, method, .. }, tools, .. } = self;
         let (query, context, answers) = match &items[task.item].kind {
             Kind::Support(claim) => {
                 let work = ClaimWork::new(claim, judging, method, tools);
