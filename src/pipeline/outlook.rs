@@ -111,12 +111,11 @@ mod tests {
             let first = told.iter().find(|status| status.calls_left.is_some()).unwrap();
             assert_eq!(first.done, 0);
             for (made, guess) in told.iter().filter_map(share) {
-                let within = if made < 0.1 {
-                    4.0
-                } else if made < 0.5 {
-                    1.5
-                } else {
-                    1.2
+                let within = match made {
+                    made if made < 0.1 => 4.0,
+                    made if made < 0.3 => 2.0,
+                    made if made < 0.6 => 1.5,
+                    _ => 1.25,
                 };
                 assert!(guess < within && guess > 1.0 / within, "{guess} of all after {made}");
             }

@@ -275,5 +275,5 @@ fn too_little_is_refused() {
     let (items, records) = sure(1);
     let samples = Samples::new(&items, &records, Scale::default());
     let refused = fit(&samples, &options(Method::Temperature)).unwrap_err().to_string();
-    assert!(refused.contains("support: 1 prompts with labels are too few"), "{refused}");
+    assert!(refused.contains("support: labels on 1 prompt are too few"), "{refused}");
 }
