@@ -1,11 +1,10 @@
 //! `/longreward/score`: the verdict of `longreward score` on one answer.
 
-use super::error::json;
+use super::error::written;
 use super::{ApiError, App, body};
 use axum::extract::{Request, State};
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::oneshot;
@@ -81,11 +80,11 @@ pub enum ScoreError {
 
 /// Scores answers; called on a thread that may block.
 pub trait Scorer: Send + Sync {
-    /// The row that `score` would write; stops early when `cancel` is set.
+    /// The row that `score` would write, to the byte; stops early when `cancel` is set.
     ///
     /// # Errors
     /// Why the answer can't be scored.
-    fn score(&self, request: &ScoreRequest, cancel: &AtomicBool) -> Result<Value, ScoreError>;
+    fn score(&self, request: &ScoreRequest, cancel: &AtomicBool) -> Result<String, ScoreError>;
 }
 
 /// Set when the handler is gone.
@@ -127,7 +126,7 @@ pub async fn score(State(app): State<Arc<App>>, request: Request) -> Result<Resp
     let scored = tokio::time::timeout(limit, take).await;
     let scored = scored.map_err(|_| ApiError::timeout(limit.as_secs()))?;
     match scored {
-        Ok(Ok(row)) => Ok(json(&row)),
+        Ok(Ok(row)) => Ok(written(row.into_bytes())),
         Ok(Err(ScoreError::Options(why))) => Err(ApiError::field("options", why)),
         Ok(Err(ScoreError::Failed(why))) => Err(ApiError::internal(why)),
         Err(_) => Err(ApiError::internal("the score broke off")),

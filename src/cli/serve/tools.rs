@@ -10,7 +10,7 @@ use crate::pipeline::{Quiet, Session};
 use crate::retrieval::{Embed, EmbedError, Retriever};
 use crate::serve::{Embedded, Embedder, ScoreError, ScoreRequest, Scorer};
 use anyhow::{Context, Result, bail};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -106,7 +106,7 @@ impl ServedScorer {
         request: &ScoreRequest,
         asked: Asked,
         cancel: &AtomicBool,
-    ) -> Result<Value> {
+    ) -> Result<String> {
         let folder = tempfile::tempdir().context("no folder for the score")?;
         let plan = ScorePlan::open(options(request, asked.method, asked.means, folder.path())?)?;
         let mut retriever = self.retriever(asked.search);
@@ -120,7 +120,7 @@ impl ServedScorer {
         }
         let rows = std::fs::read_to_string(folder.path().join(SCORED))?;
         let row = rows.lines().next().context("the score was broken off")?;
-        Ok(serde_json::from_str(row)?)
+        Ok(row.to_owned())
     }
 }
 
@@ -145,7 +145,7 @@ fn options(
 const SCORED: &str = "scored_responses.jsonl";
 
 impl Scorer for ServedScorer {
-    fn score(&self, request: &ScoreRequest, cancel: &AtomicBool) -> Result<Value, ScoreError> {
+    fn score(&self, request: &ScoreRequest, cancel: &AtomicBool) -> Result<String, ScoreError> {
         let asked = self.scoring.asked(&request.options, request.seed);
         let asked = asked.map_err(|error| ScoreError::Options(format!("{error:#}")))?;
         let scored = self.try_score(request, asked, cancel);
