@@ -1,6 +1,6 @@
 //! Two files of scores on the same answers: two judges, two prompt languages, two settings.
 
-use super::judging::{Answered, Found, Judged};
+use super::judging::{Details, Found, Judged};
 use super::metrics::{
     Bootstrap, Metrics, PairCounts, clusters, kendall, mean, mean_absolute_difference, pearson,
     spearman,
@@ -205,8 +205,8 @@ fn judged(row: Row) -> Result<Vec<Scored>, RowError> {
     })
 }
 
-fn means(answer: &Answered) -> Vec<(String, f64)> {
-    let scores = answer.scores();
+fn means(answer: &Details) -> Vec<(String, f64)> {
+    let scores = answer.verdicts();
     let scores = scores.iter().map(|score| (score.dimension.name().to_owned(), score.score));
     scores.chain(answer.mean().map(|mean| ("mean".to_owned(), mean))).collect()
 }

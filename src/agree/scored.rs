@@ -2,13 +2,12 @@
 //!
 //! An answer of the labels is found among the scored responses by its question and its text.
 
-use super::judging::{Answered, Found, Judged, Variant};
+use super::judging::{Details, Found, Judged, Variant};
 use super::labels::{Item, Kind};
 use crate::pipeline::Error;
 use crate::pipeline::jsonl::{Row, RowError, read_rows};
 use crate::pipeline::records::input_hash;
-use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -27,7 +26,7 @@ pub struct Matched {
 /// # Errors
 /// [`Error::Io`].
 pub fn matched(items: &[Item], scored: &Path) -> Result<Matched, Error> {
-    let mut answers: HashMap<String, Answered> = HashMap::new();
+    let mut answers: HashMap<String, Details> = HashMap::new();
     let problems = read_rows(scored, |row| {
         let (key, answered) = answered(row)?;
         answers.entry(key).or_insert(answered);
@@ -47,7 +46,7 @@ fn key(query: &str, answer: &str) -> String {
     input_hash(&[query, answer])
 }
 
-fn found(item: &Item, answers: &HashMap<String, Answered>) -> Option<Found> {
+fn found(item: &Item, answers: &HashMap<String, Details>) -> Option<Found> {
     let get = |query: &str, answer: &str| answers.get(&key(query, answer)).cloned().map(Box::new);
     match &item.kind {
         Kind::Support(_) => None,
@@ -71,30 +70,13 @@ fn record(item: &Item, found: Found) -> Judged {
 }
 
 /// The verdicts of a row of `scored_responses.jsonl`.
-fn answered(mut row: Row) -> Result<(String, Answered), RowError> {
+fn answered(mut row: Row) -> Result<(String, Details), RowError> {
     let key = key(&row.take_string("query")?, &row.take_string("answer")?);
-    let mut details = row.take_object("details")?;
-    let found = Answered {
-        helpfulness: dimension(&row, &mut details, "helpfulness")?,
-        logicality: dimension(&row, &mut details, "logicality")?,
-        faithfulness: dimension(&row, &mut details, "faithfulness")?,
-        completeness: dimension(&row, &mut details, "completeness")?,
-    };
-    match found.scores().is_empty() {
+    let found = Details::take(&mut row)?;
+    match found.verdicts().is_empty() {
         true => Err(row.error(Some("details"), "has no verdict that is known")),
         false => Ok((key, found)),
     }
-}
-
-fn dimension<T: DeserializeOwned>(
-    row: &Row,
-    details: &mut Map<String, Value>,
-    name: &str,
-) -> Result<Option<T>, RowError> {
-    let Some(value) = details.remove(name) else { return Ok(None) };
-    let field = format!("details.{name}");
-    let wrong = |e: serde_json::Error| row.error(Some(&field), format!("is no verdict: {e}"));
-    serde_json::from_value(value).map(Some).map_err(wrong)
 }
 
 #[cfg(test)]

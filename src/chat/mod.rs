@@ -132,6 +132,20 @@ pub struct Usage {
     pub completion_tokens: u64,
 }
 
+impl std::ops::Sub for Usage {
+    type Output = Self;
+
+    /// What came on top of `before`.
+    fn sub(self, before: Self) -> Self {
+        let Self { prompt_tokens, cached_prompt_tokens, completion_tokens } = before;
+        Self {
+            prompt_tokens: self.prompt_tokens.saturating_sub(prompt_tokens),
+            cached_prompt_tokens: self.cached_prompt_tokens.saturating_sub(cached_prompt_tokens),
+            completion_tokens: self.completion_tokens.saturating_sub(completion_tokens),
+        }
+    }
+}
+
 impl std::ops::AddAssign for Usage {
     fn add_assign(&mut self, other: Self) {
         self.prompt_tokens += other.prompt_tokens;

@@ -2,7 +2,7 @@
 
 use super::agree_args::{Agree, Passage};
 use super::args::Common;
-use super::stages::{Lazy, calibration, on_mismatch};
+use super::stages::{Lazy, calibration, judging, on_mismatch};
 use super::{Ending, embedder, model};
 use crate::agree::bias::{Bias, Known};
 use crate::agree::calibrate::labels_hash;
@@ -198,12 +198,13 @@ fn options(labels: &Path, out: &Path, args: &Agree, judge: &Lazy) -> Result<Opti
     let mut dimensions = args.dimensions.clone();
     dimensions.sort_unstable();
     dimensions.dedup();
+    let context = args.verdicts.whole_document.then(|| judge.context()).transpose()?;
     Ok(Options {
         labels: labels.to_owned(),
         format: args.format.into(),
         limit: args.limit,
         out: out.to_owned(),
-        judging: args.verdicts.judging(&args.judging.prompts, &args.work, judge)?,
+        judging: args.verdicts.applied(judging(&args.judging.prompts, &args.work, judge)?)?,
         runs: args.seeds,
         variants: Variants {
             padded: args.padding,
@@ -215,7 +216,7 @@ fn options(labels: &Path, out: &Path, args: &Agree, judge: &Lazy) -> Result<Opti
                 Passage::Sentence => Cut::Sentences,
             },
             cutting: args.verdicts.cutting(PASSAGE_TOKENS),
-            evidence: args.verdicts.evidence(TOP_CHUNKS, judge)?,
+            evidence: args.verdicts.evidence(TOP_CHUNKS, context),
             dimensions: dimensions.into_iter().map(Into::into).collect(),
         },
         retriever: embedder::name(&args.judging.embedder)?,

@@ -1,10 +1,8 @@
 //! What can be typed.
 
+use super::method_args::MethodArgs;
 use super::remote::{JudgeServer, PolicyServer, RemoteArgs};
-use super::verdict_args::VerdictArgs;
 use crate::device::DeviceChoice;
-use crate::pipeline::score::PASSAGE_TOKENS;
-use crate::retrieval::TOP_CHUNKS;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -247,31 +245,12 @@ pub struct JudgeArgs {
 pub struct ScoringArgs {
     #[command(flatten)]
     pub judging: JudgeArgs,
-    /// What counts: the judge's ratings, or the expected values of their distributions
-    #[arg(long, default_value = "rating", value_name = "WHAT")]
-    pub score_by: ScoreChoice,
-    /// Corrects the verdicts' probabilities by a file of calibrate; the scores are then expected
-    /// values
-    #[arg(long, value_name = "FILE")]
-    pub calibration: Option<PathBuf>,
-    /// Passages of the document that a statement is checked against
-    #[arg(long, default_value_t = TOP_CHUNKS, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..), value_name = "K")]
-    pub passages: usize,
-    /// Tokens of a passage
-    #[arg(long, default_value_t = PASSAGE_TOKENS, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..), value_name = "N")]
-    pub passage_tokens: usize,
     #[command(flatten)]
-    pub verdicts: VerdictArgs,
+    pub method: MethodArgs,
     /// Skip the remaining dimensions of answers that can no longer be the best or the worst of their
     /// prompt; enough for pairs, but such answers get no total
     #[arg(long)]
     pub early_stop: bool,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ScoreChoice {
-    Rating,
-    Expected,
 }
 
 /// Options of every stage that asks a model.

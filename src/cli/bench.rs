@@ -1,6 +1,7 @@
 //! `longreward bench`.
 
 use super::args::{Bench, Common, Dtype, WorkArgs};
+use super::method_args::score_options;
 use super::stages::{self, Lazy, ScoreFiles};
 use super::{Ending, model};
 use crate::bench::{DecodeSize, Limit, Measurement, Prediction, Quality, decode, predict, prefill};
@@ -166,7 +167,7 @@ fn workload(
     let mut judge = Lazy::open(name, common)?;
     let files = ScoreFiles { data, responses, out: &out, chunk_info: None };
     let work = WorkArgs { seed: args.seed, ..WorkArgs::default() };
-    let plan = ScorePlan::open(stages::score_options(files, &args.scoring, &work, &judge)?)?;
+    let plan = ScorePlan::open(score_options(files, &args.scoring, &work, &judge)?)?;
     judge.local()?;
     if let Some(file) = &args.calls {
         judge.record(file)?;

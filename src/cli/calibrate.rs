@@ -2,7 +2,7 @@
 
 use super::Ending;
 use super::agree_args::LabelFormat;
-use crate::agree::calibrate::{self, Fit, FitError, Options, Samples, Scale, labels_hash};
+use crate::agree::calibrate::{self, Fit, FitError, Fits, Options, Samples, Scale, labels_hash};
 use crate::agree::judging::read_judged;
 use crate::agree::labels::Labels;
 use crate::agree::metrics::Bootstrap;
@@ -33,7 +33,8 @@ pub struct Calibrate {
     #[arg(long, default_value = "auto", value_name = "FORMAT")]
     pub format: LabelFormat,
     /// temperature makes all verdicts surer or less sure; isotonic maps expected values to what
-    /// people mean by them, and needs some hundreds of labels
+    /// people mean by them, and needs some hundreds of support labels or ratings (pairs do not say how
+    /// good an answer is; what only has pairs is left out, and named)
     #[arg(long, default_value = "temperature", value_name = "METHOD")]
     pub method: Method,
     /// The lowest and the highest rating that people could give
@@ -70,7 +71,10 @@ pub fn calibrate(args: &Calibrate) -> Result<Ending> {
     }
     let samples = Samples::new(&items, &judged, scale(args)?);
     problems.iter().for_each(|problem| eprintln!("{problem}"));
-    samples.problems.iter().for_each(|problem| eprintln!("{}: {problem}", args.labels.display()));
+    let told = samples.problems.iter().chain(&samples.notes);
+    told.for_each(|told| eprintln!("{}: {told}", args.labels.display()));
+    let Fits { kinds, left_out } = fitted(&samples, args)?;
+    left_out.iter().for_each(|left_out| eprintln!("not fitted: {left_out}"));
     let fit = Fit {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         judge: settings,
@@ -79,11 +83,11 @@ pub fn calibrate(args: &Calibrate) -> Result<Ending> {
         folds: args.folds,
         seed: args.seed,
         bootstrap: Bootstrap { resamples: args.resamples, seed: args.seed },
-        kinds: fitted(&samples, args)?,
+        kinds,
     };
     write(&fit, args)?;
     println!("{fit}\ncorrections are in {}", args.out.display());
-    let complete = problems.is_empty() && samples.problems.is_empty();
+    let complete = problems.is_empty() && samples.problems.is_empty() && left_out.is_empty();
     Ok(if complete { Ending::Done } else { Ending::Incomplete })
 }
 
@@ -93,10 +97,7 @@ fn scale(args: &Calibrate) -> Result<Scale> {
     Ok(Scale { low, high })
 }
 
-fn fitted(
-    samples: &Samples,
-    args: &Calibrate,
-) -> Result<std::collections::BTreeMap<String, calibrate::Fitted>, FitError> {
+fn fitted(samples: &Samples, args: &Calibrate) -> Result<Fits, FitError> {
     let method = match args.method {
         Method::Temperature => calibrate::Method::Temperature,
         Method::Isotonic => calibrate::Method::Isotonic,

@@ -2,15 +2,13 @@
 
 use super::args::{
     Common, Demo, Filters, JudgeArgs, Language, PairArgs, PairFormat, PromptArgs, Run,
-    SamplingArgs, ScoreChoice, ScoringArgs, WorkArgs,
+    SamplingArgs, ScoringArgs, WorkArgs,
 };
+use super::method_args::MethodArgs;
 use super::remote::{JudgeServer, PolicyServer};
-use super::verdict_args::VerdictArgs;
 use super::{Ending, stages};
 use crate::pipeline::run::Files;
-use crate::pipeline::score::PASSAGE_TOKENS;
 use crate::report;
-use crate::retrieval::TOP_CHUNKS;
 use anyhow::{Context, Result};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -111,11 +109,7 @@ fn run_args(args: &Demo, data: &Path) -> Run {
                     max_reply_tokens: Some(MAX_REPLY_TOKENS),
                 },
             },
-            score_by: ScoreChoice::Rating,
-            calibration: None,
-            passages: TOP_CHUNKS,
-            passage_tokens: PASSAGE_TOKENS,
-            verdicts: VerdictArgs::default(),
+            method: MethodArgs::default(),
             early_stop: false,
         },
         pairing: PairArgs {

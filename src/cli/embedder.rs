@@ -56,7 +56,7 @@ pub fn name(embedder: &str) -> Result<String> {
     if embedder == BM25 {
         return Ok(embedder.to_owned());
     }
-    if let Some(embedder) = embedder.strip_prefix(WITH_WORDS) {
+    if let Some(embedder) = without_words(embedder) {
         return Ok(format!("{WITH_WORDS}{}", name(embedder)?));
     }
     let found = find(embedder)?;
@@ -71,6 +71,11 @@ pub fn with_words(embedder: &str) -> String {
     format!("{WITH_WORDS}{embedder}")
 }
 
+/// The embedder of `bm25+EMBEDDER`.
+pub fn without_words(embedder: &str) -> Option<&str> {
+    embedder.strip_prefix(WITH_WORDS)
+}
+
 /// `bm25`, or an embedder by folder, repo id or alias, or both as `bm25+EMBEDDER`.
 ///
 /// # Errors
@@ -79,7 +84,7 @@ pub fn retriever(embedder: &str) -> Result<Retriever> {
     if embedder == BM25 {
         return Ok(Retriever::Bm25);
     }
-    if let Some(embedder) = embedder.strip_prefix(WITH_WORDS) {
+    if let Some(embedder) = without_words(embedder) {
         return Ok(Retriever::Hybrid(Box::new(Bert::open(embedder)?)));
     }
     Ok(Retriever::Embeddings(Box::new(Bert::open(embedder)?)))

@@ -13,6 +13,7 @@ mod eval;
 mod eval_args;
 mod generate;
 mod inspect;
+mod method_args;
 mod model;
 mod preset;
 mod progress;
@@ -85,11 +86,12 @@ fn expand(args: Vec<OsString>) -> Result<Vec<OsString>> {
 /// Options that contradict each other are wrong usage.
 fn checked(cli: Cli) -> Result<Cli> {
     match &cli.command {
-        Command::Run(args) => args.scoring.check()?,
-        Command::Score(args) => args.scoring.check()?,
-        Command::Verify(args) => args.scoring.check()?,
-        Command::Bench(args) => args.scoring.check()?,
+        Command::Run(args) => args.scoring.method.check()?,
+        Command::Score(args) => args.scoring.method.check()?,
+        Command::Verify(args) => args.scoring.method.check()?,
+        Command::Bench(args) => args.scoring.method.check()?,
         Command::Agree(args) => args.check()?,
+        Command::Serve(args) => args.method.check()?,
         _ => {}
     }
     Ok(cli)

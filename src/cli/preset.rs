@@ -18,7 +18,7 @@ pub enum Preset {
 
 impl Preset {
     /// Long names of options with their values.
-    fn options(self) -> &'static [(&'static str, &'static str)] {
+    pub fn options(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Preset::Longreward => &[],
             Preset::Fast => &[
@@ -73,7 +73,8 @@ fn named(args: &[OsString]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::args::{Cli, Command as Chosen, ScoreChoice, ScoringArgs};
+    use super::super::args::{Cli, Command as Chosen, ScoringArgs};
+    use super::super::method_args::ScoreChoice;
     use super::super::parse_for_tests;
     use super::*;
     use crate::cli::verdict_args::CutChoice;
@@ -93,30 +94,35 @@ mod tests {
     #[test]
     fn presets_are_what_they_say() {
         let mut published = scoring("--preset longreward");
-        published.verdicts.preset = None;
+        published.method.verdicts.preset = None;
         assert_eq!(format!("{published:?}"), format!("{:?}", scoring("")));
         let fast = scoring("--preset fast");
-        assert!(fast.verdicts.verdict_first && fast.score_by == ScoreChoice::Expected);
+        assert!(
+            fast.method.verdicts.verdict_first && fast.method.score_by == ScoreChoice::Expected
+        );
         assert_eq!(
-            (fast.verdicts.statements_per_call, fast.judging.embedder.as_str()),
+            (fast.method.verdicts.statements_per_call, fast.judging.embedder.as_str()),
             (5, "bm25")
         );
         let careful = scoring("--preset=careful");
-        assert_eq!((careful.verdicts.votes, careful.verdicts.passage_overlap), (5, 32));
-        assert_eq!(careful.verdicts.passage_cut, CutChoice::Sentences);
+        assert_eq!(
+            (careful.method.verdicts.votes, careful.method.verdicts.passage_overlap),
+            (5, 32)
+        );
+        assert_eq!(careful.method.verdicts.passage_cut, CutChoice::Sentences);
         assert_eq!(careful.judging.embedder, "bm25+minilm");
     }
 
     #[test]
     fn what_is_typed_goes_before_the_preset_wherever_it_stands() {
         let mixed = scoring("--embedder minilm --preset fast --verdict-first=false");
-        assert!(!mixed.verdicts.verdict_first);
+        assert!(!mixed.method.verdicts.verdict_first);
         assert_eq!(mixed.judging.embedder, "minilm");
         assert_eq!(
-            (mixed.verdicts.statements_per_call, mixed.score_by),
+            (mixed.method.verdicts.statements_per_call, mixed.method.score_by),
             (5, ScoreChoice::Expected)
         );
-        assert_eq!(scoring("--preset careful --votes 7").verdicts.votes, 7);
+        assert_eq!(scoring("--preset careful --votes 7").method.verdicts.votes, 7);
     }
 
     #[test]

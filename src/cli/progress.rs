@@ -53,20 +53,25 @@ impl Reporter {
             bar.set_prefix(status.stage);
         }
     }
+}
 
-    /// Calls per second, and what is left at the pace of the records so far.
-    fn pace(&self, status: &Status) -> String {
-        let seconds = self.started.elapsed().as_secs_f64();
-        let calls = status.calls - self.before.1;
-        let fresh = (status.done + status.failed).saturating_sub(self.before.0);
-        let left = status.total.saturating_sub(status.done + status.failed);
-        let eta = match fresh {
-            0 => "time left unknown".to_owned(),
-            _ => format!("about {} left", duration(seconds * left as f64 / fresh as f64)),
-        };
-        let rate = calls as f64 / seconds.max(1e-3);
-        format!("{calls} calls, {rate:.1} calls/s, {} in flight, {eta}", status.in_flight)
-    }
+/// What was done in so many seconds, at which pace, and what is left: by calls as soon as those to
+/// come can be told, else by records. `before` are records and calls that were done at the start.
+fn pace(status: &Status, before: (usize, u64), seconds: f64) -> String {
+    let calls = status.calls - before.1;
+    let rate = calls as f64 / seconds.max(1e-3);
+    let fresh = (status.done + status.failed).saturating_sub(before.0);
+    let records_left = status.total.saturating_sub(status.done + status.failed);
+    let (to_come, left) = match status.calls_left {
+        Some(left) if calls > 0 => {
+            (format!(" of about {}", calls + left), Some(left as f64 / rate))
+        }
+        _ if fresh == 0 => (String::new(), None),
+        _ => (String::new(), Some(seconds * records_left as f64 / fresh as f64)),
+    };
+    let left = left
+        .map_or("time left unknown".to_owned(), |left| format!("about {} left", duration(left)));
+    format!("{calls}{to_come} calls, {rate:.1} calls/s, {} in flight, {left}", status.in_flight)
 }
 
 /// Seconds in words: `45 s`, `12 min`, `3 h 5 min`.
@@ -84,7 +89,7 @@ impl Progress for Reporter {
         if status.stage != self.stage {
             self.begin(status);
         }
-        let pace = self.pace(status);
+        let pace = pace(status, self.before, self.started.elapsed().as_secs_f64());
         match &self.bar {
             Some(bar) => {
                 bar.set_length(status.total as u64);
@@ -117,7 +122,30 @@ impl Drop for Reporter {
 
 #[cfg(test)]
 mod tests {
-    use super::duration;
+    use super::*;
+
+    #[test]
+    fn time_is_told_by_calls_before_any_record_ends() {
+        let status = |done: usize, calls: u64, calls_left: Option<u64>| Status {
+            stage: "score",
+            done,
+            failed: 0,
+            total: 30,
+            calls,
+            in_flight: 8,
+            calls_left,
+        };
+        // Ten records and 5 calls were there before; five calls a second.
+        let at = |done, calls, left, seconds| pace(&status(done, calls, left), (10, 5), seconds);
+        assert_eq!(at(10, 5, None, 0.0), "0 calls, 0.0 calls/s, 8 in flight, time left unknown");
+        let early = "50 of about 1050 calls, 5.0 calls/s, 8 in flight, about 3 min left";
+        assert_eq!(at(10, 55, Some(1000), 10.0), early);
+        let late = "1000 of about 1050 calls, 5.0 calls/s, 8 in flight, about 10 s left";
+        assert_eq!(at(10, 1005, Some(50), 200.0), late);
+        // A stage that tells no calls: five of twenty records in 50 s.
+        let by_records = "250 calls, 5.0 calls/s, 8 in flight, about 3 min left";
+        assert_eq!(at(15, 255, None, 50.0), by_records);
+    }
 
     #[test]
     fn durations_are_short() {

@@ -1,15 +1,18 @@
 //! `longreward serve`.
 
+mod scoring;
 mod tools;
 
 use super::Ending;
 use super::args::{Common, PromptArgs, WorkArgs};
 use super::embedder::{self, Bert};
-use super::stages::{self, Lazy};
+use super::method_args::{Means, MethodArgs};
+use super::stages::Lazy;
 use crate::chat::service::{Handle, service};
 use crate::serve::{self, App, Settings};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
+use scoring::{Scoring, Search};
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -46,7 +49,7 @@ pub struct Serve {
     #[arg(long)]
     pub allow_open: bool,
     /// Embedder for /v1/embeddings and for the evidence of /longreward/score, which otherwise
-    /// searches by words
+    /// searches by words (bm25), and with bm25+M by both
     #[arg(long, value_name = "M")]
     pub embedder: Option<String>,
     /// Samples that may wait and run; who comes on top is told to try again later
@@ -67,6 +70,11 @@ pub struct Serve {
     pub max_connections: usize,
     #[command(flatten)]
     pub prompts: PromptArgs,
+    #[command(flatten)]
+    pub method: MethodArgs,
+    /// Use a calibration of another judge
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// Serves until it is interrupted; then finishes what is being worked on.
@@ -124,8 +132,6 @@ fn app(
     key: Option<String>,
     handle: Handle,
 ) -> Result<App> {
-    let work = WorkArgs::default();
-    let judging = stages::judging(&args.prompts, &work, judge)?;
     let settings = Settings {
         names: names(args),
         about: judge.settings()?,
@@ -137,14 +143,42 @@ fn app(
         sequences: common.max_sequences,
     };
     let app = App::new(handle.clone(), settings);
-    let Some(spec) = &args.embedder else {
-        let retriever = embedder::BM25.to_owned();
-        return Ok(app.with_scorer(Arc::new(ServedScorer::new(handle, judging, retriever, None))));
+    let (loaded, search) = evidence(args.embedder.as_deref());
+    let scoring = scoring(args, judge, loaded, search)?;
+    let bert = loaded.map(Bert::open).transpose()?.map(|bert| Arc::new(Mutex::new(bert)));
+    let app = match loaded.zip(bert.clone()) {
+        Some((name, bert)) => {
+            app.with_embedder(Arc::new(ServedEmbedder::new(name.to_owned(), bert)))
+        }
+        None => app,
     };
-    let bert = Arc::new(Mutex::new(Bert::open(spec)?));
-    let embedder = ServedEmbedder::new(spec.clone(), bert.clone());
-    let scorer = ServedScorer::new(handle, judging, embedder::name(spec)?, Some(bert));
-    Ok(app.with_embedder(Arc::new(embedder)).with_scorer(Arc::new(scorer)))
+    Ok(app.with_scorer(Arc::new(ServedScorer::new(handle, scoring, bert))))
+}
+
+/// The embedder to load, and how evidence is found where a request does not say.
+fn evidence(embedder: Option<&str>) -> (Option<&str>, Search) {
+    match embedder {
+        None | Some(embedder::BM25) => (None, Search::Words),
+        Some(spec) => match embedder::without_words(spec) {
+            Some(loaded) => (Some(loaded), Search::Both),
+            None => (Some(spec), Search::Embedder),
+        },
+    }
+}
+
+/// What all requests for scores have in common.
+fn scoring(args: &Serve, judge: &Lazy, loaded: Option<&str>, search: Search) -> Result<Scoring> {
+    let work = WorkArgs { force: args.force, ..WorkArgs::default() };
+    let Means { judging, calibration, .. } =
+        Means::open(&args.method, &args.prompts, &work, judge, String::new())?;
+    Ok(Scoring {
+        method: args.method.clone(),
+        judging,
+        calibration,
+        context: judge.context()?,
+        embedder: loaded.map(str::to_owned),
+        search,
+    })
 }
 
 /// The model as it was typed, without the folders of a path, and its aliases.

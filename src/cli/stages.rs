@@ -5,8 +5,9 @@
 
 use super::args::{
     ChunkInfo, Common, JudgeArgs, Language, PairArgs, PairFormat, Pairs, PromptArgs, Run, Sample,
-    SamplingArgs, Score, ScoreChoice, ScoringArgs, WorkArgs,
+    SamplingArgs, Score, WorkArgs,
 };
+use super::method_args::score_options;
 use super::model::{self, Text};
 use super::progress::Reporter;
 use super::remote::{Named, RemoteArgs};
@@ -21,10 +22,9 @@ use crate::engine::{DecoderRunner, Engine};
 use crate::judge::{Calibrations, Judge, LangChoice, Prompts, Settings as JudgeSettings};
 use crate::pipeline::chunk_info::{self, ChunkInfoPlan};
 use crate::pipeline::pairs;
-use crate::pipeline::records::ScoreBy;
 use crate::pipeline::run::Files;
 use crate::pipeline::sample::{self, SamplePlan};
-use crate::pipeline::score::{self, ScorePlan, Tools};
+use crate::pipeline::score::{ScorePlan, Tools};
 use crate::pipeline::{self, CHUNK_TOKENS, Judging, OnMismatch, Session, Settings, Summary, URL};
 use anyhow::{Context, Result};
 use models::source::{Resolved, digest};
@@ -492,38 +492,6 @@ pub struct ScoreFiles<'a> {
     pub responses: &'a Path,
     pub out: &'a Path,
     pub chunk_info: Option<&'a Path>,
-}
-
-/// # Errors
-/// Prompts or an embedder that can't be found.
-pub fn score_options(
-    files: ScoreFiles,
-    args: &ScoringArgs,
-    work: &WorkArgs,
-    judge: &Lazy,
-) -> Result<score::Options> {
-    let judging = args.verdicts.judging(&args.judging.prompts, work, judge)?;
-    let calibration = match &args.calibration {
-        Some(file) => Some(calibration(file, work, &judging.settings())?),
-        None => None,
-    };
-    Ok(score::Options {
-        data: files.data.to_owned(),
-        responses: files.responses.to_owned(),
-        out: files.out.to_owned(),
-        chunk_info: files.chunk_info.map(Path::to_owned),
-        judging,
-        retriever: embedder::name(&args.judging.embedder)?,
-        cutting: args.verdicts.cutting(args.passage_tokens),
-        evidence: args.verdicts.evidence(args.passages, judge)?,
-        score_by: match args.score_by {
-            ScoreChoice::Rating if calibration.is_none() => ScoreBy::Rating,
-            _ => ScoreBy::Expected,
-        },
-        calibration,
-        early_stop: args.early_stop,
-        on_mismatch: on_mismatch(work),
-    })
 }
 
 fn pair_options(data: &Path, scored: &Path, out: &Path, args: &PairArgs) -> pairs::Options {

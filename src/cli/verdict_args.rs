@@ -1,8 +1,6 @@
 //! Options for verdicts other than the published ones, and what they mean together.
 
-use super::args::{PromptArgs, ScoreChoice, ScoringArgs, WorkArgs};
 use super::preset::Preset;
-use super::stages::{Lazy, judging};
 use crate::judge::{Judge, Settings, VoteBy, Voting};
 use crate::pipeline::{Evidencing, Judging};
 use crate::retrieval::chunk::{CutAt, Cutting};
@@ -119,21 +117,16 @@ impl VerdictArgs {
         Cutting { size: passage_tokens, overlap: self.passage_overlap, at }
     }
 
-    /// What statements are checked against.
-    ///
-    /// # Errors
-    /// The judge's configuration can't be read.
-    pub fn evidence(&self, passages: usize, judge: &Lazy) -> Result<Evidencing> {
-        let whole_document = self.whole_document.then(|| judge.context()).transpose()?;
-        Ok(Evidencing { passages, whole_document })
+    /// What statements are checked against: passages, or within `context` tokens the whole document.
+    pub fn evidence(&self, passages: usize, context: Option<usize>) -> Evidencing {
+        Evidencing { passages, whole_document: context.filter(|_| self.whole_document) }
     }
 
-    /// How a judge works that gives such verdicts.
+    /// How a judge works that gives such verdicts instead of the published ones.
     ///
     /// # Errors
-    /// Prompts that can't be read, or lack one that an option asks for.
-    pub fn judging(&self, prompts: &PromptArgs, work: &WorkArgs, judge: &Lazy) -> Result<Judging> {
-        let published = judging(prompts, work, judge)?;
+    /// Prompts that lack one which an option asks for.
+    pub fn applied(&self, published: Judging) -> Result<Judging> {
         let by = match self.vote_by {
             VoteChoice::Mean => VoteBy::Mean,
             VoteChoice::Median => VoteBy::Median,
@@ -147,20 +140,6 @@ impl VerdictArgs {
         let prompts = published.judge.prompts().clone();
         prompts.check(&settings.more_prompts())?;
         Ok(Judging { judge: Judge::new(prompts, settings), ..published })
-    }
-}
-
-impl ScoringArgs {
-    /// # Errors
-    /// Options that contradict each other.
-    pub fn check(&self) -> Result<()> {
-        self.verdicts.check(self.passage_tokens)?;
-        ensure!(
-            self.verdicts.vote_by == VoteChoice::Mean || self.score_by == ScoreChoice::Rating,
-            "--vote-by median and --score-by expected: expected values are averaged over votes; \
-             leave one of them out"
-        );
-        Ok(())
     }
 }
 

@@ -2,8 +2,9 @@
 
 use super::Ending;
 use super::args::{Common, ScoringArgs, WorkArgs};
+use super::method_args::score_options;
 use super::remote::{JudgeServer, RemoteArgs};
-use super::stages::{Lazy, ScoreFiles, run_score, score_options};
+use super::stages::{Lazy, ScoreFiles, run_score};
 use crate::pipeline::score::ScorePlan;
 use crate::pipeline::verify::{Checked, changed_settings, choose, compare};
 use anyhow::Result;

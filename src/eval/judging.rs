@@ -7,8 +7,8 @@ use super::tasks::Rubric;
 use crate::judge::{Ask, AskKind, Lang, LangChoice, Rated, Voting};
 use crate::pipeline::records::input_hash;
 use crate::pipeline::{
-    Error, Finding, Finished, OnMismatch, Plan, Session, Settings, Stage, Summary, Target, Unit,
-    Work, with,
+    Error, Finding, Finished, OnMismatch, Opened, Plan, Session, Settings, Stage, Summary, Target,
+    Unit, Work, with,
 };
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
@@ -32,11 +32,7 @@ pub struct Options {
 pub const REPLY_TOKENS: usize = 512;
 
 /// The stage with its files open and checked.
-#[derive(Debug)]
-pub struct JudgingPlan {
-    plan: Plan,
-    panel: Panel,
-}
+pub type JudgingPlan = Opened<Panel>;
 
 impl JudgingPlan {
     /// Opens the output for predictions of these items. Sets without a rubric are passed over.
@@ -65,26 +61,7 @@ impl JudgingPlan {
         let jobs = (0..cases.len()).filter(missing).collect();
         let (seed, targets) = (options.seed, vec![target]);
         let plan = Plan { stage: "judge", settings, seed, targets, problems: Vec::new() };
-        Ok(Self { plan, panel: Panel { cases, jobs, options } })
-    }
-
-    /// What verdicts depend on.
-    pub fn settings(&self) -> &Settings {
-        &self.plan.settings
-    }
-
-    /// Predictions that are not judged yet. If there are none, [`close`](Self::close) does without
-    /// a model.
-    pub fn todo(&self) -> usize {
-        self.plan.todo()
-    }
-
-    /// Ends a stage that has nothing to do.
-    ///
-    /// # Errors
-    /// [`Error::Io`].
-    pub fn close(self) -> Result<Summary, Error> {
-        self.plan.close()
+        Ok(Self { plan, work: Panel { cases, jobs, options } })
     }
 
     /// Judges what is missing.
@@ -92,7 +69,7 @@ impl JudgingPlan {
     /// # Errors
     /// [`Error::Broken`], [`Error::Io`], [`Error::Damaged`].
     pub fn run(self, session: &mut Session) -> Result<Summary, Error> {
-        self.plan.run(self.panel, session)
+        self.plan.run(self.work, session)
     }
 }
 
@@ -111,8 +88,9 @@ fn settings(options: &Options) -> Settings {
     settings
 }
 
+/// The predictions to be judged.
 #[derive(Debug)]
-struct Panel {
+pub struct Panel {
     cases: Vec<Case>,
     jobs: VecDeque<usize>,
     options: Options,
@@ -154,7 +132,9 @@ impl Case {
     }
 }
 
-struct Job {
+/// A prediction that is being judged.
+#[derive(Debug)]
+pub struct Job {
     case: usize,
     /// The next reference to be asked about.
     next: usize,

@@ -5,8 +5,8 @@ use super::records::Prediction;
 use super::suite::{Inputs, Item, Set, Suite};
 use crate::chat::Sampling;
 use crate::pipeline::{
-    Error, Finding, Finished, OnMismatch, Plan, Session, Settings, Stage, Summary, Target, Tokens,
-    Unit, Work, with,
+    Error, Finding, Finished, OnMismatch, Opened, Plan, Session, Settings, Stage, Summary, Target,
+    Tokens, Unit, Work, with,
 };
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -26,9 +26,11 @@ pub struct Options {
 }
 
 /// The stage with its files open and checked.
+pub type PredictPlan = Opened<Items>;
+
+/// The items of a suite, and those that are missing.
 #[derive(Debug)]
-pub struct PredictPlan {
-    plan: Plan,
+pub struct Items {
     sets: Vec<Set>,
     items: Vec<Item>,
     inputs: Inputs,
@@ -51,26 +53,7 @@ impl PredictPlan {
         let jobs = (0..items.len()).filter(missing).collect();
         let (seed, targets) = (options.seed, vec![target]);
         let plan = Plan { stage: "predict", settings, seed, targets, problems };
-        Ok(Self { plan, sets, items, inputs, jobs, options })
-    }
-
-    /// What predictions depend on.
-    pub fn settings(&self) -> &Settings {
-        &self.plan.settings
-    }
-
-    /// Predictions that are not there yet. If there are none, [`close`](Self::close) does without a
-    /// model.
-    pub fn todo(&self) -> usize {
-        self.plan.todo()
-    }
-
-    /// Ends a stage that has nothing to do.
-    ///
-    /// # Errors
-    /// [`Error::Io`].
-    pub fn close(self) -> Result<Summary, Error> {
-        self.plan.close()
+        Ok(Self { plan, work: Items { sets, items, inputs, jobs, options } })
     }
 
     /// Predicts what is missing. `tokens` are the policy's own.
@@ -78,8 +61,7 @@ impl PredictPlan {
     /// # Errors
     /// [`Error::Broken`], [`Error::Io`], [`Error::Moved`], [`Error::Damaged`].
     pub fn run(self, tokens: &Tokens, session: &mut Session) -> Result<Summary, Error> {
-        let Self { plan, sets, items, inputs, jobs, options } = self;
-        plan.run(Predictor { sets, items, inputs, jobs, options, tokens }, session)
+        self.plan.run(Predictor { work: self.work, tokens }, session)
     }
 }
 
@@ -103,11 +85,7 @@ fn settings(suite: &Suite, options: &Options) -> Settings {
 }
 
 struct Predictor<'a> {
-    sets: Vec<Set>,
-    items: Vec<Item>,
-    inputs: Inputs,
-    jobs: VecDeque<usize>,
-    options: Options,
+    work: Items,
     tokens: &'a Tokens<'a>,
 }
 
@@ -121,13 +99,13 @@ struct Job {
 
 impl Predictor<'_> {
     fn begin(&mut self, item: usize) -> Result<Job, Error> {
-        let set = &self.sets[self.items[item].set];
-        let limit = self.options.window.input(set.max_new_tokens);
-        let prompt = self.inputs.load(item)?;
+        let set = &self.work.sets[self.work.items[item].set];
+        let limit = self.work.options.window.input(set.max_new_tokens);
+        let prompt = self.work.inputs.load(item)?;
         let Fitted { text, tokens, cut } = cut_middle(prompt, limit, self.tokens);
         let sampling = Sampling {
             max_new_tokens: set.max_new_tokens,
-            temperature: self.options.temperature,
+            temperature: self.work.options.temperature,
             stop: set.stop.clone(),
             ..Sampling::default()
         };
@@ -144,13 +122,13 @@ impl Stage for Predictor<'_> {
     type Part = ();
 
     fn open(&mut self) -> Option<Result<Job, Error>> {
-        let item = self.jobs.pop_front()?;
+        let item = self.work.jobs.pop_front()?;
         Some(self.begin(item))
     }
 
     fn next(&mut self, job: &mut Job) -> Option<Unit<()>> {
         let work = job.work.take()?;
-        Some(Unit { part: (), key: self.items[job.item].idx.clone(), work })
+        Some(Unit { part: (), key: self.work.items[job.item].idx.clone(), work })
     }
 
     fn take(
@@ -159,12 +137,12 @@ impl Stage for Predictor<'_> {
         (): (),
         found: Result<Finding, String>,
     ) -> Result<Vec<Finished>, Error> {
-        let item = &self.items[job.item];
+        let item = &self.work.items[job.item];
         let finished = match found {
             Ok(Finding::Sample { text, finish }) => {
                 let prediction = Prediction {
                     idx: item.idx.clone(),
-                    dataset: self.sets[item.set].name.clone(),
+                    dataset: self.work.sets[item.set].name.clone(),
                     row_id: item.row_id.clone(),
                     query: item.query.clone(),
                     pred: text,

@@ -250,6 +250,7 @@ impl Calibrations {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Outcome, Verdict, testing};
     use super::*;
 
     fn calibrations(kind: &str, calibrator: Calibrator) -> Calibrations {
@@ -264,21 +265,7 @@ mod tests {
     }
 
     fn supported(distribution: [f64; 3]) -> Supported {
-        Supported {
-            fact: String::new(),
-            analysis: String::new(),
-            score: 1.0,
-            evidences: Vec::new(),
-            attempts: 1,
-            forced: false,
-            distribution: distribution.to_vec(),
-            expected: Some(distribution[0] + distribution[1] / 2.0),
-            uncalibrated: None,
-            votes: None,
-            estimate: None,
-            whole_document: None,
-            statements_in_call: None,
-        }
+        testing::supported(1.0, &distribution)
     }
 
     #[test]
@@ -324,16 +311,7 @@ mod tests {
     #[test]
     fn faithfulness_comes_from_its_corrected_statements() {
         let map = Calibrator::Isotonic { from: vec![0.0, 1.0], to: vec![0.5, 1.0] };
-        let listing = crate::judge::Verdict {
-            outcome: crate::judge::Outcome::Statements(Vec::new()),
-            text: String::new(),
-            attempts: 1,
-            forced: false,
-            distribution: Vec::new(),
-            expected: None,
-            votes: None,
-            estimate: None,
-        };
+        let listing = Verdict::new(Outcome::Statements(Vec::new()), "");
         let facts = vec![supported([1.0, 0.0, 0.0]), supported([0.0, 0.0, 1.0])];
         let mut found = Faithfulness::new(&listing, facts);
         calibrations(SUPPORT, map).faithfulness(&mut found);

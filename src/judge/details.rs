@@ -55,6 +55,16 @@ pub struct Completeness {
     pub rated: Rated,
     /// Place in the document (`0% - 12%`) to extract, in document order.
     pub info_list: Map<String, Value>,
+    /// Places whose extract was forced.
+    #[serde(default)]
+    pub forced_extracts: Vec<String>,
+}
+
+impl Completeness {
+    /// Whether the rating or an extract was forced.
+    pub fn forced(&self) -> bool {
+        self.rated.forced || !self.forced_extracts.is_empty()
+    }
 }
 
 /// A chunk that a statement was checked against.
@@ -186,9 +196,9 @@ mod tests {
     use serde_json::json;
 
     fn verdict(outcome: Outcome, expected: Option<f64>, forced: bool) -> Verdict {
-        let text = "because".to_owned();
-        let (distribution, votes, estimate) = (vec![0.5, 0.5], None, None);
-        Verdict { outcome, text, attempts: 2, forced, distribution, expected, votes, estimate }
+        let distribution = vec![0.5, 0.5];
+        let read = Verdict::new(outcome, "because");
+        Verdict { attempts: 2, forced, distribution, expected, ..read }
     }
 
     fn supported(fact: &str, score: f64, expected: Option<f64>, forced: bool) -> Supported {
@@ -217,7 +227,9 @@ mod tests {
         );
         assert!(Rated::new(listing(false)).is_none());
         let info_list = Map::from_iter([("0% - 100%".to_owned(), json!("x"))]);
-        let value = serde_json::to_value(Completeness { rated, info_list }).unwrap();
+        let forced_extracts = vec!["0% - 100%".to_owned()];
+        let found = Completeness { rated, info_list, forced_extracts };
+        let value = serde_json::to_value(found).unwrap();
         assert_eq!((&value["score"], &value["info_list"]["0% - 100%"]), (&json!(8.0), &json!("x")));
     }
 

@@ -12,12 +12,13 @@
 pub mod calibration;
 mod details;
 mod dimension;
-mod group;
 mod ladder;
 mod lang;
 pub mod parse;
 mod prompts;
 pub mod template;
+#[cfg(test)]
+pub(crate) mod testing;
 mod verdict;
 mod votes;
 

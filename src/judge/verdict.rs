@@ -49,6 +49,20 @@ pub enum Outcome {
 }
 
 impl Verdict {
+    /// Of one reply that could be read, without a distribution.
+    pub fn new(outcome: Outcome, text: impl Into<String>) -> Self {
+        Self {
+            outcome,
+            text: text.into(),
+            attempts: 1,
+            forced: false,
+            distribution: Vec::new(),
+            expected: None,
+            votes: None,
+            estimate: None,
+        }
+    }
+
     /// The rating or the degree of support.
     pub fn score(&self) -> Option<f64> {
         match self.outcome {
@@ -81,16 +95,8 @@ mod tests {
     use super::*;
 
     fn verdict(outcome: Outcome) -> Verdict {
-        Verdict {
-            outcome,
-            text: "t".to_owned(),
-            attempts: 1,
-            forced: false,
-            distribution: vec![0.333333, 0.666667],
-            expected: Some(0.666667),
-            votes: None,
-            estimate: None,
-        }
+        let distribution = vec![0.333333, 0.666667];
+        Verdict { distribution, expected: Some(0.666667), ..Verdict::new(outcome, "t") }
     }
 
     #[test]

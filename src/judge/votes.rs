@@ -184,17 +184,8 @@ mod tests {
         distribution: &[f64],
         expected: Option<f64>,
     ) -> Verdict {
-        let (text, distribution) = (text.to_owned(), distribution.to_vec());
-        Verdict {
-            outcome,
-            text,
-            attempts: 1,
-            forced: false,
-            distribution,
-            expected,
-            votes: None,
-            estimate: None,
-        }
+        let distribution = distribution.to_vec();
+        Verdict { distribution, expected, ..Verdict::new(outcome, text) }
     }
 
     fn rating(score: f64, text: &str) -> Verdict {

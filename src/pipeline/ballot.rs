@@ -50,16 +50,7 @@ mod tests {
     use crate::judge::Outcome;
 
     fn vote(score: f64) -> Result<Finding, ChatError> {
-        Ok(Finding::Verdict(Verdict {
-            outcome: Outcome::Rating(score),
-            text: score.to_string(),
-            attempts: 1,
-            forced: false,
-            distribution: Vec::new(),
-            expected: None,
-            votes: None,
-            estimate: None,
-        }))
+        Ok(Finding::Verdict(Verdict::new(Outcome::Rating(score), score.to_string())))
     }
 
     fn refused(why: &str) -> Result<Finding, ChatError> {

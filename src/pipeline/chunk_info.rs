@@ -4,7 +4,7 @@ use super::data::Prompts;
 use super::drive::{Finding, Finished, Session, Stage, Unit, Work};
 use super::extracts::Extracts;
 use super::output::Settings;
-use super::plan::{Judging, Plan, Target, with};
+use super::plan::{Judging, Opened, Plan, Target, with};
 use super::progress::Summary;
 use super::records::Prompt;
 use super::{Error, OnMismatch, Tokens};
@@ -23,10 +23,13 @@ pub struct Options {
 }
 
 /// The stage with its files open and checked.
+pub type ChunkInfoPlan = Opened<Documents>;
+
+/// The documents that are missing.
 #[derive(Debug)]
-pub struct ChunkInfoPlan {
-    plan: Plan,
+pub struct Documents {
     prompts: Prompts,
+    /// Positions of prompts.
     jobs: VecDeque<usize>,
     judging: Judging,
 }
@@ -45,21 +48,7 @@ impl ChunkInfoPlan {
         let jobs = missing.map(|(position, _)| position).collect();
         let (settings, targets) = (settings(&judging), vec![target]);
         let plan = Plan { stage: "chunk-info", settings, seed: judging.seed, targets, problems };
-        Ok(Self { plan, prompts, jobs, judging })
-    }
-
-    /// Documents that are not done yet. If there are none, [`close`](Self::close) does without a
-    /// model.
-    pub fn todo(&self) -> usize {
-        self.plan.todo()
-    }
-
-    /// Ends a stage that has nothing to do.
-    ///
-    /// # Errors
-    /// [`Error::Io`].
-    pub fn close(self) -> Result<Summary, Error> {
-        self.plan.close()
+        Ok(Self { plan, work: Documents { prompts, jobs, judging } })
     }
 
     /// Extracts what is missing; `tokens` are the judge's own.
@@ -67,8 +56,7 @@ impl ChunkInfoPlan {
     /// # Errors
     /// [`Error::Broken`], [`Error::Io`], [`Error::Moved`], [`Error::Damaged`].
     pub fn run(self, tokens: &Tokens, session: &mut Session) -> Result<Summary, Error> {
-        let Self { plan, prompts, jobs, judging } = self;
-        plan.run(Extractor { prompts, jobs, judging, tokens }, session)
+        self.plan.run(Extractor { documents: self.work, tokens }, session)
     }
 }
 
@@ -88,10 +76,7 @@ fn settings(judging: &Judging) -> Settings {
 }
 
 struct Extractor<'a> {
-    prompts: Prompts,
-    /// Positions of prompts.
-    jobs: VecDeque<usize>,
-    judging: Judging,
+    documents: Documents,
     tokens: &'a Tokens<'a>,
 }
 
@@ -109,12 +94,13 @@ impl Stage for Extractor<'_> {
     type Part = usize;
 
     fn open(&mut self) -> Option<Result<Job, Error>> {
-        let position = self.jobs.pop_front()?;
-        Some(self.prompts.load(position).map(|prompt| {
+        let Documents { prompts, jobs, judging } = &mut self.documents;
+        let position = jobs.pop_front()?;
+        Some(prompts.load(position).map(|prompt| {
             let tokens = (self.tokens)(&prompt.context);
-            let extracts = Extracts::cut(&prompt.context, &tokens, self.judging.chunk_tokens);
+            let extracts = Extracts::cut(&prompt.context, &tokens, judging.chunk_tokens);
             let ready = extracts.missing().collect();
-            let hash = self.prompts.rows()[position].hash.clone();
+            let hash = prompts.rows()[position].hash.clone();
             Job { prompt, hash, extracts, ready, failed: false }
         }))
     }
@@ -122,7 +108,7 @@ impl Stage for Extractor<'_> {
     fn next(&mut self, job: &mut Job) -> Option<Unit<usize>> {
         let part = job.ready.pop_front()?;
         let Prompt { idx, query, context, .. } = &job.prompt;
-        let ask = job.extracts.ask(&self.judging, context, query, part);
+        let ask = job.extracts.ask(&self.documents.judging, context, query, part);
         Some(Unit { part, key: Extracts::key(*idx, part), work: Work::Judge(ask) })
     }
 

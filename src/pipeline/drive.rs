@@ -15,6 +15,7 @@
 use super::Error;
 use super::ballot::{Ballot, VoteId, vote_key};
 use super::journal::{Journal, json};
+use super::outlook::{ByKind, Outlook, PLAIN, WEIGHED};
 use super::plan::Target;
 use super::progress::{Failure, Progress, Status};
 use super::records::hexadecimal;
@@ -128,6 +129,12 @@ pub(crate) trait Stage {
         part: Self::Part,
         found: Result<Finding, String>,
     ) -> Result<Vec<Finished>, Error>;
+
+    /// About how many verdicts are to come that were not given as units, votes counted one by one;
+    /// `open` are the jobs that are. `None` where records tell as much.
+    fn ahead(&self, _open: &mut dyn Iterator<Item = &Self::Job>) -> Option<ByKind> {
+        None
+    }
 }
 
 /// Where a stage's results go. Target 0 is the one whose records are counted.
@@ -180,6 +187,7 @@ pub(super) fn drive<S: Stage>(
         jobs: 0,
         tally,
         votes,
+        outlook: Outlook::default(),
     };
     let worked = driver.work();
     driver.store.sync()?;
@@ -204,6 +212,7 @@ struct Driver<'a, 's, S: Stage> {
     jobs: usize,
     tally: Tally,
     votes: Polls<S::Part>,
+    outlook: Outlook,
 }
 
 /// Units that want several verdicts.
@@ -240,6 +249,8 @@ struct Flight<P> {
     /// `None` for a sample, which takes a single call.
     ladder: Option<Ladder>,
     vote: Option<VoteId>,
+    /// Replies so far.
+    replies: u32,
 }
 
 /// What a reply leads to.
@@ -249,6 +260,11 @@ enum Next {
 }
 
 impl<P> Flight<P> {
+    /// See [`Outlook`].
+    fn kind(&self) -> usize {
+        if self.ladder.as_ref().is_some_and(Ladder::weighs) { WEIGHED } else { PLAIN }
+    }
+
     fn step(&mut self, reply: Result<Reply, ChatError>) -> Next {
         let Some(ladder) = &mut self.ladder else {
             return Next::Found(reply.and_then(sampled));
@@ -288,9 +304,18 @@ impl<S: Stage> Driver<'_, '_, S> {
             failed: failures.len(),
             calls: *calls,
             in_flight: self.flights.len(),
+            calls_left: self.calls_left(),
             ..self.status
         };
         self.session.progress.update(&status);
+    }
+
+    /// About how many calls are to come.
+    fn calls_left(&self) -> Option<u64> {
+        let mut unfinished = self.stage.ahead(&mut self.open.values().map(|open| &open.job))?;
+        self.flights.values().for_each(|flight| unfinished[flight.kind()] += 1.0);
+        unfinished[WEIGHED] += self.votes.waiting.len() as f64;
+        self.outlook.left(unfinished)
     }
 
     /// Submits calls until the model has enough.
@@ -341,7 +366,8 @@ impl<S: Stage> Driver<'_, '_, S> {
     fn begin(&mut self, begun: Begun<S::Part>) -> Result<(), Error> {
         let Begun { job, part, key, vote, work } = begun;
         let (ladder, first) = begin(work, unit_seed(self.seed, &key));
-        self.advance(Flight { job, part, key, call: String::new(), ladder, vote }, first)
+        let call = String::new();
+        self.advance(Flight { job, part, key, call, ladder, vote, replies: 0 }, first)
     }
 
     /// Submits the next call of a unit, after all that an earlier run has the reply to.
@@ -350,7 +376,7 @@ impl<S: Stage> Driver<'_, '_, S> {
             flight.call = hexadecimal(&call.hash()[..16]);
             let Some(reply) = self.store.journal.get(&flight.call)? else { break };
             self.tally.reused_calls += 1;
-            match flight.step(Ok(reply)) {
+            match self.step(&mut flight, Ok(reply)) {
                 Next::Call(next) => call = next,
                 Next::Found(found) => return self.found(flight, found),
             }
@@ -370,10 +396,20 @@ impl<S: Stage> Driver<'_, '_, S> {
         if let Ok(reply) = &reply {
             self.store.journal.add(&flight.key, &flight.call, reply)?;
         }
-        match flight.step(reply) {
+        match self.step(&mut flight, reply) {
             Next::Call(call) => self.advance(flight, call),
             Next::Found(found) => self.found(flight, found),
         }
+    }
+
+    fn step(&mut self, flight: &mut Flight<S::Part>, reply: Result<Reply, ChatError>) -> Next {
+        flight.replies += 1;
+        self.outlook.reply();
+        let next = flight.step(reply);
+        if let Next::Found(_) = next {
+            self.outlook.finished(flight.kind(), flight.replies);
+        }
+        next
     }
 
     /// Delivers what a unit found, if it was no vote or the last one.

@@ -2,7 +2,7 @@
 
 use super::plan::Judging;
 use super::records::ChunkInfo;
-use crate::judge::{Ask, Verdict};
+use crate::judge::{Ask, Completeness, Rated, Verdict};
 use crate::retrieval::chunk::{chunks, labels};
 use serde_json::{Map, Value};
 use std::ops::Range;
@@ -97,6 +97,12 @@ impl Extracts {
     pub fn forced(&self) -> Vec<String> {
         let forced = |slot: &&Slot| slot.extract.as_ref().is_some_and(|(_, forced)| *forced);
         self.0.iter().filter(forced).map(|slot| slot.place.clone()).collect()
+    }
+
+    /// A rating that rests on them.
+    pub fn completeness(&self, rated: Rated) -> Completeness {
+        let (info_list, forced_extracts) = (self.info_list(), self.forced());
+        Completeness { rated, info_list, forced_extracts }
     }
 
     /// The row of `chunk_info.jsonl`.

@@ -256,6 +256,11 @@ impl Facts {
         Ok(())
     }
 
+    /// Whether the statements are known.
+    pub fn is_listed(&self) -> bool {
+        self.listing.is_some()
+    }
+
     /// Whether all statements have their verdict.
     pub fn is_complete(&self) -> bool {
         self.listing.is_some() && self.facts.iter().all(|fact| fact.supported.is_some())
@@ -286,16 +291,7 @@ mod tests {
     }
 
     fn verdict(outcome: Outcome) -> Verdict {
-        Verdict {
-            outcome,
-            text: "why".to_owned(),
-            attempts: 1,
-            forced: false,
-            distribution: Vec::new(),
-            expected: None,
-            votes: None,
-            estimate: None,
-        }
+        Verdict::new(outcome, "why")
     }
 
     fn listing(statements: &[&str]) -> Verdict {

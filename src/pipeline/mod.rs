@@ -13,6 +13,7 @@
 
 mod ballot;
 pub mod chunk_info;
+mod cost;
 pub(crate) mod data;
 mod drive;
 mod error;
@@ -20,6 +21,7 @@ mod extracts;
 mod facts;
 mod journal;
 pub mod jsonl;
+mod outlook;
 mod output;
 pub mod pairs;
 pub mod passages;
@@ -38,14 +40,16 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
+pub use cost::Cost;
 pub use drive::Session;
 pub(crate) use drive::{Finding, Finished, Stage, Unit, Work};
 pub use error::Error;
 pub(crate) use extracts::Extracts;
 pub use facts::Evidencing;
 pub(crate) use facts::{Asker, Check, Facts, Lookup};
+pub(crate) use outlook::{ByKind, PLAIN, WEIGHED, add};
 pub use output::{OnMismatch, Settings, URL, stored_settings};
-pub use plan::{CHUNK_TOKENS, Judging};
+pub use plan::{CHUNK_TOKENS, Judging, Opened};
 pub(crate) use plan::{Plan, Target, with};
 pub use progress::{Failure, Progress, Quiet, Status, Summary};
 

@@ -128,7 +128,7 @@ fn meta_path(out: &Path) -> PathBuf {
     with_suffix(out, ".meta.json")
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(suffix);
     name.into()

@@ -1,5 +1,6 @@
 //! What the stages that ask a model have in common: what is wanted, what is there, how it ends.
 
+use super::cost::Cost;
 use super::drive::{Session, Stage, Store, Tally, drive};
 use super::journal::Journal;
 use super::jsonl::RowError;
@@ -9,6 +10,7 @@ use super::{Error, OnMismatch};
 use crate::judge::Judge;
 use std::collections::HashMap;
 use std::path::Path;
+use std::time::Instant;
 
 /// What judging depends on.
 #[derive(Debug, Clone)]
@@ -100,7 +102,35 @@ impl Target {
     }
 }
 
-/// A stage that is ready to run.
+/// A stage with its files open and checked, and `W`, the work that is left. How it is opened and run
+/// is the stage's own.
+#[derive(Debug)]
+pub struct Opened<W> {
+    pub(crate) plan: Plan,
+    pub(crate) work: W,
+}
+
+impl<W> Opened<W> {
+    /// Records that are not there yet. If there are none, [`close`](Self::close) does without a model.
+    pub fn todo(&self) -> usize {
+        self.plan.todo()
+    }
+
+    /// What the records depend on, by name.
+    pub fn settings(&self) -> &Settings {
+        &self.plan.settings
+    }
+
+    /// Ends a stage that has nothing to do.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn close(self) -> Result<Summary, Error> {
+        self.plan.close()
+    }
+}
+
+/// What a stage is to make, and where it goes.
 #[derive(Debug)]
 pub(crate) struct Plan {
     pub stage: &'static str,
@@ -138,7 +168,11 @@ impl Plan {
         let before = self.summary();
         let status = self.status(&before);
         let mut store = Store { targets: std::mem::take(&mut self.targets), journal };
+        let (used, began) = (session.chat.usage(), Instant::now());
         let tally = drive(stage, self.seed, status, session, &mut store)?;
+        let (usage, seconds) = (session.chat.usage() - used, began.elapsed().as_secs_f64());
+        let anew = before.reused == 0 && tally.reused_calls == 0;
+        Cost { runs: 1, calls: tally.calls, usage, seconds }.add(&before.out, anew)?;
         if !tally.cancelled {
             store.targets.into_iter().try_for_each(Target::finish)?;
         }
@@ -147,7 +181,15 @@ impl Plan {
 
     fn status(&self, before: &Summary) -> Status {
         let Summary { reused, total, .. } = *before;
-        Status { stage: self.stage, done: reused, failed: 0, total, calls: 0, in_flight: 0 }
+        Status {
+            stage: self.stage,
+            done: reused,
+            failed: 0,
+            total,
+            calls: 0,
+            in_flight: 0,
+            calls_left: None,
+        }
     }
 
     fn summary(&self) -> Summary {

@@ -15,6 +15,8 @@ pub struct Status {
     /// Replies of the model so far.
     pub calls: u64,
     pub in_flight: usize,
+    /// About how many calls are to come, as soon as that can be told.
+    pub calls_left: Option<u64>,
 }
 
 /// Watches stages. Rates and bars are its own business.

@@ -4,6 +4,7 @@
 use super::jsonl::{Row, RowError};
 use crate::chat::{Finish, Message, Role};
 use crate::judge::{Calibrations, Completeness, Dimension, Faithfulness, Rated, rounded};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -211,7 +212,7 @@ pub struct StoppedRow<'a> {
     pub extra: Extra,
     pub scores: PartialScores,
     pub early_stop: EarlyStop,
-    pub details: PartialDetails,
+    pub details: Details,
     /// Whether any of its verdicts was forced, extracts included.
     pub forced: bool,
     /// Over the document, the question and the answer.
@@ -237,7 +238,7 @@ impl PartialScores {
 }
 
 /// What is known of an answer that was passed over.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EarlyStop {
     /// Dimensions that it was not judged in.
     pub skipped: Vec<Dimension>,
@@ -252,33 +253,20 @@ impl EarlyStop {
         Self { skipped, total_at_least: rounded(least), total_at_most: rounded(most) }
     }
 
+    /// Takes the field `early_stop` of a row, which only answers have that were passed over.
+    ///
+    /// # Errors
+    /// If it has another type.
+    pub fn take(row: &mut Row) -> Result<Option<Self>, RowError> {
+        let Some(value) = row.fields.shift_remove("early_stop") else { return Ok(None) };
+        let wrong =
+            |e| row.error(Some("early_stop"), format!("is not as this program writes it: {e}"));
+        serde_json::from_value(value).map(Some).map_err(wrong)
+    }
+
     /// Whether a row of `scored_responses.jsonl` is one of an answer that was passed over.
     pub fn is_in(row: &Row) -> bool {
         row.fields.contains_key("early_stop")
-    }
-}
-
-/// What the scores of an answer rest on that was passed over.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct PartialDetails {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub helpfulness: Option<Rated>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub logicality: Option<Rated>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub faithfulness: Option<Faithfulness>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub completeness: Option<CompletenessDetails>,
-}
-
-impl PartialDetails {
-    /// Whether any verdict was forced.
-    pub fn forced(&self) -> bool {
-        let rated = |rated: &Option<Rated>| rated.as_ref().is_some_and(|rated| rated.forced);
-        rated(&self.helpfulness)
-            || rated(&self.logicality)
-            || self.faithfulness.as_ref().is_some_and(|found| found.forced)
-            || self.completeness.as_ref().is_some_and(CompletenessDetails::forced)
     }
 }
 
@@ -298,21 +286,17 @@ pub struct ScoredRow<'a> {
     pub input_hash: &'a str,
 }
 
-/// What the scores rest on.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// What the scores of an answer rest on; dimensions that it was not judged in are missing.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Details {
-    pub helpfulness: Rated,
-    pub logicality: Rated,
-    pub faithfulness: Faithfulness,
-    pub completeness: CompletenessDetails,
-}
-
-/// Completeness, with the places whose extract was forced.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct CompletenessDetails {
-    #[serde(flatten)]
-    pub completeness: Completeness,
-    pub forced_extracts: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub helpfulness: Option<Rated>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub logicality: Option<Rated>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub faithfulness: Option<Faithfulness>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub completeness: Option<Completeness>,
 }
 
 /// What of a verdict counts.
@@ -342,38 +326,60 @@ impl ScoreBy {
 }
 
 impl Details {
+    /// Takes the field `details` of a row.
+    ///
+    /// # Errors
+    /// It is missing, or a dimension in it is no verdict.
+    pub fn take(row: &mut Row) -> Result<Self, RowError> {
+        let mut details = row.take_object("details")?;
+        Ok(Self {
+            helpfulness: take_verdict(row, &mut details, Dimension::Helpfulness)?,
+            logicality: take_verdict(row, &mut details, Dimension::Logicality)?,
+            faithfulness: take_verdict(row, &mut details, Dimension::Faithfulness)?,
+            completeness: take_verdict(row, &mut details, Dimension::Completeness)?,
+        })
+    }
+
     /// In the order of the fields.
-    pub fn scores(&self, by: ScoreBy) -> [f64; 4] {
-        let completeness = &self.completeness.completeness.rated;
-        let Self { helpfulness, logicality, faithfulness, .. } = self;
+    pub fn scores(&self, by: ScoreBy) -> [Option<f64>; 4] {
+        let rated = |rated: &Rated| by.of(rated.score, rated.expected);
+        let Self { helpfulness, logicality, faithfulness, completeness } = self;
         [
-            by.of(helpfulness.score, helpfulness.expected),
-            by.of(logicality.score, logicality.expected),
-            by.of(faithfulness.score, faithfulness.expected),
-            by.of(completeness.score, completeness.expected),
+            helpfulness.as_ref().map(rated),
+            logicality.as_ref().map(rated),
+            faithfulness.as_ref().map(|found| by.of(found.score, found.expected)),
+            completeness.as_ref().map(|found| rated(&found.rated)),
         ]
     }
 
     /// Corrects distributions and expected values; the judge's own stand beside them.
     pub fn calibrate(&mut self, by: &Calibrations) {
-        by.rated(Dimension::Helpfulness, &mut self.helpfulness);
-        by.rated(Dimension::Logicality, &mut self.logicality);
-        by.faithfulness(&mut self.faithfulness);
-        by.completeness(&mut self.completeness.completeness);
+        let Self { helpfulness, logicality, faithfulness, completeness } = self;
+        helpfulness.iter_mut().for_each(|one| by.rated(Dimension::Helpfulness, one));
+        logicality.iter_mut().for_each(|one| by.rated(Dimension::Logicality, one));
+        faithfulness.iter_mut().for_each(|one| by.faithfulness(one));
+        completeness.iter_mut().for_each(|one| by.completeness(one));
     }
 
-    /// Whether any verdict was forced.
+    /// Whether any verdict was forced, extracts included.
     pub fn forced(&self) -> bool {
-        let forced = [self.helpfulness.forced, self.logicality.forced, self.faithfulness.forced];
-        forced.contains(&true) || self.completeness.forced()
+        let rated = |rated: &Option<Rated>| rated.as_ref().is_some_and(|rated| rated.forced);
+        rated(&self.helpfulness)
+            || rated(&self.logicality)
+            || self.faithfulness.as_ref().is_some_and(|found| found.forced)
+            || self.completeness.as_ref().is_some_and(Completeness::forced)
     }
 }
 
-impl CompletenessDetails {
-    /// Whether the rating or an extract was forced.
-    pub fn forced(&self) -> bool {
-        self.completeness.rated.forced || !self.forced_extracts.is_empty()
-    }
+fn take_verdict<T: DeserializeOwned>(
+    row: &Row,
+    details: &mut Map<String, Value>,
+    dimension: Dimension,
+) -> Result<Option<T>, RowError> {
+    let Some(value) = details.remove(dimension.name()) else { return Ok(None) };
+    let field = format!("details.{}", dimension.name());
+    let wrong = |e: serde_json::Error| row.error(Some(&field), format!("is no verdict: {e}"));
+    serde_json::from_value(value).map(Some).map_err(wrong)
 }
 
 /// Which answer a row of `scored_responses.jsonl` is on, and its scores; those that an answer was

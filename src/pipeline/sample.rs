@@ -3,7 +3,7 @@
 use super::data::Prompts;
 use super::drive::{Finding, Finished, Session, Stage, Unit, Work};
 use super::output::Settings;
-use super::plan::{Plan, Target, with};
+use super::plan::{Opened, Plan, Target, with};
 use super::progress::Summary;
 use super::records::{Prompt, SampleId, Sampled};
 use super::{Error, OnMismatch};
@@ -32,13 +32,7 @@ pub struct Options {
 }
 
 /// The stage with its files open and checked.
-#[derive(Debug)]
-pub struct SamplePlan {
-    plan: Plan,
-    prompts: Prompts,
-    jobs: VecDeque<(usize, Vec<u64>)>,
-    sampling: Sampling,
-}
+pub type SamplePlan = Opened<Sampler>;
 
 impl SamplePlan {
     /// Checks the input and opens the output.
@@ -62,21 +56,7 @@ impl SamplePlan {
         let seed = options.sampling.seed;
         let targets = vec![target];
         let plan = Plan { stage: "sample", settings, seed, targets, problems };
-        Ok(Self { plan, prompts, jobs, sampling: options.sampling })
-    }
-
-    /// Answers that are not there yet. If there are none, [`close`](Self::close) does without a
-    /// model.
-    pub fn todo(&self) -> usize {
-        self.plan.todo()
-    }
-
-    /// Ends a stage that has nothing to do.
-    ///
-    /// # Errors
-    /// [`Error::Io`].
-    pub fn close(self) -> Result<Summary, Error> {
-        self.plan.close()
+        Ok(Self { plan, work: Sampler { prompts, jobs, sampling: options.sampling } })
     }
 
     /// Samples what is missing.
@@ -84,8 +64,7 @@ impl SamplePlan {
     /// # Errors
     /// [`Error::Broken`], [`Error::Io`], [`Error::Moved`], [`Error::Damaged`].
     pub fn run(self, session: &mut Session) -> Result<Summary, Error> {
-        let Self { plan, prompts, jobs, sampling } = self;
-        plan.run(Sampler { prompts, jobs, sampling }, session)
+        self.plan.run(self.work, session)
     }
 }
 
@@ -99,14 +78,18 @@ fn settings(options: &Options) -> Settings {
     settings
 }
 
-struct Sampler {
+/// The answers that are missing.
+#[derive(Debug)]
+pub struct Sampler {
     prompts: Prompts,
     /// Positions of prompts, with the answers that are missing.
     jobs: VecDeque<(usize, Vec<u64>)>,
     sampling: Sampling,
 }
 
-struct Job {
+/// A prompt whose answers are being sampled.
+#[derive(Debug)]
+pub struct Job {
     prompt: Prompt,
     hash: String,
     missing: VecDeque<u64>,

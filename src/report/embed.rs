@@ -5,7 +5,8 @@
 //! is most of it, is a block for each prompt, compressed and read when it is asked for: a browser
 //! then holds a page of ten thousand candidates with ease.
 
-use super::load::{Extract, Input, Passage, Prompt, Verdicts};
+use super::candidate::{Degree, Verdicts};
+use super::load::{Extract, Input, Passage, Prompt};
 use super::pairs::{Pair, best_and_worst};
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
@@ -40,8 +41,10 @@ struct Columns {
     prompt: Vec<usize>,
     k: Vec<u64>,
     /// Helpfulness, logicality, faithfulness, completeness, total.
-    scores: [Vec<f64>; 5],
+    scores: [Vec<Option<f64>>; 5],
     forced: Vec<u8>,
+    /// Of those that were stopped early, between what the total would have been.
+    stopped: Vec<Option<[f64; 2]>>,
     cut: Vec<u8>,
     replies: Vec<u32>,
     chars: Vec<usize>,
@@ -70,12 +73,14 @@ pub fn index(input: &Input) -> Index<'_> {
             columns.k.push(candidate.id.k);
             columns.forced.push(candidate.forced.into());
             columns.cut.push(candidate.cut.into());
-            columns.replies.push(candidate.replies());
+            let stopped = candidate.stopped.as_ref();
+            columns.stopped.push(stopped.map(|s| [s.total_at_least, s.total_at_most]));
+            columns.replies.push(candidate.verdicts.replies().round() as u32);
             columns.chars.push(candidate.chars());
             for (column, score) in columns.scores.iter_mut().zip(candidate.scores) {
                 column.push(score);
             }
-            for (column, degree) in columns.support.iter_mut().zip([1.0, 0.5, 0.0]) {
+            for (column, degree) in columns.support.iter_mut().zip(Degree::ALL) {
                 column.push(candidate.supported(degree));
             }
         }

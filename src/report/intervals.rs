@@ -69,7 +69,7 @@ fn draw(svg: &mut String, row: &Interval, y: f64, x: impl Fn(f64) -> f64) {
 
 /// What fits left of the rows; the whole name is in the title and the text.
 fn shortened(name: &str) -> String {
-    const MOST: usize = 25;
+    const MOST: usize = 22;
     match name.char_indices().nth(MOST) {
         Some((end, _)) => format!("{}…", &name[..end]),
         None => name.to_owned(),

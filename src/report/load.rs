@@ -3,13 +3,15 @@
 //! Documents are read one after the other and not held: a page needs a document's length and where
 //! the passages stand in it. A passage that many statements rest on is held once.
 
+use super::candidate::{Candidate, SCORES, Verdicts};
 use super::locate::{Position, locate};
 use super::pairs::{Pair, read_pairs};
 use super::{Error, Options};
-use crate::judge::{Evidence, Faithfulness, Rated, Supported};
+use crate::judge::{Completeness, Dimension, Evidence};
+use crate::pipeline::Cost;
 use crate::pipeline::data::{Prompts, Seen, prompt_of, read_chunk_info};
 use crate::pipeline::jsonl::{Place, Row, RowError, read_rows};
-use crate::pipeline::records::{ChunkInfo, CompletenessDetails, Details, EarlyStop, SampleId};
+use crate::pipeline::records::{ChunkInfo, Details, EarlyStop, SampleId, ScoreBy};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use std::collections::HashMap;
@@ -26,6 +28,8 @@ pub struct Input {
     pub pairs: Option<Vec<Pair>>,
     /// What the scores were made with, by name: the settings beside the scored file, if they are.
     pub settings: Vec<(String, String)>,
+    /// What the scores took, if that is known.
+    pub cost: Option<Cost>,
     /// Bad rows of all files.
     pub problems: Vec<RowError>,
 }
@@ -63,83 +67,10 @@ pub struct Extract {
     pub forced: bool,
 }
 
-/// A scored answer.
-#[derive(Debug)]
-pub struct Candidate {
-    pub id: SampleId,
-    pub answer: String,
-    /// Helpfulness, logicality, faithfulness, completeness, total.
-    pub scores: [f64; 5],
-    /// Whether any of its verdicts was forced.
-    pub forced: bool,
-    /// Whether the answer says that it was cut off.
-    pub cut: bool,
-    pub verdicts: Verdicts,
-}
-
-/// What the scores rest on.
-#[derive(Debug, Serialize)]
-pub struct Verdicts {
-    pub helpfulness: Rated,
-    pub logicality: Rated,
-    pub completeness: Rated,
-    /// Which of the prompt's lists of extracts.
-    pub extracts: usize,
-    pub faithfulness: Listing,
-    pub statements: Vec<Statement>,
-}
-
-/// Faithfulness but for the statements themselves.
-#[derive(Debug, Serialize)]
-pub struct Listing {
-    pub analysis: String,
-    pub attempts: u32,
-    pub forced: bool,
-    pub no_statements: bool,
-    pub expected: Option<f64>,
-}
-
-/// A statement, its evidence given by number.
-#[derive(Debug, Serialize)]
-pub struct Statement {
-    pub fact: String,
-    pub analysis: String,
-    /// 1 fully, 0.5 partially, 0 not supported.
-    pub score: f64,
-    pub attempts: u32,
-    pub forced: bool,
-    /// Probabilities of fully, partially, not supported.
-    pub distribution: Vec<f64>,
-    pub expected: Option<f64>,
-    /// Which of the prompt's passages.
-    pub passages: Vec<usize>,
-}
-
 impl Input {
     /// All candidates, in the order in which they stand on the page.
     pub fn candidates(&self) -> impl Iterator<Item = &Candidate> {
         self.prompts.iter().flat_map(|prompt| &prompt.candidates)
-    }
-}
-
-impl Candidate {
-    /// Characters of the answer.
-    pub fn chars(&self) -> usize {
-        self.answer.chars().count()
-    }
-
-    /// The replies that all verdicts took.
-    pub fn replies(&self) -> u32 {
-        let Verdicts { helpfulness, logicality, completeness, faithfulness, statements, .. } =
-            &self.verdicts;
-        let rated: u32 = [helpfulness, logicality, completeness].iter().map(|r| r.attempts).sum();
-        let checked: u32 = statements.iter().map(|statement| statement.attempts).sum();
-        rated + faithfulness.attempts + checked
-    }
-
-    /// How many statements have this degree of support.
-    pub fn supported(&self, score: f64) -> usize {
-        self.verdicts.statements.iter().filter(|statement| statement.score == score).count()
     }
 }
 
@@ -174,7 +105,8 @@ pub fn load(options: &Options) -> Result<Input, Error> {
     }
     let settings = settings(&options.scored);
     let prompts_in_data = prompts.rows().len();
-    Ok(Input { prompts: shown, prompts_in_data, pairs, settings, problems })
+    let cost = Cost::read(&options.scored);
+    Ok(Input { prompts: shown, prompts_in_data, pairs, settings, cost, problems })
 }
 
 fn nothing(scored: &Path, problems: &[RowError]) -> Error {
@@ -188,7 +120,8 @@ fn nothing(scored: &Path, problems: &[RowError]) -> Error {
 struct ScoredRow {
     id: SampleId,
     answer: String,
-    scores: [f64; 5],
+    scores: [Option<f64>; 5],
+    stopped: Option<EarlyStop>,
     cut: bool,
     details: Details,
 }
@@ -203,9 +136,6 @@ fn read_scored(
     let problems = read_rows(path, |mut row| {
         let place = row.place.clone();
         let query = row.take_string("query")?;
-        if EarlyStop::is_in(&row) {
-            return Err(row.error(Some("early_stop"), "passed this answer over: it has no total"));
-        }
         let scored = scored_row(row)?;
         prompt_of(prompts, scored.id.prompt, &query, &place)?;
         seen.insert(scored.id, &place)?;
@@ -221,39 +151,48 @@ fn scored_row(mut row: Row) -> Result<ScoredRow, RowError> {
     let text = row.take_string("idx")?;
     let id = text.parse().map_err(|why: String| row.error(Some("idx"), why))?;
     let answer = row.take_string("answer")?;
+    let stopped = EarlyStop::take(&mut row)?;
     let scores = row.take_object("scores")?;
-    let scores = read_scores(&scores, &row.place)?;
-    let details = row.take("details")?;
-    let details = serde_json::from_value(details).map_err(|e| {
-        row.error(Some("details"), format!("is not as this program writes it: {e}"))
-    })?;
-    let cut = row.fields.get("finish").and_then(Value::as_str) == Some("length");
-    Ok(ScoredRow { id, answer, scores, cut, details })
-}
-
-fn read_scores(scores: &Map<String, Value>, place: &Place) -> Result<[f64; 5], RowError> {
-    let mut read = [0.0; 5];
-    for (value, (name, most)) in read.iter_mut().zip(SCORES) {
-        let field = format!("scores.{name}");
-        let error = |message: String| place.error(Some(&field), message);
-        let number = scores.get(name).and_then(Value::as_f64);
-        let number = number.ok_or_else(|| error("should be a number".to_owned()))?;
-        if !(0.0..=most).contains(&number) {
-            return Err(error(format!("should be 0 to {most}, but is {number}")));
+    let details = Details::take(&mut row)?;
+    let found = details.scores(ScoreBy::Rating);
+    let mut read = [None; 5];
+    for (i, (score, (name, most))) in read.iter_mut().zip(SCORES).enumerate() {
+        if is_skipped(stopped.as_ref(), i) {
+            continue;
         }
-        *value = number;
+        if found.get(i).is_some_and(Option::is_none) {
+            return Err(row.error(Some(&format!("details.{name}")), "is missing"));
+        }
+        *score = Some(read_score(&scores, name, most, &row.place)?);
     }
-    Ok(read)
+    let cut = row.fields.get("finish").and_then(Value::as_str) == Some("length");
+    Ok(ScoredRow { id, answer, scores: read, stopped, cut, details })
 }
 
-/// Scores and their largest values, in the order of [`Candidate::scores`].
-pub const SCORES: [(&str, f64); 5] = [
-    ("helpfulness", 10.0),
-    ("logicality", 10.0),
-    ("faithfulness", 10.0),
-    ("completeness", 10.0),
-    ("total", 40.0),
-];
+/// Whether an answer that was stopped early lacks the score at this place.
+fn is_skipped(stopped: Option<&EarlyStop>, score: usize) -> bool {
+    let lacks = |stopped: &EarlyStop| match Dimension::ALL.get(score) {
+        Some(dimension) => stopped.skipped.contains(dimension),
+        None => true,
+    };
+    stopped.is_some_and(lacks)
+}
+
+fn read_score(
+    scores: &Map<String, Value>,
+    name: &str,
+    most: f64,
+    place: &Place,
+) -> Result<f64, RowError> {
+    let field = format!("scores.{name}");
+    let error = |message: String| place.error(Some(&field), message);
+    let number = scores.get(name).and_then(Value::as_f64);
+    let number = number.ok_or_else(|| error("should be a number".to_owned()))?;
+    match (0.0..=most).contains(&number) {
+        true => Ok(number),
+        false => Err(error(format!("should be 0 to {most}, but is {number}"))),
+    }
+}
 
 /// A prompt with its rows, told apart from its document.
 fn group(
@@ -268,59 +207,21 @@ fn group(
     let mut prompt = Prompt { idx, query, chars, ..Prompt::default() };
     let mut known = HashMap::new();
     for row in rows {
-        let passage = |evidence: Evidence, prompt: &mut Prompt| {
-            number_of(evidence, context, &mut known, &mut prompt.passages)
-        };
-        let candidate = candidate(row, info, &mut prompt, passage);
+        let ScoredRow { id, answer, scores, stopped, cut, details } = row;
+        let forced = details.forced();
+        let list = details.completeness.as_ref().map(|found| extracts(found, info));
+        let list = list.map(|list| position_or_push(&mut prompt.extracts, list));
+        let passage = |evidence| number_of(evidence, context, &mut known, &mut prompt.passages);
+        let verdicts = Verdicts::new(details, stopped.clone(), list, passage);
+        let candidate = Candidate { id, answer, scores, stopped, forced, cut, verdicts };
         prompt.candidates.push(candidate);
     }
     prompt
 }
 
-fn candidate(
-    row: ScoredRow,
-    info: Option<&ChunkInfo>,
-    prompt: &mut Prompt,
-    mut passage: impl FnMut(Evidence, &mut Prompt) -> usize,
-) -> Candidate {
-    let ScoredRow { id, answer, scores, cut, details } = row;
-    let forced = details.forced();
-    let Details { helpfulness, logicality, faithfulness, completeness } = details;
-    let extracts = extracts(&completeness, info);
-    let extracts = position_or_push(&mut prompt.extracts, extracts);
-    let Faithfulness { analysis, attempts, forced: listed, no_statements, expected, .. } =
-        faithfulness;
-    let listing = Listing { analysis, attempts, forced: listed, no_statements, expected };
-    let statements = faithfulness.details.into_iter().map(|supported| {
-        let Supported { fact, analysis, score, attempts, forced, expected, .. } = supported;
-        let distribution = rounded(supported.distribution);
-        let passages = supported.evidences.into_iter().map(|e| passage(e, prompt)).collect();
-        Statement { fact, analysis, score, attempts, forced, distribution, expected, passages }
-    });
-    let statements = statements.collect();
-    let verdicts = Verdicts {
-        helpfulness: compact(helpfulness),
-        logicality: compact(logicality),
-        completeness: compact(completeness.completeness.rated),
-        extracts,
-        faithfulness: listing,
-        statements,
-    };
-    Candidate { id, answer, scores, forced, cut, verdicts }
-}
-
-/// As many digits as a screen can show.
-fn rounded(distribution: Vec<f64>) -> Vec<f64> {
-    distribution.into_iter().map(|p| (p * 1e4).round() / 1e4).collect()
-}
-
-fn compact(rated: Rated) -> Rated {
-    Rated { distribution: rounded(rated.distribution), ..rated }
-}
-
 /// The extracts that a row holds, else those of the file of extracts.
-fn extracts(completeness: &CompletenessDetails, info: Option<&ChunkInfo>) -> Vec<Extract> {
-    let own = &completeness.completeness.info_list;
+fn extracts(completeness: &Completeness, info: Option<&ChunkInfo>) -> Vec<Extract> {
+    let own = &completeness.info_list;
     let (list, forced) = match info {
         Some(info) if own.is_empty() => (&info.info_list, &info.forced),
         _ => (own, &completeness.forced_extracts),

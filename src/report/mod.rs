@@ -10,16 +10,19 @@
 
 mod agree;
 mod agreement;
+mod candidate;
 mod embed;
 mod error;
 pub mod eval;
 mod intervals;
 mod load;
 mod locate;
+mod notes;
 mod overview;
 mod page;
 mod pairs;
 mod reliability;
+mod replies;
 mod stats;
 mod svg;
 

@@ -1,10 +1,13 @@
 //! The numbers and charts of the first view, ready for the template.
 
-use super::load::{Candidate, Input, SCORES};
+use super::candidate::{Candidate, Degree, SCORES, TOTAL};
+use super::load::Input;
+use super::notes::notes;
 use super::pairs::best_and_worst;
+use super::replies::{Cost, Replies, Stage, cost, stages};
 use super::stats::{Bins, deviation, grid, mean, median, pearson};
 use super::svg::{Axis, Plane, bin_name, bubbles, histogram};
-use crate::judge::ATTEMPTS;
+use crate::judge;
 use serde::Serialize;
 use std::cmp::Ordering;
 
@@ -25,6 +28,8 @@ pub struct Overview {
     pub support: Vec<Share>,
     pub without_statements: usize,
     pub margins: Margins,
+    /// What is not as in the published method, in sentences.
+    pub notes: Vec<String>,
     pub replies: Vec<Replies>,
     pub cost: Cost,
 }
@@ -100,31 +105,13 @@ pub struct Margins {
     pub by_dimension: Vec<(&'static str, String)>,
 }
 
-/// How often the judge's replies could be read.
-#[derive(Debug, Serialize)]
-pub struct Replies {
-    pub name: &'static str,
-    pub verdicts: usize,
-    pub replies: u32,
-    pub first: String,
-    pub parsed: String,
-    pub forced: String,
-}
-
-#[derive(Debug, Serialize)]
-pub struct Cost {
-    pub replies: u32,
-    pub scored: usize,
-    pub per_candidate: String,
-}
-
 /// Names as they are shown, in the order of [`SCORES`].
 const NAMES: [&str; 5] = ["Helpfulness", "Logicality", "Faithfulness", "Completeness", "Total"];
 
 /// Counts everything.
 pub fn overview(input: &Input) -> Overview {
     let candidates: Vec<&Candidate> = input.candidates().collect();
-    let columns: Vec<Vec<f64>> = (0..SCORES.len())
+    let columns: Columns = (0..SCORES.len())
         .map(|i| candidates.iter().map(|candidate| candidate.scores[i]).collect())
         .collect();
     let stages = stages(&candidates);
@@ -133,14 +120,30 @@ pub fn overview(input: &Input) -> Overview {
         facts: facts(input, &candidates, &columns, &margins, &stages),
         dimensions: (0..SCORES.len()).map(|i| dimension(i, &candidates, &columns[i])).collect(),
         bins: bin_rows(&columns),
-        matrix: matrix(&columns[..4]),
+        matrix: matrix(&columns[..TOTAL]),
         length: length(&candidates, &columns),
         support: support(&candidates),
         without_statements: without_statements(&candidates),
         margins,
-        cost: cost(&candidates, &stages),
+        notes: notes(&candidates),
+        cost: cost(&candidates, &stages, input.cost),
         replies: stages.iter().map(Stage::row).collect(),
     }
+}
+
+/// One column for each score, with a place for each candidate.
+type Columns = Vec<Vec<Option<f64>>>;
+
+/// The values that are there.
+fn there(column: &[Option<f64>]) -> Vec<f64> {
+    column.iter().copied().flatten().collect()
+}
+
+/// The candidates that have both.
+fn both(x: &[Option<f64>], y: &[Option<f64>]) -> [Vec<f64>; 2] {
+    let pairs = x.iter().zip(y).filter_map(|(x, y)| Some(((*x)?, (*y)?)));
+    let (x, y) = pairs.unzip();
+    [x, y]
 }
 
 fn shown(value: Option<f64>) -> String {
@@ -152,7 +155,7 @@ fn signed(value: Option<f64>) -> String {
     value.map_or("–".to_owned(), |value| format!("{value:+.2}").replace('-', "−"))
 }
 
-fn percent(part: usize, whole: usize) -> String {
+pub(super) fn percent(part: usize, whole: usize) -> String {
     match whole {
         0 => "–".to_owned(),
         _ => format!("{:.1} %", part as f64 / whole as f64 * 100.0),
@@ -162,7 +165,7 @@ fn percent(part: usize, whole: usize) -> String {
 fn facts(
     input: &Input,
     candidates: &[&Candidate],
-    columns: &[Vec<f64>],
+    columns: &Columns,
     margins: &Margins,
     stages: &[Stage],
 ) -> Vec<Fact> {
@@ -170,6 +173,7 @@ fn facts(
     let prompts = input.prompts.len();
     let forced = candidates.iter().filter(|candidate| candidate.forced).count();
     let whole = Stage::sum(stages);
+    let totals = there(&columns[TOTAL]);
     vec![
         fact(
             "Candidates",
@@ -178,8 +182,8 @@ fn facts(
         ),
         fact(
             "Mean total",
-            shown(mean(&columns[4])),
-            format!("of 40, standard deviation {}", shown(deviation(&columns[4]))),
+            shown(mean(&totals)),
+            format!("of 40, standard deviation {}", shown(deviation(&totals))),
         ),
         fact(
             if margins.from_file { "Pairs" } else { "Best against worst" },
@@ -206,17 +210,19 @@ fn axis(dimension: usize) -> Axis<'static> {
     }
 }
 
-fn dimension(i: usize, candidates: &[&Candidate], values: &[f64]) -> Dimension {
+fn dimension(i: usize, candidates: &[&Candidate], column: &[Option<f64>]) -> Dimension {
     let axis = axis(i);
-    let counts = axis.bins.histogram(values);
-    let expected: Option<Vec<f64>> = candidates.iter().map(|c| expected(c, i)).collect();
-    let (mean_text, median_text) = (shown(mean(values)), shown(median(values)));
+    let values = there(column);
+    let counts = axis.bins.histogram(&values);
+    let judged = candidates.iter().filter(|candidate| candidate.scores[i].is_some());
+    let expected: Option<Vec<f64>> = judged.map(|c| expected(c, i)).collect();
+    let (mean_text, median_text) = (shown(mean(&values)), shown(median(&values)));
     let label = format!("{}: mean {mean_text}, median {median_text}", axis.name);
     Dimension {
         name: axis.name,
         mean: mean_text,
         median: median_text,
-        deviation: shown(deviation(values)),
+        deviation: shown(deviation(&values)),
         expected: shown(expected.and_then(|values| mean(&values))),
         chart: histogram(Plane::SMALL, &label, axis, &counts),
     }
@@ -225,17 +231,16 @@ fn dimension(i: usize, candidates: &[&Candidate], values: &[f64]) -> Dimension {
 /// The expected value of a score under the judge's own probabilities.
 fn expected(candidate: &Candidate, dimension: usize) -> Option<f64> {
     let verdicts = &candidate.verdicts;
-    match dimension {
-        0 => verdicts.helpfulness.expected,
-        1 => verdicts.logicality.expected,
-        2 => verdicts.faithfulness.expected,
-        3 => verdicts.completeness.expected,
-        _ => (0..4).map(|i| expected(candidate, i)).sum(),
+    match judge::Dimension::ALL.get(dimension) {
+        None => (0..TOTAL).map(|i| expected(candidate, i)).sum(),
+        Some(judge::Dimension::Faithfulness) => verdicts.faithfulness.as_ref()?.expected,
+        Some(rated) => verdicts.rated(*rated)?.expected,
     }
 }
 
-fn bin_rows(columns: &[Vec<f64>]) -> Vec<BinRow> {
-    let counts: Vec<Vec<usize>> = columns[..4].iter().map(|v| RATINGS.histogram(v)).collect();
+fn bin_rows(columns: &Columns) -> Vec<BinRow> {
+    let counts: Vec<Vec<usize>> =
+        columns[..TOTAL].iter().map(|column| RATINGS.histogram(&there(column))).collect();
     let row = |bin: usize| BinRow {
         name: bin_name(RATINGS, bin),
         counts: counts.iter().map(|counts| counts[bin]).collect(),
@@ -243,20 +248,21 @@ fn bin_rows(columns: &[Vec<f64>]) -> Vec<BinRow> {
     (0..RATINGS.count).map(row).collect()
 }
 
-fn matrix(columns: &[Vec<f64>]) -> Vec<MatrixRow> {
+fn matrix(columns: &[Vec<Option<f64>>]) -> Vec<MatrixRow> {
     let cell = |row: usize, column: usize| {
-        let r = pearson(&columns[column], &columns[row]);
+        let [across, up] = both(&columns[column], &columns[row]);
+        let r = pearson(&across, &up);
         let text = signed(r);
         let strength = r.map_or(0, |r| (r.abs() * 10.0).round() as usize);
         let (x, y) = (axis(column), axis(row));
         let chart = match row.cmp(&column) {
             Ordering::Less => None,
             Ordering::Equal => {
-                let counts = x.bins.histogram(&columns[column]);
+                let counts = x.bins.histogram(&across);
                 Some(histogram(Plane::CELL, &format!("{} alone", x.name), x, &counts))
             }
             Ordering::Greater => {
-                let cells = grid(&columns[column], &columns[row], x.bins, y.bins);
+                let cells = grid(&across, &up, x.bins, y.bins);
                 let label = format!("{} across, {} up: correlation {text}", x.name, y.name);
                 Some(bubbles(Plane::CELL, &label, [x, y], &cells))
             }
@@ -270,7 +276,7 @@ fn matrix(columns: &[Vec<f64>]) -> Vec<MatrixRow> {
     (0..columns.len()).map(row).collect()
 }
 
-fn length(candidates: &[&Candidate], columns: &[Vec<f64>]) -> Length {
+fn length(candidates: &[&Candidate], columns: &Columns) -> Length {
     let lengths: Vec<f64> = candidates.iter().map(|candidate| candidate.chars() as f64).collect();
     let longest = lengths.iter().copied().fold(1.0, f64::max);
     let step = tidy(longest / 5.0);
@@ -280,11 +286,18 @@ fn length(candidates: &[&Candidate], columns: &[Vec<f64>]) -> Length {
     let ticks: Vec<f64> = (0..=(end / step) as usize).map(|tick| tick as f64 * step).collect();
     let x = Axis { name: "characters", bins: Bins { low: 0.0, width, count: bins }, ticks: &ticks };
     let y = Axis { bins: Bins { low: 0.0, width: 1.0, count: 40 }, ..axis(4) };
-    let r = pearson(&lengths, &columns[4]);
-    let label = format!("Characters across, total up: correlation {}", signed(r));
-    let cells = grid(&lengths, &columns[4], x.bins, y.bins);
-    let correlation =
-        |(name, column): (&&'static str, &Vec<f64>)| (*name, signed(pearson(&lengths, column)));
+    let against = |column: &[Option<f64>]| {
+        let lengths: Vec<Option<f64>> = lengths.iter().copied().map(Some).collect();
+        both(&lengths, column)
+    };
+    let [across, up] = against(&columns[TOTAL]);
+    let label =
+        format!("Characters across, total up: correlation {}", signed(pearson(&across, &up)));
+    let cells = grid(&across, &up, x.bins, y.bins);
+    let correlation = |(name, column): (&&'static str, &Vec<Option<f64>>)| {
+        let [lengths, scores] = against(column);
+        (*name, signed(pearson(&lengths, &scores)))
+    };
     Length {
         chart: bubbles(Plane::WIDE, &label, [x, y], &cells),
         median: median(&lengths).unwrap_or(0.0) as usize,
@@ -301,20 +314,23 @@ fn tidy(value: f64) -> f64 {
 
 fn support(candidates: &[&Candidate]) -> Vec<Share> {
     let degrees = [
-        ("Fully supported", "full", 1.0),
-        ("Partially supported", "partial", 0.5),
-        ("Not supported", "none", 0.0),
+        ("Fully supported", "full", Degree::Full),
+        ("Partially supported", "partial", Degree::Partial),
+        ("Not supported", "none", Degree::None),
     ];
     let all: usize = candidates.iter().map(|candidate| candidate.verdicts.statements.len()).sum();
-    let share = |(name, class, score): (&'static str, &'static str, f64)| {
-        let count = candidates.iter().map(|candidate| candidate.supported(score)).sum();
+    let share = |(name, class, degree): (&'static str, &'static str, Degree)| {
+        let count = candidates.iter().map(|candidate| candidate.supported(degree)).sum();
         Share { name, class, count, percent: percent(count, all) }
     };
     degrees.map(share).into()
 }
 
 fn without_statements(candidates: &[&Candidate]) -> usize {
-    candidates.iter().filter(|c| c.verdicts.faithfulness.no_statements).count()
+    let states_none = |c: &&&Candidate| {
+        c.verdicts.faithfulness.as_ref().is_some_and(|listing| listing.no_statements)
+    };
+    candidates.iter().filter(states_none).count()
 }
 
 fn margins(input: &Input) -> Margins {
@@ -322,9 +338,10 @@ fn margins(input: &Input) -> Margins {
         Some(pairs) => pairs.clone(),
         None => best_and_worst(&input.prompts),
     };
-    let margins: Vec<[f64; 5]> = pairs.iter().map(|pair| pair.margins(&input.prompts)).collect();
-    let column = |i: usize| margins.iter().map(|margin| margin[i]).collect::<Vec<f64>>();
-    let totals = column(4);
+    let margins: Vec<[Option<f64>; 5]> =
+        pairs.iter().map(|pair| pair.margins(&input.prompts)).collect();
+    let column = |i: usize| margins.iter().filter_map(|margin| margin[i]).collect::<Vec<f64>>();
+    let totals = column(TOTAL);
     let lengths: Vec<[usize; 2]> = pairs.iter().map(|p| p.lengths(&input.prompts)).collect();
     let longer = lengths.iter().filter(|[win, lose]| win > lose).count();
     let side = |i: usize| mean(&lengths.iter().map(|both| both[i] as f64).collect::<Vec<_>>());
@@ -344,89 +361,6 @@ fn margins(input: &Input) -> Margins {
     }
 }
 
-/// Verdicts of one kind.
-#[derive(Debug, Default, Clone, PartialEq)]
-struct Stage {
-    name: &'static str,
-    verdicts: usize,
-    replies: u32,
-    /// Read from the first reply.
-    first: usize,
-    forced: usize,
-    /// Perhaps forced: the files don't tell.
-    unclear: usize,
-}
-
-impl Stage {
-    fn named(name: &'static str) -> Self {
-        Self { name, ..Self::default() }
-    }
-
-    fn count(&mut self, attempts: u32, forced: bool) {
-        self.verdicts += 1;
-        self.replies += attempts;
-        self.first += usize::from(attempts == 1 && !forced);
-        self.forced += usize::from(forced);
-    }
-
-    fn sum(stages: &[Stage]) -> Stage {
-        let mut all = Stage::named("All");
-        for stage in stages {
-            all.verdicts += stage.verdicts;
-            all.replies += stage.replies;
-            all.first += stage.first;
-            all.forced += stage.forced;
-            all.unclear += stage.unclear;
-        }
-        all
-    }
-
-    /// One reply of each verdict that was not forced could be read.
-    fn row(&self) -> Replies {
-        let Self { name, verdicts, replies, first, forced, unclear } = *self;
-        let parsed = percent(verdicts - forced, replies as usize);
-        let (parsed, forced) = match unclear {
-            0 => (parsed, forced.to_string()),
-            _ => ("–".to_owned(), format!("{forced} to {}", forced + unclear)),
-        };
-        Replies { name, verdicts, replies, first: percent(first, verdicts), parsed, forced }
-    }
-}
-
-fn stages(candidates: &[&Candidate]) -> Vec<Stage> {
-    let names = ["Helpfulness", "Logicality", "Completeness", "List of statements", "Support"];
-    let mut stages = names.map(Stage::named);
-    for candidate in candidates {
-        let verdicts = &candidate.verdicts;
-        let rated = [&verdicts.helpfulness, &verdicts.logicality, &verdicts.completeness];
-        for (stage, rated) in stages.iter_mut().zip(rated) {
-            stage.count(rated.attempts, rated.forced);
-        }
-        let any = verdicts.statements.iter().any(|statement| statement.forced);
-        let listing = &verdicts.faithfulness;
-        // The mark stands for the list and the verdicts on its statements together.
-        stages[3].count(listing.attempts, listing.forced && !any);
-        stages[3].unclear += usize::from(any && listing.attempts >= ATTEMPTS);
-        for statement in &verdicts.statements {
-            stages[4].count(statement.attempts, statement.forced);
-        }
-    }
-    stages.into()
-}
-
-fn cost(candidates: &[&Candidate], stages: &[Stage]) -> Cost {
-    let replies = Stage::sum(stages).replies;
-    let rated = |c: &Candidate| {
-        let Candidate { verdicts: v, .. } = c;
-        let ratings = [&v.helpfulness, &v.logicality, &v.completeness];
-        let ratings = ratings.iter().filter(|rated| !rated.distribution.is_empty()).count();
-        ratings + v.statements.iter().filter(|s| !s.distribution.is_empty()).count()
-    };
-    let scored = candidates.iter().map(|candidate| rated(candidate)).sum();
-    let per_candidate = f64::from(replies) / candidates.len().max(1) as f64;
-    Cost { replies, scored, per_candidate: format!("{per_candidate:.1}") }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -437,7 +371,8 @@ mod tests {
         let candidates = totals.iter().enumerate().map(|(k, &total)| candidate(1, k as u64, total));
         let prompt = Prompt { idx: 1, candidates: candidates.collect(), ..Prompt::default() };
         let (settings, problems) = (Vec::new(), Vec::new());
-        Input { prompts: vec![prompt], prompts_in_data: 3, pairs: None, settings, problems }
+        let (pairs, cost) = (None, None);
+        Input { prompts: vec![prompt], prompts_in_data: 3, pairs, settings, cost, problems }
     }
 
     #[test]
@@ -467,23 +402,6 @@ mod tests {
         let overview = overview(&input(&[8.0, 8.0]));
         assert_eq!(overview.matrix[0].cells[1].r.as_deref(), Some("–"));
         assert_eq!((overview.margins.pairs, overview.margins.mean.as_str()), (0, "–"));
-    }
-
-    #[test]
-    fn replies_that_were_read_are_counted() {
-        let mut input = input(&[8.0, 12.0]);
-        let verdicts = &mut input.prompts[0].candidates[0].verdicts;
-        (verdicts.helpfulness.attempts, verdicts.helpfulness.forced) = (5, true);
-        (verdicts.logicality.attempts, verdicts.statements[0].forced) = (3, true);
-        (verdicts.faithfulness.attempts, verdicts.faithfulness.forced) = (5, true);
-        let overview = overview(&input);
-        let row = |i: usize| {
-            let row: &Replies = &overview.replies[i];
-            (row.replies, row.first.as_str(), row.parsed.as_str(), row.forced.as_str())
-        };
-        assert_eq!(row(0), (6, "50.0 %", "16.7 %", "1"));
-        assert_eq!(row(1), (4, "50.0 %", "50.0 %", "0"));
-        assert_eq!(row(3), (6, "50.0 %", "–", "0 to 1"));
     }
 
     #[test]

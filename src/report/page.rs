@@ -16,13 +16,14 @@ const TEMPLATE: &str = include_str!("assets/page.html");
 pub(super) const STYLE: &str = include_str!("assets/style.css");
 
 /// In the order in which they are put together into one script.
-const SCRIPTS: [&str; 10] = [
+const SCRIPTS: [&str; 11] = [
     include_str!("assets/dom.js"),
     include_str!("assets/data.js"),
     include_str!("assets/charts.js"),
     include_str!("assets/table.js"),
     include_str!("assets/candidates.js"),
     include_str!("assets/prompts.js"),
+    include_str!("assets/verdict.js"),
     include_str!("assets/candidate.js"),
     include_str!("assets/diff.js"),
     include_str!("assets/compare.js"),

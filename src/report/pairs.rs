@@ -18,11 +18,11 @@ pub struct Pair {
 
 impl Pair {
     /// By how much the winner's scores are above the loser's, in the order of
-    /// [`Candidate::scores`](super::load::Candidate::scores).
-    pub fn margins(&self, prompts: &[Prompt]) -> [f64; 5] {
+    /// [`Candidate::scores`](super::candidate::Candidate::scores).
+    pub fn margins(&self, prompts: &[Prompt]) -> [Option<f64>; 5] {
         let candidates = &prompts[self.prompt].candidates;
         let (win, lose) = (&candidates[self.win].scores, &candidates[self.lose].scores);
-        std::array::from_fn(|i| win[i] - lose[i])
+        std::array::from_fn(|i| Some(win[i]? - lose[i]?))
     }
 
     /// Characters of winner and loser.
@@ -32,14 +32,14 @@ impl Pair {
 }
 
 /// The highest against the lowest total of each prompt; of equals, the first. Prompts whose totals
-/// are all equal have none.
+/// are all equal have none. Who was stopped early is neither.
 pub fn best_and_worst(prompts: &[Prompt]) -> Vec<Pair> {
     let pair = |(prompt, shown): (usize, &Prompt)| {
-        let total = |k: usize| shown.candidates[k].scores[4];
-        let all = 0..shown.candidates.len();
-        let win = all.clone().reduce(|best, k| if total(k) > total(best) { k } else { best })?;
-        let lose = all.reduce(|worst, k| if total(k) < total(worst) { k } else { worst })?;
-        (total(win) > total(lose)).then_some(Pair { prompt, win, lose })
+        let candidates = shown.candidates.iter().enumerate();
+        let totals = candidates.filter_map(|(k, candidate)| Some((k, candidate.total()?)));
+        let win = totals.clone().reduce(|best, one| if one.1 > best.1 { one } else { best })?;
+        let lose = totals.reduce(|worst, one| if one.1 < worst.1 { one } else { worst })?;
+        (win.1 > lose.1).then_some(Pair { prompt, win: win.0, lose: lose.0 })
     };
     prompts.iter().enumerate().filter_map(pair).collect()
 }
@@ -93,7 +93,7 @@ mod tests {
         let prompts = [prompt(1, &[9.0, 30.0, 30.0, 9.0]), prompt(2, &[5.0, 5.0]), prompt(3, &[])];
         let pairs = best_and_worst(&prompts);
         assert_eq!(pairs, [Pair { prompt: 0, win: 1, lose: 0 }]);
-        assert_eq!(pairs[0].margins(&prompts)[4], 21.0);
+        assert_eq!(pairs[0].margins(&prompts)[4], Some(21.0));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Result files made up for tests.
 
-use super::load::{Candidate, Listing, Statement, Verdicts};
+use super::candidate::{Candidate, Degree, Listing, Statement, Verdicts};
 use super::{Options, Summary, run};
-use crate::judge::Rated;
+use crate::judge::{Rated, testing};
 use crate::pipeline::records::SampleId;
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -10,25 +10,21 @@ use std::path::PathBuf;
 /// An answer whose four scores are equal.
 pub fn candidate(prompt: u64, k: u64, total: f64) -> Candidate {
     let score = total / 4.0;
-    let rated = || Rated {
-        analysis: "because".to_owned(),
-        score,
-        attempts: 1,
-        forced: false,
-        distribution: Vec::new(),
-        expected: Some(score),
-        uncalibrated: None,
-        votes: None,
-        estimate: None,
-    };
+    let rated = || Rated { expected: Some(score), ..testing::rated(score, &[]) };
     let statement = Statement {
         fact: "fact".to_owned(),
         analysis: "because".to_owned(),
         score: 1.0,
+        degree: Degree::Full,
         attempts: 1,
         forced: false,
         distribution: Vec::new(),
         expected: None,
+        uncalibrated: None,
+        votes: None,
+        estimate: None,
+        whole_document: None,
+        statements_in_call: None,
         passages: Vec::new(),
     };
     let faithfulness = Listing {
@@ -37,20 +33,23 @@ pub fn candidate(prompt: u64, k: u64, total: f64) -> Candidate {
         forced: false,
         no_statements: false,
         expected: None,
+        uncalibrated: None,
     };
     Candidate {
         id: SampleId { prompt, k },
         answer: format!("answer {k}"),
-        scores: [score, score, score, score, total],
+        scores: [score, score, score, score, total].map(Some),
+        stopped: None,
         forced: false,
         cut: false,
         verdicts: Verdicts {
-            helpfulness: rated(),
-            logicality: rated(),
-            completeness: rated(),
-            extracts: 0,
-            faithfulness,
+            helpfulness: Some(rated()),
+            logicality: Some(rated()),
+            completeness: Some(rated()),
+            extracts: Some(0),
+            faithfulness: Some(faithfulness),
             statements: vec![statement],
+            stopped: None,
         },
     }
 }

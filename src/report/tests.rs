@@ -115,10 +115,85 @@ fn bad_rows_are_named_and_the_rest_is_shown() {
     lab.write("scored_responses.jsonl", &bad);
     let (summary, page) = lab.report(&lab.options());
     let lines: Vec<_> = summary.problems.iter().map(|p| (p.line, p.field.as_deref())).collect();
-    let want = [(3, Some("scores.total")), (4, Some("details")), (5, None), (6, Some("idx"))];
+    let want =
+        [(3, Some("scores.total")), (4, Some("details.logicality")), (5, None), (6, Some("idx"))];
     assert_eq!(lines, want);
     assert_eq!(summary.candidates, 2);
     assert!(page.contains("scored_responses.jsonl:5"));
+}
+
+/// A row as early stop leaves it: judged in helpfulness and logicality alone.
+fn stopped_row(idx: &str, answer: &str) -> Value {
+    let mut row = scored_row(idx, HOSTILE, answer, "second part.");
+    for missing in ["faithfulness", "completeness"] {
+        row["details"].as_object_mut().unwrap().remove(missing);
+        row["scores"][missing] = Value::Null;
+    }
+    (row["scores"]["total"], row["scores"]["reward"]) = (Value::Null, Value::Null);
+    row["early_stop"] = json!({"skipped": ["faithfulness", "completeness"],
+                               "total_at_least": 13.0, "total_at_most": 33.0});
+    row
+}
+
+#[test]
+fn who_was_stopped_early_is_shown_as_what_it_is() {
+    let lab = lab();
+    let mut broken = stopped_row("2-4", "broken");
+    broken["early_stop"]["skipped"] = json!(["completeness"]);
+    let best = scored_row("2-1", HOSTILE, HOSTILE, HOSTILE);
+    let mut worst = scored_row("2-0", HOSTILE, "short", "second part.");
+    worst["scores"]["total"] = json!(12.0);
+    let rows = [best, worst, stopped_row("2-3", "between"), broken];
+    lab.write_rows("scored_responses.jsonl", &rows);
+    let (summary, page) = lab.report(&lab.options());
+    let problems: Vec<_> = summary.problems.iter().map(|p| (p.line, p.field.as_deref())).collect();
+    assert_eq!(problems, [(4, Some("details.faithfulness"))]);
+    let index: Value = serde_json::from_str(element(&page, "index")).unwrap();
+    assert_eq!(index["candidates"]["scores"][0], json!([6.0, 6.0, 6.0]));
+    assert_eq!(index["candidates"]["scores"][4], json!([12.0, 22.0, null]));
+    assert_eq!(index["candidates"]["stopped"], json!([null, null, [13.0, 33.0]]));
+    assert_eq!(index["pairs"], json!([[1, 0]]));
+    assert!(page.contains("1 of 3 candidates were stopped early"));
+    let verdicts = &block(&page, 0)["candidates"][2];
+    assert_eq!((&verdicts["faithfulness"], &verdicts["extracts"]), (&Value::Null, &Value::Null));
+    assert_eq!(verdicts["stopped"]["skipped"], json!(["faithfulness", "completeness"]));
+}
+
+#[test]
+fn votes_calibration_estimates_and_whole_documents_reach_the_page() {
+    let lab = lab();
+    let mut row = scored_row("2-0", HOSTILE, "short", "second part.");
+    let vote = |score: f64| json!({"score": score, "analysis": HOSTILE, "attempts": 1, "forced": false, "expected": score});
+    let votes = |a: f64, b: f64| json!({"mean": (a + b) / 2.0, "median": (a + b) / 2.0, "spread": 0.5, "each": [vote(a), vote(b)]});
+    let was = json!({"distribution": [0.5, 0.5], "expected": 0.5});
+    let helpfulness = &mut row["details"]["helpfulness"];
+    helpfulness["votes"] = votes(5.0, 7.0);
+    (helpfulness["uncalibrated"], helpfulness["estimate"]) = (was, json!("echo"));
+    let statement = &mut row["details"]["faithfulness"]["details"][0];
+    (statement["votes"], statement["score"]) = (votes(1.0, 0.5), json!(0.75));
+    (statement["evidences"], statement["whole_document"]) = (json!([]), json!(true));
+    lab.write_rows("scored_responses.jsonl", &[row]);
+    let (summary, page) = lab.report(&lab.options());
+    assert!(summary.is_complete());
+    let verdicts = &block(&page, 0)["candidates"][0];
+    let rated = &verdicts["helpfulness"];
+    assert_eq!(rated["votes"]["each"][1]["analysis"], HOSTILE);
+    assert_eq!(
+        (&rated["uncalibrated"]["expected"], &rated["estimate"]),
+        (&json!(0.5), &json!("echo"))
+    );
+    let statement = &verdicts["statements"][0];
+    assert_eq!(
+        (&statement["degree"], &statement["whole_document"]),
+        (&json!("partial"), &json!(true))
+    );
+    for note in [
+        "2 of 4 ratings and labels are made of 2 votes",
+        "from echoed prompts",
+        "1 of 1 statements were",
+    ] {
+        assert!(page.contains(note), "{note}");
+    }
 }
 
 #[test]

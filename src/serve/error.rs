@@ -168,10 +168,15 @@ impl IntoResponse for ApiError {
     }
 }
 
+/// A success whose body is JSON already.
+pub fn written(body: Vec<u8>) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
 /// A success with a JSON body.
 pub fn json(value: &impl serde::Serialize) -> Response {
     match serde_json::to_vec(value) {
-        Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
+        Ok(body) => written(body),
         Err(error) => {
             let status = StatusCode::INTERNAL_SERVER_ERROR;
             (status, format!("the answer can't be written as JSON: {error}")).into_response()

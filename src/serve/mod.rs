@@ -29,7 +29,7 @@ mod stream;
 
 pub use connections::serve;
 pub use embeddings::{Embedded, Embedder};
-pub use score::{ScoreRequest, Scorer};
+pub use score::{ScoreError, ScoreOptions, ScoreRequest, Scorer};
 
 use crate::chat::service::Handle;
 use axum::Router;

@@ -1,11 +1,10 @@
 //! `/longreward/score`: the verdict of `longreward score` on one answer.
 
-use super::error::json;
+use super::error::written;
 use super::{ApiError, App, body};
 use axum::extract::{Request, State};
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::oneshot;
@@ -26,15 +25,66 @@ pub struct ScoreRequest {
     pub k: u64,
     #[serde(default)]
     pub seed: u64,
+    #[serde(default)]
+    pub options: ScoreOptions,
+}
+
+/// Options of `score` for one answer, by their names there with `_` for `-`; what is missing is as the
+/// server was started.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ScoreOptions {
+    pub preset: Option<String>,
+    pub votes: Option<usize>,
+    pub vote_by: Option<String>,
+    pub verdict_first: Option<bool>,
+    pub statements_per_call: Option<usize>,
+    pub whole_document: Option<bool>,
+    pub passages: Option<usize>,
+    pub passage_tokens: Option<usize>,
+    pub passage_overlap: Option<usize>,
+    pub passage_cut: Option<String>,
+    pub score_by: Option<String>,
+    pub embedder: Option<String>,
+}
+
+impl ScoreOptions {
+    /// These, and for what is missing `others`.
+    pub fn or(self, others: Self) -> Self {
+        Self {
+            preset: self.preset.or(others.preset),
+            votes: self.votes.or(others.votes),
+            vote_by: self.vote_by.or(others.vote_by),
+            verdict_first: self.verdict_first.or(others.verdict_first),
+            statements_per_call: self.statements_per_call.or(others.statements_per_call),
+            whole_document: self.whole_document.or(others.whole_document),
+            passages: self.passages.or(others.passages),
+            passage_tokens: self.passage_tokens.or(others.passage_tokens),
+            passage_overlap: self.passage_overlap.or(others.passage_overlap),
+            passage_cut: self.passage_cut.or(others.passage_cut),
+            score_by: self.score_by.or(others.score_by),
+            embedder: self.embedder.or(others.embedder),
+        }
+    }
+}
+
+/// Why there is no score.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ScoreError {
+    /// The options are at fault.
+    #[error("{0}")]
+    Options(String),
+    #[error("{0}")]
+    Failed(String),
 }
 
 /// Scores answers; called on a thread that may block.
 pub trait Scorer: Send + Sync {
-    /// The row that `score` would write; stops early when `cancel` is set.
+    /// The row that `score` would write, to the byte; stops early when `cancel` is set.
     ///
     /// # Errors
     /// Why the answer can't be scored.
-    fn score(&self, request: &ScoreRequest, cancel: &AtomicBool) -> Result<Value, String>;
+    fn score(&self, request: &ScoreRequest, cancel: &AtomicBool) -> Result<String, ScoreError>;
 }
 
 /// Set when the handler is gone.
@@ -76,8 +126,9 @@ pub async fn score(State(app): State<Arc<App>>, request: Request) -> Result<Resp
     let scored = tokio::time::timeout(limit, take).await;
     let scored = scored.map_err(|_| ApiError::timeout(limit.as_secs()))?;
     match scored {
-        Ok(Ok(row)) => Ok(json(&row)),
-        Ok(Err(why)) => Err(ApiError::internal(why)),
+        Ok(Ok(row)) => Ok(written(row.into_bytes())),
+        Ok(Err(ScoreError::Options(why))) => Err(ApiError::field("options", why)),
+        Ok(Err(ScoreError::Failed(why))) => Err(ApiError::internal(why)),
         Err(_) => Err(ApiError::internal("the score broke off")),
     }
 }

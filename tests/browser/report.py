@@ -9,6 +9,7 @@ keeps screenshots. --measure prints how long loading, sorting, filtering and sea
 """
 
 import argparse
+import re
 import subprocess
 import sys
 import tempfile
@@ -25,7 +26,9 @@ except ImportError:
 
 import synthetic
 
-VIEWS = ["#/", "#/agreement", "#/candidates", "#/prompts", "#/candidate/1-0", "#/compare/1-0/1-1"]
+VIEWS = ["#/", "#/agreement", "#/candidates", "#/prompts", "#/candidate/1-0", "#/candidate/2-1", "#/compare/1-0/1-1"]
+
+STATEMENTS = "section[data-view=candidate] .statement"
 
 
 def browser(width=1400, height=1000):
@@ -91,6 +94,8 @@ class Page:
         assert self.js("return window.hacked") is None, "a script of the data ran"
         assert self.js("return document.querySelectorAll('main img, main iframe, main script').length") == 0
         assert self.js("return document.documentElement.scrollWidth <= innerWidth"), "the page is wider than its window"
+        holes = re.findall(r".{20}\b(?:null|undefined|NaN)\b", self.one("main").text, re.S)
+        assert not holes, holes
 
     def column(self, number, section="candidates"):
         cells = f"section[data-view={section}] tbody tr > :nth-child({number})"
@@ -158,8 +163,8 @@ def check_filters(page, rows):
     assert totals and all(total >= 24 for total in totals)
     page.one("input[aria-label='Faithfulness, at most']").send_keys("7.5")
     assert all(value <= 7.5 for value in numbers(page.column(5)))
-    Select(page.one("#forced")).select_by_value("1")
-    assert all(cell == "forced" for cell in page.column(11))
+    Select(page.one("#notes")).select_by_value("forced")
+    assert all("forced" in cell for cell in page.column(11))
     page.wait(lambda: "found" in page.live())
     page.one("section[data-view=candidates] button[type=reset]").click()
     page.wait(lambda: f"{rows:,} candidate" in page.one("section[data-view=candidates] .count").text)
@@ -199,6 +204,87 @@ def check_candidate(page):
     page.driver.back()
     page.wait(lambda: "1-0" in page.driver.title)
     page.check_quiet()
+
+
+def check_votes(page):
+    """Votes, calibration and estimates of one candidate."""
+    page.open("#/candidate/2-1")
+    page.wait(lambda: "2-1" in page.driver.title)
+    tables = page.all("section[data-view=candidate] table.votes")
+    assert len(tables) == 3, "ratings show their votes at once"
+    rows = tables[0].find_elements(By.CSS_SELECTOR, "tbody tr")
+    assert len(rows) == 3 and "forced after 3 replies" in rows[2].text
+    tables[0].find_element(By.CSS_SELECTOR, "summary").send_keys(Keys.ENTER)
+    page.wait(lambda: "window.hacked" in page.js("return document.querySelector('table.votes .text').textContent"))
+    text = page.js("return document.querySelector('section[data-view=candidate]').textContent")
+    for part in ["standard deviation", "Corrected by a calibration: expected value", "Probabilities are estimates from",
+                 "before calibration: fully", "one of 3 statements in one call", "3 votes from 6 replies, some forced",
+                 "expected 6.40, uncalibrated 7.10"]:
+        assert part in text, part
+    for fold in page.all("section[data-view=candidate] details.fold summary"):
+        fold.click()
+    # The judge's own probabilities beside the corrected ones.
+    page.wait(lambda: len(page.all(".distribution")) == 6)
+    votes = len(page.all(f"{STATEMENTS} table.votes"))
+    assert votes == len(page.all(STATEMENTS)), votes
+    page.check_quiet()
+
+
+def check_stopped(page):
+    """Those that were stopped early: listed as such, never best or worst, shown with what they have."""
+    page.open("#/candidates")
+    Select(page.one("#notes")).select_by_value("stopped early")
+    page.wait(lambda: len(page.column(1)) == 2)
+    assert page.column(7) == ["–", "–"] and all("stopped early" in cell for cell in page.column(11))
+    assert all(float(cell) >= 0 for cell in page.column(3))
+    page.all("section[data-view=candidates] thead button")[6].click()
+    Select(page.one("#notes")).select_by_value("any")
+    for _ in range(2):
+        totals = page.column(7)
+        assert "–" not in totals, "those without a total stand last"
+        page.all("section[data-view=candidates] thead button")[6].click()
+    low = page.one("input[aria-label='Total, at most']")
+    low.send_keys("40")
+    page.wait(lambda: "118 candidates" in page.one("section[data-view=candidates] .count").text)
+    page.one("section[data-view=candidates] button[type=reset]").click()
+    Select(page.one("#notes")).select_by_value("stopped early")
+    page.wait(lambda: len(page.column(1)) == 2)
+    ids = page.column(1)
+    page.one("section[data-view=candidates] tbody a").send_keys(Keys.ENTER)
+    page.wait(lambda: page.view() == ["candidate"])
+    section = "return document.querySelector('section[data-view=candidate]').textContent"
+    assert "Stopped early: this answer was not judged in faithfulness" in page.js(section)
+    assert "can be neither the best nor the worst" in page.js(section) and "Faithfulness: not judged" in page.js(section)
+    assert "Helpfulness: " in page.js(section) and "place " not in page.one(".beside .small").text
+    page.check_quiet()
+    page.open(f"#/compare/{ids[0]}/{ids[1]}")
+    page.wait(lambda: page.view() == ["compare"])
+    assert "Not judged: this answer was stopped early." in page.js("return document.querySelector('section[data-view=compare]').textContent")
+    page.check_quiet()
+    page.open("#/prompts")
+    assert not set(ids) & set(link.text for link in page.all("section[data-view=prompts] tbody a"))
+    others = page.js("return [...document.querySelectorAll('section[data-view=prompts] tbody tr:nth-child(3) a')].map(a => a.textContent)")
+    assert len(others) == 3 and not set(others) & set(ids), (others, ids)
+
+
+def check_whole_document(page):
+    page.open("#/candidate/3-0")
+    page.wait(lambda: "3-0" in page.driver.title)
+    first, *others = [item.text for item in page.all(STATEMENTS)]
+    assert "the document is too long" in first and others
+    assert all("Evidence: the whole document." in text for text in others), others
+    page.check_quiet()
+
+
+def check_notes(page):
+    page.open()
+    notes = [item.text for item in page.all("section[data-view=overview] .notes li")]
+    starts = ["2 of 120 candidates were stopped early", "made of 3 votes", "corrected by a calibration", "from echoed prompts",
+              "first tokens", "against the whole document", "several in one call"]
+    assert len(notes) == len(starts) and all(start in note for start, note in zip(starts, notes)), notes
+    assert not page.all("section[data-view=overview] details.notice"), "no row is listed as unusable"
+    text = page.one("section[data-view=overview]").text
+    assert "The 2 runs that made them took 90 min, or 80 candidates an hour" in text and "88.9 % of them from" in text
 
 
 def check_comparison(page):
@@ -351,8 +437,13 @@ def check_narrow(page):
 
 def shoot(page, folder):
     folder.mkdir(parents=True, exist_ok=True)
+    page.open()
+    stopped = page.js("""const { candidates, prompts } = JSON.parse(document.getElementById('index').textContent);
+        const row = Math.max(candidates.stopped.findIndex(bounds => bounds), 0);
+        return `${prompts[candidates.prompt[row]].idx}-${candidates.k[row]}`""")
     routes = {"overview": "#/", "agreement": "#/agreement", "candidates": "#/candidates", "prompts": "#/prompts", "candidate": "#/candidate/1-0",
-              "candidate2": "#/candidate/2-1", "compare": "#/compare/2-0/2-1"}
+              "votes": "#/candidate/2-1", "stopped": f"#/candidate/{stopped}", "whole": "#/candidate/3-0",
+              "compare": "#/compare/4-0/4-1"}
     for width in [1400, 500]:
         for theme in ["light", "dark"]:
             for name, route in routes.items():
@@ -443,6 +534,10 @@ def main():
                 check_filters(page, rows)
                 check_candidate(page)
                 check_comparison(page)
+                check_votes(page)
+                check_stopped(page)
+                check_whole_document(page)
+                check_notes(page)
                 check_agreement(page)
                 check_theme(page)
                 check_strange_addresses(page)
@@ -450,7 +545,7 @@ def main():
                 check_names(page)
                 check_contrast(page)
                 check_narrow(page)
-                print("13 passed, 0 failed")
+                print("17 passed, 0 failed")
         finally:
             driver.quit()
 

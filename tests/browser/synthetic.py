@@ -2,7 +2,8 @@
 
     python3 tests/browser/synthetic.py DIR [--prompts 1000] [--candidates 10] [--document 30000]
 
-The same arguments give the same files. Texts are random words of a small vocabulary; sizes are those of a real
+The same arguments give the same files. The answers to prompt 2 have votes, calibrated and estimated probabilities; those to
+prompt 3 were checked against the whole document, and some of them were stopped early. Texts are random words of a small vocabulary; sizes are those of a real
 judge's work: 10 to 18 statements an answer, five chunks of evidence each, analyses of a hundred words. The first
 candidate of the first prompt is hostile: markup, scripts, the end of a script element, right-to-left text, emoji.
 Needs Python's standard library only.
@@ -119,6 +120,53 @@ class Maker:
             "scores": scores, "details": details, "forced": forced, "input_hash": "0",
         }
 
+    def with_votes(self, verdict, degrees):
+        """Makes a verdict one of three votes, calibrated, with estimated probabilities."""
+        scores = [verdict["score"]] * 2 + [self.rng.choice(degrees)]
+        mean, size = sum(scores) / 3, len(verdict["distribution"])
+        each = [{"score": score, "analysis": self.text(40) + HOSTILE, "attempts": 1 + i, "forced": i == 2, "expected": score}
+                for i, score in enumerate(scores)]
+        spread = (sum((score - mean) ** 2 for score in scores) / 2) ** 0.5
+        verdict["votes"] = {"mean": mean, "median": sorted(scores)[1], "spread": spread, "each": each}
+        verdict["uncalibrated"] = {"distribution": verdict["distribution"], "expected": verdict["expected"]}
+        verdict["distribution"] = [(p + 1 / size) / 2 for p in verdict["distribution"]]
+        verdict |= {"score": mean, "attempts": 6, "forced": True, "estimate": self.rng.choice(["echo", "first_token"])}
+
+    def votes(self, row):
+        details = row["details"]
+        for name in ("helpfulness", "logicality", "completeness"):
+            self.with_votes(details[name], range(11))
+        for statement in details["faithfulness"]["details"]:
+            self.with_votes(statement, [0.0, 0.5, 1.0])
+            statement["statements_in_call"] = 3
+        details["faithfulness"] |= {"expected": 6.4, "uncalibrated": 7.1}
+
+    def whole_document(self, row):
+        for i, statement in enumerate(row["details"]["faithfulness"]["details"]):
+            statement["whole_document"] = i > 0
+            statement["evidences"] = [] if i > 0 else statement["evidences"]
+
+    def options(self, idx, rows):
+        """What only some prompts have."""
+        ranked = sorted(rows, key=lambda row: row["scores"]["total"])
+        for row in rows:
+            if idx == 2:
+                self.votes(row)
+            if idx == 3:
+                self.whole_document(row)
+        if idx == 3:
+            self.stop_early(ranked[len(rows) // 2], ["faithfulness"])
+            self.stop_early(ranked[len(rows) // 2 - 1], ["faithfulness", "completeness"])
+
+    def stop_early(self, row, skipped):
+        scores = row["scores"]
+        for name in skipped:
+            del row["details"][name]
+            scores[name] = None
+        known = sum(scores[name] or 0.0 for name in ("helpfulness", "logicality", "faithfulness", "completeness"))
+        scores["total"] = scores["reward"] = None
+        row["early_stop"] = {"skipped": skipped, "total_at_least": known, "total_at_most": known + 10 * len(skipped)}
+
     def prompt(self, idx, candidates, document_words, hostile):
         """A prompt's own row, its scored rows and its pair."""
         size = 90
@@ -138,11 +186,13 @@ class Maker:
             answer = HOSTILE + "\n" + answer if bad else answer
             quality = base + self.rng.gauss(0, 1.3) + len(answer) / 4000
             rows.append(self.row(f"{idx}-{k}", query, answer, chunks, extracts, quality, bad))
+        self.options(idx, rows)
         prompt = {"idx": idx, "query": query, "answer": "", "context": " ".join(chunks)}
         return prompt, rows, pair(prompt, rows)
 
 
 def pair(prompt, rows):
+    rows = [row for row in rows if row["scores"]["total"] is not None]
     win = max(rows, key=lambda row: row["scores"]["total"])
     lose = min(rows, key=lambda row: row["scores"]["total"])
     if win["scores"]["total"] == lose["scores"]["total"]:
@@ -219,6 +269,8 @@ def write(folder, prompts, candidates=10, document_words=6000, seed=0):
                 file.write(json.dumps(item, ensure_ascii=False) + "\n")
     for file in files:
         file.close()
+    cost = {"runs": 2, "calls": 20000, "prompt_tokens": 45000000, "cached_prompt_tokens": 40000000, "completion_tokens": 3000000, "seconds": 5400.0}
+    (folder / "scored_responses.jsonl.cost.json").write_text(json.dumps(cost), encoding="utf-8")
     (folder / "agree.summary.json").write_text(json.dumps(agreement(seed)), encoding="utf-8")
 
 

@@ -432,3 +432,49 @@ fn a_score_is_that_of_the_stage() {
     let empty = json!({"context": "c", "query": "q", "answer": " "});
     server.post("/longreward/score", &empty).expect(400);
 }
+
+#[test]
+fn options_of_score_are_options_of_a_request() {
+    let world = World::new();
+    let soft = |kind: &str| format!(r#""{kind}":{{"method":"temperature","temperature":3.0}}"#);
+    let kinds = format!("{},{}", soft("support"), soft("helpfulness"));
+    let fitted = format!(r#"{{"judge":{{"model":"m"}},"labels_hash":"x","kinds":{{{kinds}}}}}"#);
+    world.write("calibration.json", &fitted);
+    let calibration = "--calibration calibration.json --force";
+    let refused = world.expect(1, "serve --model model --port 0 --calibration calibration.json");
+    assert!(refused.contains("was fitted to another judge"), "{refused}");
+    let server = Server::start(&world, &format!("--max-reply-tokens 8 --passages 2 {calibration}"));
+    let cases = [
+        (
+            "--votes 3 --vote-by median",
+            json!({"votes": 3, "vote_by": "median", "score_by": "rating"}),
+        ),
+        ("--preset fast --passage-tokens 20", json!({"preset": "fast", "passage_tokens": 20})),
+        ("--whole-document", json!({"whole_document": true})),
+        (
+            "--passage-overlap 8 --passage-cut sentences --passage-tokens 24",
+            json!({"passage_overlap": 8, "passage_cut": "sentences", "passage_tokens": 24}),
+        ),
+    ];
+    let prompts: Vec<Value> =
+        world.read("sft.jsonl").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for (i, (flags, options)) in cases.iter().enumerate() {
+        world.expect(0, &score(&format!("out{i}"), &format!("--passages 2 {calibration} {flags}")));
+        let rows = world.read(&format!("out{i}/scored_responses.jsonl"));
+        let line = rows.lines().next().unwrap();
+        let row: Value = serde_json::from_str(line).unwrap();
+        let request = json!({"context": prompts[0]["context"], "query": row["query"],
+            "answer": row["answer"], "idx": 3, "k": 0, "options": options});
+        let scored = server.post("/longreward/score", &request).expect(200);
+        assert_eq!(scored.body.trim_end(), line, "{flags}");
+    }
+    let refused = |options: Value| {
+        let request = json!({"context": "c", "query": "q", "answer": "a", "options": options});
+        server.post("/longreward/score", &request).expect(400).json()["error"].to_string()
+    };
+    assert!(refused(json!({"vote": 3})).contains("vote"));
+    assert!(refused(json!({"votes": "3"})).contains("options.votes"));
+    let both = refused(json!({"votes": 3, "verdict_first": true}));
+    assert!(both.contains("a verdict without analysis is not sampled"), "{both}");
+    assert!(refused(json!({"embedder": "minilm"})).contains("start the server with --embedder"));
+}

@@ -14,7 +14,7 @@ pub use length::RatingLength;
 pub use own::SelfPreference;
 pub use padding::PaddingBias;
 
-use super::judging::{Answered, Found, Judged, Variant};
+use super::judging::{Details, Found, Judged, Variant};
 use super::labels::{Item, Kind};
 use super::metrics::Bootstrap;
 use crate::judge::LangChoice;
@@ -93,7 +93,7 @@ fn rows<'a>(items: &'a [Item], judged: &'a [Judged]) -> Vec<Row<'a>> {
 }
 
 /// The answers of a record; none of a claim.
-fn answers(found: &Found) -> Vec<&Answered> {
+fn answers(found: &Found) -> Vec<&Details> {
     match found {
         Found::Support { .. } => Vec::new(),
         Found::Pairwise { a, b } => vec![a, b],
@@ -114,7 +114,7 @@ fn expected(found: &Found) -> Vec<f64> {
     match found {
         Found::Support { details } => vec![details.expected.unwrap_or(details.score)],
         _ => {
-            let of = |answer: &&Answered| answer.expected().or_else(|| answer.mean());
+            let of = |answer: &&Details| answer.expected().or_else(|| answer.mean());
             answers(found).iter().filter_map(of).collect()
         }
     }

@@ -2,26 +2,16 @@
 
 use super::*;
 use crate::agree::labels::{Claim, Level, Pair, Preference, Rating};
-use crate::judge::{Rated, Supported};
+use crate::judge::{Rated, testing};
 
 fn known() -> Known {
     let bootstrap = Bootstrap { resamples: 0, seed: 0 };
     Known { lang: LangChoice::Auto, own: vec!["Me".to_owned()], bootstrap }
 }
 
-fn answered(score: f64) -> Box<Answered> {
-    let rated = Rated {
-        analysis: String::new(),
-        score,
-        attempts: 1,
-        forced: false,
-        distribution: Vec::new(),
-        expected: Some(score + 0.5),
-        uncalibrated: None,
-        votes: None,
-        estimate: None,
-    };
-    Box::new(Answered { helpfulness: Some(rated), ..Answered::default() })
+fn answered(score: f64) -> Box<Details> {
+    let rated = Rated { expected: Some(score + 0.5), ..testing::rated(score, &[]) };
+    Box::new(Details { helpfulness: Some(rated), ..Details::default() })
 }
 
 fn judged(item: &str, variant: Variant, found: Found) -> Judged {
@@ -56,22 +46,7 @@ fn scored(a: f64, b: f64) -> Found {
 }
 
 fn supported(score: f64) -> Found {
-    let details = Supported {
-        fact: String::new(),
-        analysis: String::new(),
-        score,
-        evidences: Vec::new(),
-        attempts: 1,
-        forced: false,
-        distribution: Vec::new(),
-        expected: None,
-        uncalibrated: None,
-        votes: None,
-        estimate: None,
-        whole_document: None,
-        statements_in_call: None,
-    };
-    Found::Support { details }
+    Found::Support { details: testing::supported(score, &[]) }
 }
 
 #[test]

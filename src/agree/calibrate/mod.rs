@@ -22,7 +22,7 @@ pub use temperature::{fit_pairs, fit_singles};
 use super::metrics::{Bootstrap, Metrics, SplitMix, clusters};
 use crate::judge::Calibrator;
 use crate::pipeline::Settings;
-use samples::{Single, Verdicts};
+use samples::{Single, Verdicts, rows};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -79,6 +79,28 @@ pub struct Fitted {
     pub losses: Metrics,
 }
 
+/// What was fitted, and what was not.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Fits {
+    /// By the kind of verdict.
+    pub kinds: BTreeMap<String, Fitted>,
+    /// Kinds that have labels, but not such that a correction can be fitted to them.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// Why a kind of verdict gets no correction.
+#[derive(Debug, Clone, thiserror::Error, PartialEq)]
+pub enum LeftOut {
+    #[error("{kind}: labels on {prompts} prompt are too few to hold some out: give labels on more")]
+    TooFew { kind: String, prompts: usize },
+    #[error(
+        "{kind}: there are no ratings, and {rows} say which answer is better, not how good it is, as \
+         isotonic regression must know: rate the answers (rows with answer and rating), or fit them \
+         with --method temperature"
+    )]
+    PairsAlone { kind: String, rows: String },
+}
+
 /// Why nothing can be fitted.
 #[derive(Debug, thiserror::Error, PartialEq)]
 pub enum FitError {
@@ -86,38 +108,45 @@ pub enum FitError {
         "no labelled row has a verdict with a distribution: give the file that agree wrote for these labels"
     )]
     Nothing,
-    #[error("{kind}: {prompts} prompts with labels are too few to divide: give more labels")]
-    TooFew { kind: String, prompts: usize },
-    #[error(
-        "{kind}: pairs say which answer is better, not how good it is: isotonic regression needs \
-         ratings or support labels, so use --method temperature"
-    )]
-    NoIsotonicOfPairs { kind: String },
+    #[error("nothing can be fitted\n{}", lines(.0))]
+    NothingFits(Vec<LeftOut>),
 }
 
-/// Fits each kind of verdict that has labels.
+fn lines(left_out: &[LeftOut]) -> String {
+    left_out.iter().map(LeftOut::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// Fits each kind of verdict that has labels such as the method needs.
 ///
 /// # Errors
 /// See [`FitError`].
-pub fn fit(samples: &Samples, options: &Options) -> Result<BTreeMap<String, Fitted>, FitError> {
+pub fn fit(samples: &Samples, options: &Options) -> Result<Fits, FitError> {
     if samples.kinds.is_empty() {
         return Err(FitError::Nothing);
     }
-    let fitted = samples
-        .kinds
-        .iter()
-        .map(|(kind, verdicts)| Ok((kind.clone(), fit_kind(kind, verdicts, options)?)));
-    fitted.collect()
+    let mut fits = Fits::default();
+    for (kind, verdicts) in &samples.kinds {
+        match fit_kind(kind, verdicts, options) {
+            Ok(fitted) => {
+                fits.kinds.insert(kind.clone(), fitted);
+            }
+            Err(why) => fits.left_out.push(why),
+        }
+    }
+    match fits.kinds.is_empty() {
+        true => Err(FitError::NothingFits(fits.left_out)),
+        false => Ok(fits),
+    }
 }
 
-fn fit_kind(kind: &str, verdicts: &Verdicts, options: &Options) -> Result<Fitted, FitError> {
+fn fit_kind(kind: &str, verdicts: &Verdicts, options: &Options) -> Result<Fitted, LeftOut> {
     let kind = kind.to_owned();
-    if options.method == Method::Isotonic && matches!(verdicts, Verdicts::Pairs(_)) {
-        return Err(FitError::NoIsotonicOfPairs { kind });
+    if let (Method::Isotonic, Verdicts::Pairs(pairs)) = (options.method, verdicts) {
+        return Err(LeftOut::PairsAlone { kind, rows: rows(pairs) });
     }
     let prompts = clusters(verdicts.prompts());
     if prompts.len() < 2 {
-        return Err(FitError::TooFew { kind, prompts: prompts.len() });
+        return Err(LeftOut::TooFew { kind, prompts: prompts.len() });
     }
     let all: Vec<usize> = (0..verdicts.len()).collect();
     let held_out = held_out(verdicts, &prompts, options);

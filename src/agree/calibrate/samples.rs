@@ -1,11 +1,12 @@
 //! Labels and verdicts brought together, by the kind of verdict.
 
-use crate::agree::judging::{Answered, Found, Judged, Score};
+use crate::agree::judging::{Details, Found, Judged, Score};
 use crate::agree::labels::{Item, Kind, Preference};
 use crate::judge::calibration::SUPPORT;
 use crate::judge::{Supported, Uncalibrated};
 use sha2::{Digest, Sha256};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
+use std::collections::btree_map::{BTreeMap, Entry};
 
 /// The lowest and the highest rating that people could give.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -48,6 +49,8 @@ pub struct PairSample {
     pub answers: [Vec<Vec<f64>>; 2],
     /// 1 where the first is better, 0 where the second is, 0.5 at a tie.
     pub first: f64,
+    /// Of the labels.
+    pub row: String,
     prompt: String,
 }
 
@@ -61,7 +64,7 @@ impl Single {
 #[cfg(test)]
 impl PairSample {
     pub(super) fn of(answers: [Vec<Vec<f64>>; 2], first: f64) -> Self {
-        Self { answers, first, prompt: String::new() }
+        Self { answers, first, row: String::new(), prompt: String::new() }
     }
 }
 
@@ -79,6 +82,8 @@ pub struct Samples {
     pub kinds: BTreeMap<String, Verdicts>,
     /// What can't be used, and why.
     pub problems: Vec<String>,
+    /// What is not used, though it could be.
+    pub notes: Vec<String>,
 }
 
 impl Verdicts {
@@ -148,7 +153,7 @@ impl Samples {
         self.add(SUPPORT, "support", Single { distribution, expected, target, value, prompt });
     }
 
-    fn add_ratings(&mut self, item: &Item, rating: f64, details: &Answered, scale: Scale) {
+    fn add_ratings(&mut self, item: &Item, rating: f64, details: &Details, scale: Scale) {
         let Some(value) = scale.to_judge(rating) else {
             let Scale { low, high } = scale;
             let why = format!(
@@ -157,7 +162,7 @@ impl Samples {
             );
             return self.problems.push(why);
         };
-        for score in details.scores() {
+        for score in details.verdicts() {
             let Some((distribution, expected)) = raw(&score) else { continue };
             let (target, prompt) = (about(value, distribution.len()), item.prompt());
             let single = Single { distribution, expected, target, value, prompt };
@@ -180,9 +185,30 @@ impl Samples {
         for dimension in dimensions {
             let of_it = pairs.iter().filter(|pair| pair.0.contains(&dimension));
             let of_it: Vec<PairSample> = of_it.map(|pair| pair.1.clone()).collect();
-            self.kinds.entry(dimension.to_owned()).or_insert(Verdicts::Pairs(of_it));
+            match self.kinds.entry(dimension.to_owned()) {
+                Entry::Vacant(place) => {
+                    place.insert(Verdicts::Pairs(of_it));
+                }
+                Entry::Occupied(ratings) => self.notes.push(format!(
+                    "{dimension}: {} are not used, since there are ratings as well ({}), which say more",
+                    rows(&of_it),
+                    ratings.get().len()
+                )),
+            }
         }
     }
+}
+
+/// Names the rows of pairs: the first of them, and how many there are.
+pub(super) fn rows(pairs: &[PairSample]) -> String {
+    const SHOWN: usize = 3;
+    let names: Vec<String> =
+        pairs.iter().take(SHOWN).map(|pair| format!("{:?}", pair.row)).collect();
+    let more = match pairs.len().saturating_sub(SHOWN) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("the pairs in the rows {}{more}", names.join(", "))
 }
 
 /// The judge's own probabilities and expected value, if there are some.
@@ -217,16 +243,17 @@ fn about(value: f64, classes: usize) -> Vec<f64> {
 fn pair_sample(
     item: &Item,
     label: Preference,
-    answers: [&Answered; 2],
+    answers: [&Details; 2],
 ) -> Option<(Vec<&'static str>, PairSample)> {
-    let scores = answers.map(Answered::scores);
+    let scores = answers.map(Details::verdicts);
     let dimensions = scores[0].iter().map(|score| score.dimension.name()).collect();
     let distributions = |scores: &Vec<Score>| -> Option<Vec<Vec<f64>>> {
         scores.iter().map(|score| raw(score).map(|(distribution, _)| distribution)).collect()
     };
     let answers = [distributions(&scores[0])?, distributions(&scores[1])?];
     let first = (label.sign() + 1.0) / 2.0;
-    Some((dimensions, PairSample { answers, first, prompt: item.prompt() }))
+    let (row, prompt) = (item.idx.clone(), item.prompt());
+    Some((dimensions, PairSample { answers, first, row, prompt }))
 }
 
 /// Over all rows and their labels, in their order.

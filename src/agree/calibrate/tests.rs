@@ -2,9 +2,9 @@
 
 use super::samples::PairSample;
 use super::*;
-use crate::agree::judging::{Answered, Found, Judged, Variant};
+use crate::agree::judging::{Details, Found, Judged, Variant};
 use crate::agree::labels::{Claim, Item, Kind, Level, Pair, Preference, Rating};
-use crate::judge::{Calibrations, Rated, Supported};
+use crate::judge::{Calibrations, testing};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -114,22 +114,7 @@ fn judged(item: &Item, found: Found) -> Judged {
 }
 
 fn support(distribution: [f64; 3]) -> Found {
-    let details = Supported {
-        fact: String::new(),
-        analysis: String::new(),
-        score: 1.0,
-        evidences: Vec::new(),
-        attempts: 1,
-        forced: false,
-        distribution: distribution.to_vec(),
-        expected: Some(distribution[0] + distribution[1] / 2.0),
-        uncalibrated: None,
-        votes: None,
-        estimate: None,
-        whole_document: None,
-        statements_in_call: None,
-    };
-    Found::Support { details }
+    Found::Support { details: testing::supported(1.0, &distribution) }
 }
 
 /// A judge that is always sure, and right two times of three.
@@ -149,7 +134,7 @@ fn a_judge_that_is_too_sure_is_cooled_and_its_losses_are_held_out() {
     let (items, records) = sure(60);
     let samples = Samples::new(&items, &records, Scale::default());
     for method in [Method::Temperature, Method::Isotonic] {
-        let fitted = &fit(&samples, &options(method)).unwrap()["support"];
+        let fitted = &fit(&samples, &options(method)).unwrap().kinds["support"];
         let value = |name: &str| fitted.losses[name].value.unwrap();
         assert_eq!((fitted.items, fitted.prompts, fitted.labels), (60, 60, "support"));
         assert!(value("squared_error_gain") > 0.05, "{fitted:?}");
@@ -179,7 +164,7 @@ fn noise_gains_nothing_where_it_is_held_out() {
     let records: Vec<Judged> =
         items.iter().enumerate().map(|(i, item)| judged(item, found(i))).collect();
     let samples = Samples::new(&items, &records, Scale::default());
-    let fitted = &fit(&samples, &options(Method::Isotonic)).unwrap()["support"];
+    let fitted = &fit(&samples, &options(Method::Isotonic)).unwrap().kinds["support"];
     let Calibrator::Isotonic { from, to } = &fitted.calibrator else { panic!() };
     let by = Calibrator::Isotonic { from: from.clone(), to: to.clone() };
     let own: f64 = items
@@ -193,20 +178,9 @@ fn noise_gains_nothing_where_it_is_held_out() {
     assert!(fitted.losses["squared_error_after"].value.unwrap() > own + 0.01, "{fitted:?} {own}");
 }
 
-fn rated(distribution: Vec<f64>) -> Box<Answered> {
-    let expected = distribution.iter().enumerate().map(|(i, p)| i as f64 * p).sum();
-    let rated = Rated {
-        analysis: String::new(),
-        score: 5.0,
-        attempts: 1,
-        forced: false,
-        distribution,
-        expected: Some(expected),
-        uncalibrated: None,
-        votes: None,
-        estimate: None,
-    };
-    Box::new(Answered { logicality: Some(rated), ..Answered::default() })
+fn rated(distribution: Vec<f64>) -> Box<Details> {
+    let rated = testing::rated(5.0, &distribution);
+    Box::new(Details { logicality: Some(rated), ..Details::default() })
 }
 
 fn peak(at: usize) -> Vec<f64> {
@@ -232,7 +206,7 @@ fn ratings_of_people_are_brought_to_the_judges_scale() {
     let Verdicts::Singles("rating", singles) = &samples.kinds["logicality"] else { panic!() };
     assert_eq!((singles.len(), singles[1].value), (12, 2.5));
     assert_eq!(singles[1].target[2..4], [0.5, 0.5]);
-    let fitted = &fit(&samples, &options(Method::Isotonic)).unwrap()["logicality"];
+    let fitted = &fit(&samples, &options(Method::Isotonic)).unwrap().kinds["logicality"];
     assert_eq!(fitted.labels, "rating");
 }
 
@@ -250,8 +224,24 @@ fn pairs_give_a_temperature_and_no_isotonic_map() {
     let records: Vec<Judged> = items.iter().map(|item| judged(item, found())).collect();
     let samples = Samples::new(&items, &records, Scale::default());
     let refused = fit(&samples, &options(Method::Isotonic)).unwrap_err();
-    assert!(refused.to_string().contains("logicality: pairs say which answer is better"));
-    let fitted = &fit(&samples, &options(Method::Temperature)).unwrap()["logicality"];
+    let why = "logicality: there are no ratings, and the pairs in the rows \"0\", \"1\", \"2\" and 27 more say \
+               which answer is better";
+    assert!(refused.to_string().contains(why), "{refused}");
+    // Labels of another kind in the same file are fitted, and these are named.
+    let (claims, verdicts) = sure(20);
+    let renamed = |i: usize| format!("claim {i}");
+    let claims = claims.into_iter().enumerate().map(|(i, item)| Item { idx: renamed(i), ..item });
+    let verdicts =
+        verdicts.into_iter().enumerate().map(|(i, one)| Judged { item: renamed(i), ..one });
+    let mixed: Vec<Item> = items.iter().cloned().chain(claims).collect();
+    let all: Vec<Judged> = records.iter().cloned().chain(verdicts).collect();
+    let fits =
+        fit(&Samples::new(&mixed, &all, Scale::default()), &options(Method::Isotonic)).unwrap();
+    assert_eq!(fits.kinds.keys().collect::<Vec<_>>(), ["support"]);
+    assert!(
+        matches!(&fits.left_out[..], [LeftOut::PairsAlone { kind, .. }] if kind == "logicality")
+    );
+    let fitted = &fit(&samples, &options(Method::Temperature)).unwrap().kinds["logicality"];
     let Calibrator::Temperature { temperature } = fitted.calibrator else { panic!() };
     assert!(temperature > 1.1 && fitted.labels == "pairwise", "{fitted:?}");
 }
@@ -260,7 +250,7 @@ fn pairs_give_a_temperature_and_no_isotonic_map() {
 fn what_is_written_is_read_and_a_corrected_file_gives_the_same_fit() {
     let (items, mut records) = sure(20);
     let samples = Samples::new(&items, &records, Scale::default());
-    let kinds = fit(&samples, &options(Method::Temperature)).unwrap();
+    let kinds = fit(&samples, &options(Method::Temperature)).unwrap().kinds;
     let judge = [("checkpoint".to_owned(), "c".to_owned())].into();
     let (labels, labels_hash) = ("dev".to_owned(), labels_hash(&items));
     let bootstrap = Bootstrap::default();
@@ -285,5 +275,5 @@ fn too_little_is_refused() {
     let (items, records) = sure(1);
     let samples = Samples::new(&items, &records, Scale::default());
     let refused = fit(&samples, &options(Method::Temperature)).unwrap_err().to_string();
-    assert!(refused.contains("support: 1 prompts with labels are too few"), "{refused}");
+    assert!(refused.contains("support: labels on 1 prompt are too few"), "{refused}");
 }

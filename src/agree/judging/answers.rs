@@ -1,11 +1,12 @@
 //! The work on the answers to one question: each is judged by itself, in the dimensions asked for.
 
-use super::record::Answered;
+use super::record::Details;
 use super::{Method, Tools, needs_document};
-use crate::judge::{Ask, Completeness, Dimension, Lang, Rated, Verdict};
+use crate::judge::{Ask, Dimension, Lang, Rated, Verdict};
 use crate::pipeline::passages::Passages;
 use crate::pipeline::records::input_hash;
-use crate::pipeline::{Asker, Check, Extracts, Facts, Judging, Lookup};
+use crate::pipeline::{Asker, ByKind, Check, Extracts, Facts, Judging, Lookup, PLAIN, WEIGHED};
+use crate::retrieval::sentences::statements_of;
 use std::collections::BTreeSet;
 
 /// A unit of the work, in the order in which those that can start are started. Answers are known by
@@ -180,13 +181,35 @@ impl Answers {
         Ok(())
     }
 
+    /// Verdicts that are to come and were not asked for yet, as far as that is known.
+    pub fn ahead(&self) -> ByKind {
+        let is_plain = |part: &&Part| matches!(part, Part::Statements(_) | Part::Extract(_));
+        let plain = self.ready.iter().filter(is_plain).count();
+        let mut ahead = [0.0; 2];
+        (ahead[PLAIN], ahead[WEIGHED]) = (plain as f64, (self.ready.len() - plain) as f64);
+        for answer in &self.answers {
+            let rated = |dimension| answer.rated[dimension as usize].is_some();
+            let waits = |dimension: &Dimension| match dimension {
+                Dimension::Faithfulness => !answer.facts.is_listed(),
+                Dimension::Completeness => {
+                    !rated(*dimension) && !self.document.extracts.is_complete()
+                }
+                _ => false,
+            };
+            for dimension in self.dimensions.iter().filter(|dimension| waits(dimension)) {
+                ahead[WEIGHED] += verdicts_on(*dimension, &answer.text);
+            }
+        }
+        ahead
+    }
+
     /// What was found of each answer, if all verdicts are there.
-    pub fn found(&self) -> Option<Vec<Answered>> {
+    pub fn found(&self) -> Option<Vec<Details>> {
         self.answers.iter().map(|answer| self.answered(answer)).collect()
     }
 
-    fn answered(&self, answer: &Answer) -> Option<Answered> {
-        let mut found = Answered::default();
+    fn answered(&self, answer: &Answer) -> Option<Details> {
+        let mut found = Details::default();
         for &dimension in &self.dimensions {
             let rated = || answer.rated[dimension as usize].clone();
             match dimension {
@@ -196,12 +219,19 @@ impl Answers {
                     found.faithfulness = Some(answer.facts.faithfulness()?);
                 }
                 Dimension::Completeness => {
-                    let info_list = self.document.extracts.info_list();
-                    found.completeness = Some(Completeness { rated: rated()?, info_list });
+                    found.completeness = Some(self.document.extracts.completeness(rated()?));
                 }
             }
         }
         Some(found)
+    }
+}
+
+/// Ratings or labels that an answer needs in a dimension: of faithfulness about one for each sentence.
+pub(super) fn verdicts_on(dimension: Dimension, answer: &str) -> f64 {
+    match dimension {
+        Dimension::Faithfulness => statements_of(answer).len() as f64,
+        _ => 1.0,
     }
 }
 

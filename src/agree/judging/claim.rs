@@ -38,6 +38,10 @@ impl ClaimWork {
         Ok(Self { facts, passages, ask })
     }
 
+    pub fn is_to_be_asked(&self) -> bool {
+        self.ask.is_some()
+    }
+
     pub fn next(&mut self) -> Option<Ask> {
         self.ask.take()
     }
@@ -53,14 +57,6 @@ impl ClaimWork {
 
 /// The list of statements that a judge would have made of the claim.
 fn listed(claim: &str) -> Verdict {
-    Verdict {
-        outcome: Outcome::Statements(vec![claim.to_owned()]),
-        text: String::new(),
-        attempts: 0,
-        forced: false,
-        distribution: Vec::new(),
-        expected: None,
-        votes: None,
-        estimate: None,
-    }
+    let listed = Verdict::new(Outcome::Statements(vec![claim.to_owned()]), "");
+    Verdict { attempts: 0, ..listed }
 }

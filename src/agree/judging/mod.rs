@@ -9,7 +9,7 @@ mod answers;
 mod claim;
 mod record;
 
-pub use record::{Answered, Found, Judged, Score, Variant, read_judged};
+pub use record::{Details, Found, Judged, Score, Variant, read_judged};
 
 use super::labels::{Format, Item, Kind, Labels};
 use super::passages::Cut;
@@ -17,12 +17,12 @@ use crate::agree::padding::padded;
 use crate::judge::{Dimension, Lang, LangChoice, Verdict};
 use crate::pipeline::score::evidence_settings;
 use crate::pipeline::{
-    Error, Evidencing, Finding, Finished, Judging, OnMismatch, Plan, Session, Settings, Stage,
-    Summary, Target, Tokens, Unit, Work, with,
+    ByKind, Error, Evidencing, Finding, Finished, Judging, OnMismatch, Opened, PLAIN, Plan,
+    Session, Settings, Stage, Summary, Target, Tokens, Unit, WEIGHED, Work, add, with,
 };
 use crate::retrieval::Retriever;
 use crate::retrieval::chunk::Cutting;
-use answers::Answers;
+use answers::{Answers, verdicts_on};
 use claim::ClaimWork;
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -77,9 +77,11 @@ pub struct Tools<'a> {
 }
 
 /// The stage with its files open and checked.
+pub type JudgingPlan = Opened<Rows>;
+
+/// The rows of labels, and what is missing of them.
 #[derive(Debug)]
-pub struct JudgingPlan {
-    plan: Plan,
+pub struct Rows {
     items: Vec<Item>,
     /// Rows and runs that are not there yet.
     jobs: VecDeque<Task>,
@@ -116,31 +118,12 @@ impl JudgingPlan {
         let jobs = missing.copied().collect();
         let (seed, targets) = (judging.seed, vec![target]);
         let plan = Plan { stage: "agree", settings, seed, targets, problems };
-        Ok(Self { plan, items, jobs, judging, method })
+        Ok(Self { plan, work: Rows { items, jobs, judging, method } })
     }
 
     /// The good rows of the labels.
     pub fn items(&self) -> &[Item] {
-        &self.items
-    }
-
-    /// What the verdicts depend on.
-    pub fn settings(&self) -> &Settings {
-        &self.plan.settings
-    }
-
-    /// Records that are not there yet. If there are none, [`close`](Self::close) does without a
-    /// model.
-    pub fn todo(&self) -> usize {
-        self.plan.todo()
-    }
-
-    /// Ends a stage that has nothing to do.
-    ///
-    /// # Errors
-    /// [`Error::Io`].
-    pub fn close(self) -> Result<Summary, Error> {
-        self.plan.close()
+        &self.work.items
     }
 
     /// Judges what is missing.
@@ -148,8 +131,9 @@ impl JudgingPlan {
     /// # Errors
     /// [`Error::Broken`], [`Error::Io`], [`Error::Damaged`].
     pub fn run(self, tools: Tools, session: &mut Session) -> Result<Summary, Error> {
-        let Self { plan, items, jobs, judging, method } = self;
-        plan.run(Panel { items, jobs, judging, method, tools }, session)
+        let mut unopened = [0.0; 2];
+        self.work.jobs.iter().for_each(|task| add(&mut unopened, self.work.verdicts(*task)));
+        self.plan.run(Panel { work: self.work, tools, unopened }, session)
     }
 }
 
@@ -219,11 +203,10 @@ enum Part {
 }
 
 struct Panel<'a> {
-    items: Vec<Item>,
-    jobs: VecDeque<Task>,
-    judging: Judging,
-    method: Method,
+    work: Rows,
     tools: Tools<'a>,
+    /// About how many verdicts the rows take that are not begun.
+    unopened: ByKind,
 }
 
 /// The work on one row in one run.
@@ -236,6 +219,34 @@ struct Job {
     settled: bool,
 }
 
+impl Rows {
+    /// About how many verdicts a task takes.
+    fn verdicts(&self, task: Task) -> ByKind {
+        let mut verdicts = [0.0; 2];
+        let (answers, context) = match &self.items[task.item].kind {
+            Kind::Support(_) => {
+                verdicts[WEIGHED] = 1.0;
+                return verdicts;
+            }
+            Kind::Pairwise(pair) => (&pair.responses[..], &pair.context),
+            Kind::Rating(rating) => (std::slice::from_ref(&rating.answer), &rating.context),
+        };
+        let applies = |dimension: &&Dimension| context.is_some() || !needs_document(**dimension);
+        for &dimension in self.method.dimensions.iter().filter(applies) {
+            for answer in answers {
+                verdicts[WEIGHED] += verdicts_on(dimension, answer);
+            }
+            // A list of statements for each answer; extracts from a chunk at least.
+            verdicts[PLAIN] += match dimension {
+                Dimension::Faithfulness => answers.len() as f64,
+                Dimension::Completeness => 1.0,
+                _ => 0.0,
+            };
+        }
+        verdicts
+    }
+}
+
 enum RowWork {
     Claim(Box<ClaimWork>),
     Answers(Box<Answers>),
@@ -245,16 +256,16 @@ impl Panel<'_> {
     /// How the task's variant is judged.
     fn judging(&self, task: Task) -> Judging {
         let lang = match task.variant {
-            Variant::Plain | Variant::Padded => return self.judging.clone(),
+            Variant::Plain | Variant::Padded => return self.work.judging.clone(),
             Variant::En => LangChoice::En,
             Variant::Zh => LangChoice::Zh,
         };
-        Judging { judge: self.judging.judge.with_lang(lang), ..self.judging.clone() }
+        Judging { judge: self.work.judging.judge.with_lang(lang), ..self.work.judging.clone() }
     }
 
     fn begin(&mut self, task: Task, judging: &Judging) -> Result<RowWork, Error> {
-        let Self { method, tools, .. } = self;
-        let (query, context, answers) = match &self.items[task.item].kind {
+        let Self { work: Rows { items, method, .. }, tools, .. } = self;
+        let (query, context, answers) = match &items[task.item].kind {
             Kind::Support(claim) => {
                 let work = ClaimWork::new(claim, judging, method, tools);
                 return work.map(|work| RowWork::Claim(Box::new(work))).map_err(Error::Tools);
@@ -276,20 +287,20 @@ impl Panel<'_> {
         match (&mut job.work, part) {
             (RowWork::Claim(work), Part::Claim) => work.put(verdict),
             (RowWork::Answers(work), Part::Answers(part)) => {
-                work.put(part, verdict, &self.judging, &self.method, &mut self.tools)
+                work.put(part, verdict, &self.work.judging, &self.work.method, &mut self.tools)
             }
             _ => Err("a verdict came for a row of another kind".to_owned()),
         }
     }
 
     fn id(&self, Task { item, run, variant }: Task) -> String {
-        Judged::id(&self.items[item].idx, run, variant)
+        Judged::id(&self.work.items[item].idx, run, variant)
     }
 
     /// The record, if all verdicts are there.
     fn record(&self, job: &Job) -> Option<Judged> {
         let Task { item, run, variant } = job.task;
-        let item = &self.items[item];
+        let item = &self.work.items[item];
         let (found, forced) = match &job.work {
             RowWork::Claim(work) => {
                 let details = work.found()?;
@@ -311,8 +322,8 @@ impl Panel<'_> {
 }
 
 /// One answer was rated, or two compared.
-fn found(answers: Vec<Answered>) -> Option<(Found, bool)> {
-    let forced = answers.iter().any(Answered::forced);
+fn found(answers: Vec<Details>) -> Option<(Found, bool)> {
+    let forced = answers.iter().any(Details::forced);
     let mut answers = answers.into_iter();
     let first = answers.next()?;
     let found = match answers.next() {
@@ -327,7 +338,9 @@ impl Stage for Panel<'_> {
     type Part = Part;
 
     fn open(&mut self) -> Option<Result<Job, Error>> {
-        let task = self.jobs.pop_front()?;
+        let task = self.work.jobs.pop_front()?;
+        let opened = self.work.verdicts(task);
+        add(&mut self.unopened, opened.map(|count| -count));
         let judging = self.judging(task);
         let begun = self.begin(task, &judging);
         Some(begun.map(|work| Job { task, judging, work, settled: false }))
@@ -371,6 +384,20 @@ impl Stage for Panel<'_> {
         let Some(record) = self.record(job) else { return Ok(Vec::new()) };
         job.settled = true;
         Ok(vec![Finished::record(0, id, &record)?])
+    }
+
+    fn ahead(&self, open: &mut dyn Iterator<Item = &Job>) -> Option<ByKind> {
+        let mut ahead = self.unopened;
+        for job in open.filter(|job| !job.settled) {
+            match &job.work {
+                RowWork::Claim(work) => {
+                    ahead[WEIGHED] += f64::from(u8::from(work.is_to_be_asked()))
+                }
+                RowWork::Answers(work) => add(&mut ahead, work.ahead()),
+            }
+        }
+        ahead[WEIGHED] *= self.work.judging.judge.settings().voting.count as f64;
+        Some(ahead)
     }
 }
 

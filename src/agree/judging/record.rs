@@ -1,11 +1,11 @@
 //! The rows of `OUT.jsonl`: what the judge says of each labelled row.
 
 use crate::judge::{
-    Calibrations, Completeness, Dimension, Faithfulness, Lang, Rated, Supported, Uncalibrated,
-    Votes, rounded,
+    Calibrations, Dimension, Faithfulness, Lang, Rated, Supported, Uncalibrated, Votes, rounded,
 };
 use crate::pipeline::Error;
 use crate::pipeline::jsonl::{RowError, read_rows};
+pub use crate::pipeline::records::Details;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::Path;
@@ -68,21 +68,8 @@ impl Variant {
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Found {
     Support { details: Supported },
-    Pairwise { a: Box<Answered>, b: Box<Answered> },
-    Rating { details: Box<Answered> },
-}
-
-/// The dimensions that an answer was judged in.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Answered {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub helpfulness: Option<Rated>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub logicality: Option<Rated>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub faithfulness: Option<Faithfulness>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub completeness: Option<Completeness>,
+    Pairwise { a: Box<Details>, b: Box<Details> },
+    Rating { details: Box<Details> },
 }
 
 /// One dimension of an answer.
@@ -135,9 +122,10 @@ impl Judged {
     }
 }
 
-impl Answered {
+/// What agreement looks at.
+impl Details {
     /// The dimensions that are there, in the order of the fields.
-    pub fn scores(&self) -> Vec<Score<'_>> {
+    pub fn verdicts(&self) -> Vec<Score<'_>> {
         let Self { helpfulness, logicality, faithfulness, completeness } = self;
         let scores = [
             helpfulness.as_ref().map(|one| Score::of(Dimension::Helpfulness, one)),
@@ -150,26 +138,14 @@ impl Answered {
 
     /// The mean score of the dimensions.
     pub fn mean(&self) -> Option<f64> {
-        let scores: Vec<f64> = self.scores().iter().map(|score| score.score).collect();
+        let scores: Vec<f64> = self.verdicts().iter().map(|score| score.score).collect();
         crate::agree::metrics::mean(&scores).map(rounded)
     }
 
     /// The mean of expected values, where all dimensions have one.
     pub fn expected(&self) -> Option<f64> {
-        let values: Option<Vec<f64>> = self.scores().iter().map(|score| score.expected).collect();
+        let values: Option<Vec<f64>> = self.verdicts().iter().map(|score| score.expected).collect();
         crate::agree::metrics::mean(&values?).map(rounded)
-    }
-
-    fn calibrate(&mut self, by: &Calibrations) {
-        let Self { helpfulness, logicality, faithfulness, completeness } = self;
-        helpfulness.iter_mut().for_each(|one| by.rated(Dimension::Helpfulness, one));
-        logicality.iter_mut().for_each(|one| by.rated(Dimension::Logicality, one));
-        faithfulness.iter_mut().for_each(|one| by.faithfulness(one));
-        completeness.iter_mut().for_each(|one| by.completeness(one));
-    }
-
-    pub fn forced(&self) -> bool {
-        self.scores().iter().any(|score| score.forced)
     }
 }
 
@@ -191,43 +167,19 @@ pub fn read_judged(path: &Path) -> Result<(Vec<Judged>, Vec<RowError>), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::judge::testing;
 
     fn rated(score: f64, expected: Option<f64>) -> Rated {
-        let distribution = vec![0.25, 0.75];
-        Rated {
-            analysis: "x".to_owned(),
-            score,
-            attempts: 1,
-            forced: false,
-            distribution,
-            expected,
-            uncalibrated: None,
-            votes: None,
-            estimate: None,
-        }
+        Rated { expected, ..testing::rated(score, &[0.25, 0.75]) }
     }
 
     #[test]
     fn records_survive_json() {
-        let supported = Supported {
-            fact: "f".to_owned(),
-            analysis: "x".to_owned(),
-            score: 0.5,
-            evidences: Vec::new(),
-            attempts: 2,
-            forced: true,
-            distribution: vec![0.333333, 0.666667, 0.0],
-            expected: Some(0.666667),
-            uncalibrated: None,
-            votes: None,
-            whole_document: None,
-            statements_in_call: None,
-            estimate: None,
-        };
-        let answered = Answered { logicality: Some(rated(3.0, Some(2.5))), ..Answered::default() };
+        let supported = testing::supported(0.5, &[0.25, 0.5, 0.25]);
+        let answered = Details { logicality: Some(rated(3.0, Some(2.5))), ..Details::default() };
         for found in [
             Found::Support { details: supported },
-            Found::Pairwise { a: answered.clone().into(), b: Answered::default().into() },
+            Found::Pairwise { a: answered.clone().into(), b: Details::default().into() },
             Found::Rating { details: answered.into() },
         ] {
             let (item, input_hash) = ("i".to_owned(), "h".to_owned());
@@ -247,11 +199,11 @@ mod tests {
     #[test]
     fn means_are_over_the_dimensions_that_are_there() {
         let helpfulness = Some(rated(4.0, Some(5.0)));
-        let answered = Answered { helpfulness, ..Answered::default() };
+        let answered = Details { helpfulness, ..Details::default() };
         assert_eq!((answered.mean(), answered.expected()), (Some(4.0), Some(5.0)));
-        assert_eq!(answered.scores()[0].distribution, [0.25, 0.75]);
-        let both = Answered { logicality: Some(rated(1.0, None)), ..answered };
+        assert_eq!(answered.verdicts()[0].distribution, [0.25, 0.75]);
+        let both = Details { logicality: Some(rated(1.0, None)), ..answered };
         assert_eq!((both.mean(), both.expected()), (Some(2.5), None));
-        assert_eq!(Answered::default().mean(), None);
+        assert_eq!(Details::default().mean(), None);
     }
 }

@@ -84,8 +84,8 @@ fn whole() -> (String, u64) {
     (lab.read(OUT), summary.calls)
 }
 
-fn dimensions(answered: &Answered) -> Vec<Dimension> {
-    answered.scores().iter().map(|score| score.dimension).collect()
+fn dimensions(answered: &Details) -> Vec<Dimension> {
+    answered.verdicts().iter().map(|score| score.dimension).collect()
 }
 
 #[test]
@@ -109,7 +109,7 @@ fn every_row_gets_a_verdict_of_its_kind() {
                 let expected = if i == 4 { &Dimension::ALL[..] } else { &Dimension::ALL[..2] };
                 assert_eq!((&dimensions(a)[..], &dimensions(b)[..]), (expected, expected));
             }
-            Found::Rating { details } => assert_eq!((i, details.scores().len()), (6, 2)),
+            Found::Rating { details } => assert_eq!((i, details.verdicts().len()), (6, 2)),
         }
     }
 }

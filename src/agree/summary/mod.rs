@@ -19,7 +19,7 @@ pub use spread::Spread;
 pub use support::SupportSummary;
 
 use super::bias::Bias;
-use super::judging::{Answered, Found, Judged};
+use super::judging::{Details, Found, Judged};
 use super::labels::{Item, Kind};
 use super::metrics::Bootstrap;
 use super::recall::Recall;
@@ -158,8 +158,8 @@ impl Reading {
         Self { verdicts: count, first_reply, forced, replies }
     }
 
-    fn of_answers<'a>(answers: impl Iterator<Item = &'a Answered>) -> Self {
-        let scores = answers.flat_map(Answered::scores);
+    fn of_answers<'a>(answers: impl Iterator<Item = &'a Details>) -> Self {
+        let scores = answers.flat_map(Details::verdicts);
         Self::new(scores.flat_map(|score| readings(score.votes, score.attempts, score.forced)))
     }
 }

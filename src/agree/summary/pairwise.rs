@@ -6,7 +6,7 @@ use super::spread::Spread;
 use super::support::fleiss;
 use super::{Reading, Row, length};
 use crate::agree::baselines::{nearest, overlap};
-use crate::agree::judging::Answered;
+use crate::agree::judging::Details;
 use crate::agree::labels::{Pair, Preference};
 use crate::agree::metrics::{Bootstrap, Calibration, Confusion, Metrics, PairCounts, clusters};
 use crate::judge::Dimension;
@@ -43,7 +43,7 @@ pub struct PairwiseSummary {
     pub spread: Option<Spread>,
 }
 
-type PairRow<'a> = Row<'a, Pair, [&'a Answered; 2]>;
+type PairRow<'a> = Row<'a, Pair, [&'a Details; 2]>;
 
 impl PairwiseSummary {
     /// `None` of no rows.
@@ -111,13 +111,13 @@ fn by_judge(rows: &[PairRow]) -> Vec<(&'static str, Differences)> {
     found
 }
 
-pub(in crate::agree) fn score(answer: &Answered, dimension: Dimension) -> Option<f64> {
-    let scores = answer.scores();
+pub(in crate::agree) fn score(answer: &Details, dimension: Dimension) -> Option<f64> {
+    let scores = answer.verdicts();
     scores.iter().find(|score| score.dimension == dimension).map(|score| score.score)
 }
 
 /// The value of the first answer less that of the second; 0 where there is none.
-fn differences(rows: &[PairRow], value: impl Fn(&str, &Answered) -> Option<f64>) -> Differences {
+fn differences(rows: &[PairRow], value: impl Fn(&str, &Details) -> Option<f64>) -> Differences {
     let difference = |row: &PairRow| {
         let ([a, b], [text_a, text_b]) = (row.runs[0], &row.label.responses);
         Some(value(text_a, a)? - value(text_b, b)?)
@@ -127,9 +127,9 @@ fn differences(rows: &[PairRow], value: impl Fn(&str, &Answered) -> Option<f64>)
 
 /// The probability that the first answer's sum of ratings is the higher, plus half that of a tie;
 /// ratings are drawn from their distributions, each by itself. `None` where one has none.
-pub(super) fn probability_of_first(answers: [&Answered; 2]) -> Option<f64> {
-    let distributions = |answer: &Answered| -> Vec<Vec<f64>> {
-        answer.scores().iter().map(|score| score.distribution.to_vec()).collect()
+pub(super) fn probability_of_first(answers: [&Details; 2]) -> Option<f64> {
+    let distributions = |answer: &Details| -> Vec<Vec<f64>> {
+        answer.verdicts().iter().map(|score| score.distribution.to_vec()).collect()
     };
     let [a, b] = answers.map(distributions);
     probability_above(&a, &b)
@@ -208,7 +208,7 @@ fn people(rows: &[PairRow], bootstrap: &Bootstrap) -> Option<Predictor> {
 }
 
 fn spread(rows: &[PairRow], labels: &[f64], bootstrap: &Bootstrap) -> Option<Spread> {
-    let difference = |[a, b]: &[&Answered; 2]| a.mean().zip(b.mean()).map_or(0.0, |(a, b)| a - b);
+    let difference = |[a, b]: &[&Details; 2]| a.mean().zip(b.mean()).map_or(0.0, |(a, b)| a - b);
     let scores = |row: &PairRow| -> Vec<f64> { row.runs.iter().map(difference).collect() };
     let scores: Vec<Vec<f64>> = rows.iter().map(scores).collect();
     let same = |a: f64, b: f64| a.total_cmp(&0.0) == b.total_cmp(&0.0);

@@ -5,7 +5,7 @@ use super::predictor::{Predictor, measure_values};
 use super::spread::Spread;
 use super::{Reading, Row, length};
 use crate::agree::baselines::{nearest, overlap};
-use crate::agree::judging::Answered;
+use crate::agree::judging::Details;
 use crate::agree::labels::Rating;
 use crate::agree::metrics::{Bootstrap, clusters, mean, spearman};
 use crate::judge::Dimension;
@@ -27,7 +27,7 @@ pub struct RatingSummary {
     pub spread: Option<Spread>,
 }
 
-type RatingRow<'a> = Row<'a, Rating, &'a Answered>;
+type RatingRow<'a> = Row<'a, Rating, &'a Details>;
 
 impl RatingSummary {
     /// `None` of no rows.
@@ -60,7 +60,7 @@ impl RatingSummary {
 
 /// By the mean rating, by its expected value, and by each dimension alone.
 fn by_judge(rows: &[RatingRow]) -> Vec<(&'static str, Vec<f64>)> {
-    let column = |value: &dyn Fn(&Answered) -> Option<f64>| -> Option<Vec<f64>> {
+    let column = |value: &dyn Fn(&Details) -> Option<f64>| -> Option<Vec<f64>> {
         rows.iter().map(|row| value(row.runs[0])).collect()
     };
     let mut found = vec![

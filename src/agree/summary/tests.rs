@@ -5,7 +5,7 @@ use super::*;
 use crate::agree::judging::Variant;
 use crate::agree::labels::{Claim, Level, Pair, Preference, Rating};
 use crate::agree::metrics::Metrics;
-use crate::judge::{Evidence, Rated, Supported};
+use crate::judge::{Evidence, Rated, Supported, testing};
 
 const NO_INTERVALS: Bootstrap = Bootstrap { resamples: 0, seed: 0 };
 
@@ -15,22 +15,11 @@ fn rated(score: f64, expected: f64) -> Rated {
     let mut distribution = vec![0.0; 11];
     distribution[low] = 1.0 - expected.fract();
     distribution[(low + 1).min(10)] += expected.fract();
-    let expected = Some(expected);
-    Rated {
-        analysis: String::new(),
-        score,
-        attempts: 1,
-        forced: false,
-        distribution,
-        expected,
-        uncalibrated: None,
-        votes: None,
-        estimate: None,
-    }
+    Rated { expected: Some(expected), ..testing::rated(score, &distribution) }
 }
 
-fn answered(score: f64, expected: f64) -> Answered {
-    Answered { helpfulness: Some(rated(score, expected)), ..Answered::default() }
+fn answered(score: f64, expected: f64) -> Details {
+    Details { helpfulness: Some(rated(score, expected)), ..Details::default() }
 }
 
 fn judged(item: &str, run: usize, found: Found) -> Judged {
@@ -58,19 +47,10 @@ fn supported(score: f64, distribution: [f64; 3], evidence: &str) -> Found {
     let evidence = Evidence { c_idx: 0, content, start_idx: 0, end_idx: 1, total_token: 1 };
     Found::Support {
         details: Supported {
-            fact: String::new(),
-            analysis: String::new(),
-            score,
             evidences: vec![evidence],
             attempts: 5,
             forced: score == 0.0,
-            distribution: distribution.to_vec(),
-            expected: Some(distribution[0] + distribution[1] / 2.0),
-            uncalibrated: None,
-            votes: None,
-            whole_document: None,
-            statements_in_call: None,
-            estimate: None,
+            ..testing::supported(score, &distribution)
         },
     }
 }
@@ -218,12 +198,12 @@ fn ratings_within_and_across_prompts() {
 fn probabilities_are_those_of_all_pairs_of_sums() {
     let answer = |one: &[f64], two: &[f64]| {
         let rated = |d: &[f64]| Some(Rated { distribution: d.to_vec(), ..rated(0.0, 0.0) });
-        Answered { helpfulness: rated(one), logicality: rated(two), ..Answered::default() }
+        Details { helpfulness: rated(one), logicality: rated(two), ..Details::default() }
     };
     let (a, b) = (answer(&[0.5, 0.2, 0.3], &[0.1, 0.9]), answer(&[0.25, 0.5, 0.25], &[0.6, 0.4]));
     let mut expected = 0.0;
-    let sums = |answer: &Answered| -> Vec<(usize, f64)> {
-        let scores = answer.scores();
+    let sums = |answer: &Details| -> Vec<(usize, f64)> {
+        let scores = answer.verdicts();
         let (one, two) = (scores[0].distribution, scores[1].distribution);
         let pairs = one
             .iter()

@@ -1,15 +1,16 @@
 //! The embedder and the judge of a server.
 
 use super::super::embedder::Bert;
+use super::super::method_args::{Means, MethodArgs};
+use super::super::stages::ScoreFiles;
+use super::scoring::{Asked, Scoring, Search};
 use crate::chat::service::Handle;
-use crate::pipeline::records::ScoreBy;
-use crate::pipeline::score::{Options, PASSAGE_TOKENS, ScorePlan, Tools};
-use crate::pipeline::{Evidencing, Judging, OnMismatch, Quiet, Session};
-use crate::retrieval::chunk::Cutting;
-use crate::retrieval::{Embed, EmbedError, Retriever, TOP_CHUNKS};
-use crate::serve::{Embedded, Embedder, ScoreRequest, Scorer};
+use crate::pipeline::score::{Options, ScorePlan, Tools};
+use crate::pipeline::{Quiet, Session};
+use crate::retrieval::{Embed, EmbedError, Retriever};
+use crate::serve::{Embedded, Embedder, ScoreError, ScoreRequest, Scorer};
 use anyhow::{Context, Result, bail};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -78,37 +79,37 @@ impl Embed for OnEngine {
 /// away, so that the verdict is its verdict.
 pub struct ServedScorer {
     handle: Handle,
-    judging: Judging,
-    /// Names the way of finding evidence.
-    retriever: String,
+    scoring: Scoring,
     /// `None` searches by words.
     bert: Option<SharedBert>,
 }
 
 impl ServedScorer {
-    pub fn new(
-        handle: Handle,
-        judging: Judging,
-        retriever: String,
-        bert: Option<SharedBert>,
-    ) -> Self {
-        Self { handle, judging, retriever, bert }
+    pub fn new(handle: Handle, scoring: Scoring, bert: Option<SharedBert>) -> Self {
+        Self { handle, scoring, bert }
     }
 
-    fn retriever(&self) -> Retriever {
-        match &self.bert {
-            Some(bert) => {
-                let (handle, bert) = (self.handle.clone(), bert.clone());
-                Retriever::Embeddings(Box::new(OnEngine { handle, bert }))
-            }
-            None => Retriever::Bm25,
+    fn retriever(&self, search: Search) -> Retriever {
+        let on_engine = self.bert.clone().map(|bert| {
+            let handle = self.handle.clone();
+            Box::new(OnEngine { handle, bert })
+        });
+        match (search, on_engine) {
+            (Search::Embedder, Some(embedder)) => Retriever::Embeddings(embedder),
+            (Search::Both, Some(embedder)) => Retriever::Hybrid(embedder),
+            _ => Retriever::Bm25,
         }
     }
 
-    fn try_score(&self, request: &ScoreRequest, cancel: &AtomicBool) -> Result<Value> {
+    fn try_score(
+        &self,
+        request: &ScoreRequest,
+        asked: Asked,
+        cancel: &AtomicBool,
+    ) -> Result<String> {
         let folder = tempfile::tempdir().context("no folder for the score")?;
-        let plan = ScorePlan::open(self.options(request, folder.path())?)?;
-        let mut retriever = self.retriever();
+        let plan = ScorePlan::open(options(request, asked.method, asked.means, folder.path())?)?;
+        let mut retriever = self.retriever(asked.search);
         let tokens = |text: &str| self.handle.tokenizer().encode_offsets(text);
         let mut chat = self.handle.chat();
         let mut session = Session { chat: &mut chat, progress: &mut Quiet, cancel };
@@ -119,38 +120,35 @@ impl ServedScorer {
         }
         let rows = std::fs::read_to_string(folder.path().join(SCORED))?;
         let row = rows.lines().next().context("the score was broken off")?;
-        Ok(serde_json::from_str(row)?)
+        Ok(row.to_owned())
     }
+}
 
-    fn options(&self, request: &ScoreRequest, folder: &Path) -> Result<Options> {
-        let ScoreRequest { context, query, answer, idx, k, seed } = request;
-        let prompt = json!({"idx": idx, "query": query, "answer": "", "context": context});
-        let response = json!({"idx": format!("{idx}-{k}"), "query": query, "answer": answer});
-        let data = folder.join("sft.jsonl");
-        let responses = folder.join("sampled_responses.jsonl");
-        std::fs::write(&data, format!("{prompt}\n"))?;
-        std::fs::write(&responses, format!("{response}\n"))?;
-        Ok(Options {
-            data,
-            responses,
-            out: folder.join(SCORED),
-            chunk_info: None,
-            judging: Judging { seed: *seed, ..self.judging.clone() },
-            retriever: self.retriever.clone(),
-            cutting: Cutting::tokens(PASSAGE_TOKENS),
-            evidence: Evidencing { passages: TOP_CHUNKS, whole_document: None },
-            score_by: ScoreBy::default(),
-            calibration: None,
-            early_stop: false,
-            on_mismatch: OnMismatch::Refuse,
-        })
-    }
+/// Writes the row and its document to a folder.
+fn options(
+    request: &ScoreRequest,
+    method: MethodArgs,
+    means: Means,
+    folder: &Path,
+) -> Result<Options> {
+    let ScoreRequest { context, query, answer, idx, k, .. } = request;
+    let prompt = json!({"idx": idx, "query": query, "answer": "", "context": context});
+    let response = json!({"idx": format!("{idx}-{k}"), "query": query, "answer": answer});
+    let [data, responses, out] =
+        ["sft.jsonl", "sampled_responses.jsonl", SCORED].map(|name| folder.join(name));
+    std::fs::write(&data, format!("{prompt}\n"))?;
+    std::fs::write(&responses, format!("{response}\n"))?;
+    let files = ScoreFiles { data: &data, responses: &responses, out: &out, chunk_info: None };
+    method.options(files, means)
 }
 
 const SCORED: &str = "scored_responses.jsonl";
 
 impl Scorer for ServedScorer {
-    fn score(&self, request: &ScoreRequest, cancel: &AtomicBool) -> Result<Value, String> {
-        self.try_score(request, cancel).map_err(|error| format!("{error:#}"))
+    fn score(&self, request: &ScoreRequest, cancel: &AtomicBool) -> Result<String, ScoreError> {
+        let asked = self.scoring.asked(&request.options, request.seed);
+        let asked = asked.map_err(|error| ScoreError::Options(format!("{error:#}")))?;
+        let scored = self.try_score(request, asked, cancel);
+        scored.map_err(|error| ScoreError::Failed(format!("{error:#}")))
     }
 }

@@ -2,14 +2,14 @@
 
 use super::Method;
 use super::waves::{Bounds, WAVES};
-use crate::judge::{Completeness, Dimension, Faithfulness, Judge, Lang, Rated, Verdict, rounded};
+use crate::judge::{Dimension, Judge, Lang, Rated, Verdict, rounded};
 use crate::pipeline::Facts;
 use crate::pipeline::data::ResponseRow;
 use crate::pipeline::extracts::Extracts;
 use crate::pipeline::records::{
-    CompletenessDetails, Details, EarlyStop, Extra, PartialDetails, PartialScores, Response,
-    SampleId, ScoreBy, ScoredRow, Scores, StoppedRow, by_dimension,
+    Details, EarlyStop, Extra, PartialScores, Response, SampleId, ScoredRow, Scores, StoppedRow,
 };
+use crate::retrieval::sentences::statements_of;
 
 /// An answer on its way to four scores.
 #[derive(Debug)]
@@ -22,6 +22,8 @@ pub(super) struct Answer {
     pub logicality: Option<Rated>,
     pub completeness: Option<Rated>,
     pub facts: Facts,
+    /// Of its text, for telling how much work it is.
+    pub sentences: usize,
     /// Waves of dimensions that were begun.
     pub waves: usize,
     /// Its row is written, or it has failed.
@@ -32,7 +34,9 @@ impl Answer {
     pub fn new(row: &ResponseRow, judge: &Judge) -> Self {
         let response = row.response.clone();
         let lang = judge.lang(&[&response.query, &response.answer]);
+        let sentences = statements_of(&response.answer).len();
         Self {
+            sentences,
             response,
             hash: row.hash.clone(),
             lang,
@@ -58,6 +62,11 @@ impl Answer {
         WAVES[..self.waves].iter().flat_map(|wave| wave.iter()).all(|&one| self.has(one))
     }
 
+    /// Whether the wave of this dimension has begun.
+    pub fn has_begun(&self, dimension: Dimension) -> bool {
+        WAVES[..self.waves].iter().any(|wave| wave.contains(&dimension))
+    }
+
     fn has(&self, dimension: Dimension) -> bool {
         match dimension {
             Dimension::Helpfulness => self.helpfulness.is_some(),
@@ -68,49 +77,42 @@ impl Answer {
     }
 
     /// The verdicts that are there, corrected if there is a calibration.
-    fn known(&self, method: &Method) -> Known {
-        let rated = |dimension: Dimension, rated: &Option<Rated>| {
-            let mut rated = rated.clone()?;
-            if let Some(calibration) = &method.calibration {
-                calibration.rated(dimension, &mut rated);
-            }
-            Some(rated)
+    fn details(&self, extracts: &Extracts, method: &Method) -> Details {
+        let completeness = self.completeness.clone();
+        let mut details = Details {
+            helpfulness: self.helpfulness.clone(),
+            logicality: self.logicality.clone(),
+            faithfulness: self.facts.faithfulness(),
+            completeness: completeness.map(|rated| extracts.completeness(rated)),
         };
-        let mut faithfulness = self.facts.faithfulness();
-        if let (Some(found), Some(calibration)) = (&mut faithfulness, &method.calibration) {
-            calibration.faithfulness(found);
+        if let Some(calibration) = &method.calibration {
+            details.calibrate(calibration);
         }
-        Known {
-            helpfulness: rated(Dimension::Helpfulness, &self.helpfulness),
-            logicality: rated(Dimension::Logicality, &self.logicality),
-            faithfulness,
-            completeness: rated(Dimension::Completeness, &self.completeness),
-        }
+        details
     }
 
     /// The scores that are there, rounded as in its row.
-    pub fn scores(&self, method: &Method) -> [Option<f64>; 4] {
-        self.known(method).scores(method.score_by)
+    pub fn scores(&self, extracts: &Extracts, method: &Method) -> [Option<f64>; 4] {
+        self.details(extracts, method).scores(method.score_by).map(|score| score.map(rounded))
     }
 
     /// The row, if it is not written yet and all verdicts are there.
     pub fn row(&self, extracts: &Extracts, method: &Method) -> Option<ScoredRow<'_>> {
-        if self.settled {
+        if self.settled || !Dimension::ALL.into_iter().all(|dimension| self.has(dimension)) {
             return None;
         }
-        let Known { helpfulness, logicality, faithfulness, completeness } = self.known(method);
-        let details = Details {
-            helpfulness: helpfulness?,
-            logicality: logicality?,
-            faithfulness: faithfulness?,
-            completeness: completeness_details(completeness?, extracts),
+        let details = self.details(extracts, method);
+        let [Some(helpfulness), Some(logicality), Some(faithfulness), Some(completeness)] =
+            details.scores(method.score_by)
+        else {
+            return None;
         };
         Some(ScoredRow {
             idx: self.response.idx,
             query: &self.response.query,
             answer: &self.response.answer,
             extra: self.extra(),
-            scores: Scores::new(details.scores(method.score_by)),
+            scores: Scores::new([helpfulness, logicality, faithfulness, completeness]),
             forced: details.forced(),
             details,
             input_hash: &self.hash,
@@ -119,14 +121,8 @@ impl Answer {
 
     /// The row of an answer that was not judged to the end.
     pub fn stopped_row(&self, extracts: &Extracts, method: &Method) -> StoppedRow<'_> {
-        let known = self.known(method);
-        let scores = known.scores(method.score_by);
-        let details = PartialDetails {
-            helpfulness: known.helpfulness,
-            logicality: known.logicality,
-            faithfulness: known.faithfulness,
-            completeness: known.completeness.map(|rated| completeness_details(rated, extracts)),
-        };
+        let scores = self.scores(extracts, method);
+        let details = self.details(extracts, method);
         let Bounds { least, most } = Bounds::new(&scores);
         let missing = Dimension::ALL.into_iter().filter(|&one| scores[one as usize].is_none());
         StoppedRow {
@@ -148,34 +144,6 @@ impl Answer {
         let extra = self.response.extra.iter().filter(|(name, _)| !ours(name));
         extra.map(|(name, value)| (name.clone(), value.clone())).collect()
     }
-}
-
-/// What is known of an answer in each dimension.
-struct Known {
-    helpfulness: Option<Rated>,
-    logicality: Option<Rated>,
-    faithfulness: Option<Faithfulness>,
-    completeness: Option<Rated>,
-}
-
-impl Known {
-    fn scores(&self, by: ScoreBy) -> [Option<f64>; 4] {
-        let rated = |rated: &Option<Rated>| rated.as_ref().map(|r| by.of(r.score, r.expected));
-        by_dimension(|dimension| match dimension {
-            Dimension::Helpfulness => rated(&self.helpfulness),
-            Dimension::Logicality => rated(&self.logicality),
-            Dimension::Completeness => rated(&self.completeness),
-            Dimension::Faithfulness => {
-                self.faithfulness.as_ref().map(|found| by.of(found.score, found.expected))
-            }
-        })
-        .map(|score| score.map(rounded))
-    }
-}
-
-fn completeness_details(rated: Rated, extracts: &Extracts) -> CompletenessDetails {
-    let completeness = Completeness { rated, info_list: extracts.info_list() };
-    CompletenessDetails { completeness, forced_extracts: extracts.forced() }
 }
 
 /// What a verdict says of helpfulness, logicality or completeness.

@@ -1,12 +1,14 @@
 //! The work on one document: which units can start, and what their verdicts lead to.
 
+use super::ahead::Seen;
 use super::answer::{Answer, rated};
 use super::waves::{Bounds, Recorded, WAVES, stopped};
 use super::{Method, Tools};
-use crate::judge::{Ask, Dimension, Verdict};
+use crate::judge::{Ask, Dimension, Judge, Settings, Verdict};
 use crate::pipeline::data::ResponseRow;
 use crate::pipeline::drive::{Finished, Unit, Work};
 use crate::pipeline::extracts::Extracts;
+use crate::pipeline::outlook::{ByKind, PLAIN, WEIGHED, add};
 use crate::pipeline::passages::Passages;
 use crate::pipeline::records::{ChunkInfo, Prompt};
 use crate::pipeline::{Asker, Check, Error, Lookup};
@@ -129,6 +131,39 @@ impl Document {
         }
     }
 
+    /// Verdicts that are to come and were not asked for yet, however many votes each takes.
+    pub fn ahead(&self, seen: &Seen, judge: &Judge) -> ByKind {
+        let Settings { statements_per_call, .. } = *judge.settings();
+        let mut ahead = [0.0; 2];
+        for part in &self.ready {
+            let is_plain = matches!(part, Part::Statements(_) | Part::Extract(_));
+            ahead[if is_plain { PLAIN } else { WEIGHED }] += 1.0;
+        }
+        for answer in &self.answers {
+            let more = seen.waiting(answer, self.extracts.is_complete(), statements_per_call);
+            add(&mut ahead, more);
+        }
+        ahead
+    }
+
+    /// Chunks from which extracts are missing.
+    pub fn chunks(&self) -> usize {
+        self.extracts.missing().count()
+    }
+
+    /// Sentences of each answer.
+    pub fn sentences(&self) -> impl Iterator<Item = usize> {
+        self.answers.iter().map(|answer| answer.sentences)
+    }
+
+    /// If this part has cut an answer into statements: its sentences, and the checks that they lead to.
+    pub fn checks(&self, part: Part) -> Option<(usize, usize)> {
+        let Part::Statements(answer) = part else { return None };
+        let of_answer = |other: &&Part| matches!(other, Part::Support(one, _) if *one == answer);
+        let checks = self.ready.iter().filter(of_answer).count();
+        Some((self.answers[answer].sentences, checks))
+    }
+
     /// All extracts are there, so that completeness can be judged where its wave has begun.
     fn begin_completeness(&mut self) {
         let is_in = |wave: &&[Dimension]| wave.contains(&Dimension::Completeness);
@@ -234,7 +269,8 @@ impl Document {
             let open: Vec<usize> =
                 (0..self.answers.len()).filter(|&one| !self.answers[one].settled).collect();
             let known = recorded.iter().map(Recorded::known);
-            let known = known.chain(open.iter().map(|&one| self.answers[one].scores(method)));
+            let known = known
+                .chain(open.iter().map(|&one| self.answers[one].scores(&self.extracts, method)));
             let stopped = stopped(&known.map(|scores| Bounds::new(&scores)).collect::<Vec<_>>());
             let (old, new) = stopped.split_at(recorded.len());
             let goes_on = |&&one: &&usize| self.answers[one].waves < WAVES.len();

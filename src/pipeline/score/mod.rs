@@ -3,6 +3,7 @@
 //! The answers to one prompt are worked on together, since they share the document: it is cut into
 //! chunks once, its passages are indexed once, and its extracts are asked for once.
 
+mod ahead;
 mod answer;
 mod document;
 mod waves;
@@ -10,14 +11,16 @@ mod waves;
 use super::data::{Prompts, ResponseRow, read_chunk_info, read_responses};
 use super::drive::{Finding, Finished, Session, Stage, Unit};
 use super::jsonl::read_rows;
+use super::outlook::{ByKind, WEIGHED, add};
 use super::output::Settings;
-use super::plan::{Judging, Plan, Target, with};
+use super::plan::{Judging, Opened, Plan, Target, with};
 use super::progress::Summary;
 use super::records::{ChunkInfo, KnownScores, ScoreBy};
 use super::{Error, Evidencing, OnMismatch, Tokens, chunk_info};
 use crate::judge::Calibrations;
 use crate::retrieval::Retriever;
 use crate::retrieval::chunk::{CutAt, Cutting};
+use ahead::Seen;
 use document::{Document, Given, Part};
 use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
@@ -73,11 +76,14 @@ struct Method {
 }
 
 /// The stage with its files open and checked.
+pub type ScorePlan = Opened<Answers>;
+
+/// The answers that are missing, and what is there on their documents.
 #[derive(Debug)]
-pub struct ScorePlan {
-    plan: Plan,
+pub struct Answers {
     prompts: Prompts,
     responses: Vec<ResponseRow>,
+    /// Extracts that are there, by prompt.
     extracts: HashMap<u64, ChunkInfo>,
     recorded: Option<RecordedRows>,
     groups: VecDeque<Group>,
@@ -122,26 +128,8 @@ impl ScorePlan {
         let plan = Plan { stage: "score", settings, seed: judging.seed, targets, problems };
         let Options { cutting, evidence, score_by, calibration, .. } = options;
         let method = Method { judging, cutting, evidence, score_by, calibration };
-        Ok(Self { plan, prompts, responses, extracts, recorded, groups, method })
-    }
-
-    /// Answers that are not scored yet. If there are none, [`close`](Self::close) does without a
-    /// model.
-    pub fn todo(&self) -> usize {
-        self.plan.todo()
-    }
-
-    /// What the scores depend on, by name.
-    pub fn settings(&self) -> &Settings {
-        &self.plan.settings
-    }
-
-    /// Ends a stage that has nothing to do.
-    ///
-    /// # Errors
-    /// [`Error::Io`].
-    pub fn close(self) -> Result<Summary, Error> {
-        self.plan.close()
+        let work = Answers { prompts, responses, extracts, recorded, groups, method };
+        Ok(Self { plan, work })
     }
 
     /// Scores what is missing.
@@ -150,18 +138,8 @@ impl ScorePlan {
     /// [`Error::Broken`], [`Error::Io`], [`Error::Moved`], [`Error::Damaged`].
     pub fn run(self, tools: Tools, session: &mut Session) -> Result<Summary, Error> {
         let keeps_extracts = self.plan.targets.len() > 1;
-        let Self { plan, prompts, responses, extracts, recorded, groups, method } = self;
-        let scorer = Scorer {
-            prompts,
-            responses,
-            extracts,
-            recorded,
-            groups,
-            method,
-            tools,
-            keeps_extracts,
-        };
-        plan.run(scorer, session)
+        let seen = Seen::default();
+        self.plan.run(Scorer { work: self.work, tools, keeps_extracts, seen }, session)
     }
 }
 
@@ -239,22 +217,18 @@ fn group(responses: &[ResponseRow], prompts: &Prompts, done: &Target) -> VecDequ
 }
 
 struct Scorer<'a> {
-    prompts: Prompts,
-    responses: Vec<ResponseRow>,
-    /// Extracts that are there, by prompt.
-    extracts: HashMap<u64, ChunkInfo>,
-    recorded: Option<RecordedRows>,
-    groups: VecDeque<Group>,
-    method: Method,
+    work: Answers,
     tools: Tools<'a>,
     /// Whether extracts go to a file of their own, target 1.
     keeps_extracts: bool,
+    /// For telling how much is ahead.
+    seen: Seen,
 }
 
-impl Scorer<'_> {
-    fn load(&mut self, group: &Group) -> Result<Document, Error> {
+impl Answers {
+    fn load(&mut self, group: &Group, tokens: &Tokens) -> Result<Document, Error> {
         let prompt = self.prompts.load(group.prompt)?;
-        let tokens = (self.tools.tokens)(&prompt.context);
+        let tokens = tokens(&prompt.context);
         let extracts = self.extracts.remove(&prompt.idx);
         let rows = group.responses.iter().map(|&position| &self.responses[position]);
         let recorded = self.recorded.as_mut();
@@ -271,12 +245,17 @@ impl Stage for Scorer<'_> {
     type Part = Part;
 
     fn open(&mut self) -> Option<Result<Document, Error>> {
-        let group = self.groups.pop_front()?;
-        Some(self.load(&group))
+        let group = self.work.groups.pop_front()?;
+        let document = self.work.load(&group, self.tools.tokens);
+        if let Ok(document) = &document {
+            self.seen.cut(document.chunks());
+            document.sentences().for_each(|count| self.seen.opened(count));
+        }
+        Some(document)
     }
 
     fn next(&mut self, job: &mut Document) -> Option<Unit<Part>> {
-        job.next(&self.method)
+        job.next(&self.work.method)
     }
 
     fn take(
@@ -285,17 +264,36 @@ impl Stage for Scorer<'_> {
         part: Part,
         found: Result<Finding, String>,
     ) -> Result<Vec<Finished>, Error> {
-        let taken = found
-            .and_then(|finding| job.take(part, finding.verdict()?, &mut self.tools, &self.method));
+        let taken = found.and_then(|finding| {
+            job.take(part, finding.verdict()?, &mut self.tools, &self.work.method)
+        });
         let mut finished = match taken {
-            Ok(()) => Vec::new(),
+            Ok(()) => {
+                if let Some((sentences, checks)) = job.checks(part) {
+                    self.seen.listed(sentences, checks);
+                }
+                Vec::new()
+            }
             Err(why) => job.fail(part, &why),
         };
         if self.keeps_extracts {
             finished.extend(job.extracts_row()?);
         }
-        job.advance(&self.method);
-        finished.extend(job.scored_rows(&self.method)?);
+        job.advance(&self.work.method);
+        finished.extend(job.scored_rows(&self.work.method)?);
         Ok(finished)
+    }
+
+    fn ahead(&self, open: &mut dyn Iterator<Item = &Document>) -> Option<ByKind> {
+        let judge = &self.work.method.judging.judge;
+        let groups = &self.work.groups;
+        let answers = groups.iter().map(|group| group.responses.len()).sum();
+        let per_call = judge.settings().statements_per_call;
+        let mut ahead = self.seen.unopened(groups.len(), answers, per_call);
+        for more in open.map(|document| document.ahead(&self.seen, judge)) {
+            add(&mut ahead, more);
+        }
+        ahead[WEIGHED] *= judge.settings().voting.count as f64;
+        Some(ahead)
     }
 }

@@ -1,32 +1,35 @@
 // One candidate: its answer, and all that its scores rest on.
 
+function scoreItem(name, i, row, verdict) {
+  const value = table.scores[i][row];
+  const most = i === 4 ? 40 : 10;
+  const bar = el("i");
+  bar.style.width = `${((value ?? 0) / most) * 100}%`;
+  return el("div", {},
+    el("dt", {}, name),
+    el("dd", {}, el("b", {}, shownScore(value)), value === null ? null : el("span", {}, ` of ${most}`), el("span", { class: "meter", "aria-hidden": "true" }, bar), el("span", {}, scoreNote(i, row, verdict)), verdict?.forced ? [" ", forcedTag()] : null));
+}
+
+/** What stands below a score. */
+function scoreNote(i, row, verdict) {
+  const value = table.scores[i][row];
+  if (i === 4) return value === null ? `between ${stoppedText(row)} of 40` : `mean ${round2(value / 4)} of 10`;
+  if (value === null) return "not judged";
+  if (verdict.expected === null || verdict.expected === undefined) return null;
+  const was = typeof verdict.uncalibrated === "number" ? verdict.uncalibrated : verdict.uncalibrated?.expected;
+  return `expected ${round2(verdict.expected)}${was === undefined || was === null ? "" : `, uncalibrated ${round2(was)}`}`;
+}
+
 function scoreList(row, verdicts) {
-  const expected = [verdicts.helpfulness.expected, verdicts.logicality.expected, verdicts.faithfulness.expected, verdicts.completeness.expected];
-  const forced = [verdicts.helpfulness.forced, verdicts.logicality.forced, verdicts.faithfulness.forced, verdicts.completeness.forced];
-  const items = SCORES.map((name, i) => {
-    const most = i === 4 ? 40 : 10;
-    const value = table.scores[i][row];
-    const bar = el("i");
-    bar.style.width = `${(value / most) * 100}%`;
-    const note = i === 4 ? `mean ${round2(value / 4)} of 10` : expected[i] === null || expected[i] === undefined ? null : `expected ${round2(expected[i])}`;
-    return el("div", {},
-      el("dt", {}, name),
-      el("dd", {}, el("b", {}, tidy(value)), el("span", {}, ` of ${most}`), el("span", { class: "meter", "aria-hidden": "true" }, bar), el("span", {}, note), forced[i] ? [" ", forcedTag()] : null));
-  });
-  return el("dl", { class: "scores" }, items);
+  const parts = [verdicts.helpfulness, verdicts.logicality, verdicts.faithfulness, verdicts.completeness, null];
+  return el("dl", { class: "scores" }, SCORES.map((name, i) => scoreItem(name, i, row, parts[i])));
 }
 
-function forcedTag() {
-  return el("span", { class: "tag", title: "No reply could be read: the likeliest of all possible verdicts was taken" }, "forced");
-}
-
-const attemptsText = (verdict) => (verdict.forced ? `forced after ${plural(verdict.attempts, "reply", "replies")}` : verdict.attempts === 1 ? "first reply" : `reply ${verdict.attempts}`);
-
-/** Content that is made when it is first unfolded: most never is. */
-function lazyFold(summary, make) {
-  const details = el("details", { class: "fold" }, el("summary", {}, summary));
-  details.addEventListener("toggle", () => details.append(make()), { once: true });
-  return details;
+/** Why there is no total. */
+function stoppedNote(row, stopped) {
+  if (!stopped) return [];
+  const names = stopped.skipped.join(" and ");
+  return [el("p", { class: "notice" }, `Stopped early: this answer was not judged in ${names}. Whatever that had come to, its total would be between ${stoppedText(row)} of 40, so that it can be neither the best nor the worst of its prompt.`)];
 }
 
 function passageItem(passage) {
@@ -38,26 +41,50 @@ function passageItem(passage) {
     foreign(passage.text));
 }
 
-function supportTable(statement) {
-  if (statement.distribution.length === 0) return null;
-  const parts = SUPPORT.map((degree, i) => `${degree.short} ${percent(statement.distribution[i] ?? 0)}`);
-  return el("span", {}, `probabilities: ${parts.join(", ")}`);
+function supportTable(name, distribution) {
+  if (distribution.length === 0) return null;
+  const parts = SUPPORT.map((degree, i) => `${degree.short} ${percent(distribution[i] ?? 0)}`);
+  return el("span", {}, `${name}: ${parts.join(", ")}`);
+}
+
+/** Where the evidence stands, and the evidence. */
+function evidenceParts(statement, passages) {
+  if (statement.whole_document) return [strip([{ start: 0, end: 1 }], true), el("p", { class: "small" }, "Evidence: the whole document.")];
+  const why = statement.whole_document === false ? " (the document is too long to be shown whole)" : "";
+  return [
+    passages.length > 0 ? strip(passages.map((passage) => passage.position), true) : null,
+    lazyFold(plural(passages.length, "evidence chunk", "evidence chunks") + why, () => el("ol", { class: "passages" }, passages.map(passageItem))),
+  ];
 }
 
 function statementItem(statement, block) {
-  const degree = supportOf(statement.score);
-  const passages = statement.passages.map((i) => block.passages[i]);
+  const degree = supportOf(statement);
+  const [place, evidence] = evidenceParts(statement, statement.passages.map((i) => block.passages[i]));
+  const was = statement.uncalibrated;
   return el("li", { class: `statement ${degree.kind}` },
-    el("div", { class: "head" }, el("span", { class: `label ${degree.kind}` }, degree.name), el("span", {}, attemptsText(statement)), supportTable(statement)),
+    el("div", { class: "head" },
+      el("span", { class: `label ${degree.kind}` }, degree.name),
+      statement.score === degree.score ? null : el("span", {}, `${tidy(statement.score)} of 1`),
+      el("span", {}, attemptsText(statement)),
+      supportTable("probabilities", statement.distribution),
+      was ? supportTable("before calibration", was.distribution) : null,
+      estimateNote(statement),
+      statement.statements_in_call ? el("span", {}, `one of ${statement.statements_in_call} statements in one call`) : null),
     el("h3", { dir: "auto" }, statement.fact),
-    passages.length > 0 ? strip(passages.map((passage) => passage.position), true) : null,
+    place,
+    statement.votes ? el("p", { class: "small" }, `Votes: ${votesText(statement.votes)}`) : null,
     el("div", { class: "folds" },
-      lazyFold(plural(passages.length, "evidence chunk", "evidence chunks"), () => el("ol", { class: "passages" }, passages.map(passageItem))),
+      evidence,
+      votesFold(statement.votes),
       lazyFold("The judge’s reply", () => foreign(statement.analysis))));
 }
 
+/** In the place of a dimension that an answer was not judged in. */
+const notJudged = (name) => [el("h2", {}, `${name}: not judged`), el("p", { class: "small" }, "This answer was stopped early.")];
+
 function statementsPart(row, verdicts, block) {
   const { faithfulness, statements } = verdicts;
+  if (!faithfulness) return notJudged("Faithfulness");
   const intro = faithfulness.no_statements
     ? el("p", {}, "This answer states no fact, so nothing in it can be unfaithful: 10.")
     : el("p", { class: "lead" }, supportCounts(row), " The strip shows where in the document the evidence stands.");
@@ -70,14 +97,24 @@ function statementsPart(row, verdicts, block) {
 }
 
 function ratedPart(name, score, rated) {
+  if (!rated) return notJudged(name);
   return [
     el("h2", {}, `${name}: ${tidy(score)}`),
-    el("p", { class: "small" }, attemptsText(rated)),
-    rated.distribution.length > 0 ? ratingChart(rated.distribution, score) : null,
-    rated.uncalibrated ? el("p", { class: "small" }, `Calibrated by labels; the judge’s own probabilities had the mean ${round2(rated.uncalibrated.expected)}.`) : null,
-    el("h3", {}, "The judge’s reply"),
+    el("p", { class: "small" }, attemptsText(rated), score === rated.score ? null : `; the judge says ${tidy(rated.score)}, and the expected value counts`),
+    rated.distribution.length > 0 ? ratingChart(rated.distribution, rated.score) : null,
+    uncalibratedPart(rated),
+    estimateNote(rated),
+    votesPart(rated.votes),
+    el("h3", {}, rated.votes ? "The reply nearest to the score" : "The judge’s reply"),
     foreign(rated.analysis),
   ];
+}
+
+function completenessPart(row, verdicts, block) {
+  if (!verdicts.completeness) return el("div", {}, notJudged("Completeness"));
+  return el("div", { class: "columns" },
+    el("div", {}, ratedPart("Completeness", table.scores[3][row], verdicts.completeness)),
+    el("div", {}, el("h2", {}, "Extracts"), el("p", { class: "lead" }, "What the document says on the question, by place."), extractsPart(block.extracts[verdicts.extracts] ?? [])));
 }
 
 /** Shares of a place such as `0% - 12%`; null for another text. */
@@ -120,23 +157,23 @@ async function candidateView(section, id) {
   const facts = await block(table.prompt[row]);
   const verdicts = facts.candidates[row - prompt.first];
   const rank = rowsOf(prompt).filter((other) => table.scores[4][other] > table.scores[4][row]).length + 1;
+  const place = table.stopped[row] ? "" : ` · place ${rank} of ${prompt.count}`;
   section.replaceChildren(
     crumbs(row),
     el("h1", { id: "candidate-title", tabindex: -1 }, `Candidate ${id}`),
     el("div", { class: "box question-text", tabindex: 0, role: "group", "aria-label": "Question" }, foreign(prompt.query)),
     scoreList(row, verdicts),
+    ...stoppedNote(row, verdicts.stopped),
     el("div", { class: "columns" },
       el("div", { class: "beside", tabindex: 0, role: "group", "aria-label": "Answer" },
         el("h2", {}, "Answer"),
-        el("p", { class: "small" }, `${plural(table.chars[row], "character", "characters")} · place ${rank} of ${prompt.count} · document of ${plural(prompt.chars, "character", "characters")}`, table.cut[row] ? " · cut off at its longest allowed length" : null),
+        el("p", { class: "small" }, `${plural(table.chars[row], "character", "characters")}${place} · document of ${plural(prompt.chars, "character", "characters")}`, table.cut[row] ? " · cut off at its longest allowed length" : null),
         el("div", { class: "box" }, foreign(answers()[row]))),
       el("div", {}, statementsPart(row, verdicts, facts))),
     el("div", { class: "columns" },
       el("div", {}, ratedPart("Helpfulness", table.scores[0][row], verdicts.helpfulness)),
       el("div", {}, ratedPart("Logicality", table.scores[1][row], verdicts.logicality))),
-    el("div", { class: "columns" },
-      el("div", {}, ratedPart("Completeness", table.scores[3][row], verdicts.completeness)),
-      el("div", {}, el("h2", {}, "Extracts"), el("p", { class: "lead" }, "What the document says on the question, by place."), extractsPart(facts.extracts[verdicts.extracts] ?? []))));
+    completenessPart(row, verdicts, facts));
   return `Candidate ${id}`;
 }
 

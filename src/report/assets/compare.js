@@ -3,28 +3,30 @@
 function differenceTable(left, right) {
   const rows = SCORES.map((name, i) => {
     const [a, b] = [table.scores[i][left], table.scores[i][right]];
-    return el("tr", {}, el("th", { scope: "row" }, name), numberCell(fixed2(a)), numberCell(fixed2(b)), numberCell(signed(a - b)));
+    return el("tr", {}, el("th", { scope: "row" }, name), numberCell(shownScore(a, fixed2)), numberCell(shownScore(b, fixed2)), numberCell(signed(a === null || b === null ? null : a - b)));
   });
   const more = (name, values, shown) => el("tr", {}, el("th", { scope: "row" }, name), cell(shown(left), "n"), cell(shown(right), "n"), numberCell(values ? signed(values[left] - values[right]).replace(".00", "") : null));
   const head = ["", idOf(left), idOf(right), "Difference"].map((text, i) => (i === 0 ? el("td") : el("th", { scope: "col", class: "n" }, text)));
   return el("table", { class: "data both" }, el("caption", { class: "unseen" }, "Scores of both"), el("thead", {}, el("tr", {}, head)),
-    el("tbody", {}, rows, more("Characters", table.chars, (row) => table.chars[row].toLocaleString("en")), more("Statements", null, supportCounts)));
+    el("tbody", {}, rows, more("Characters", table.chars, (row) => table.chars[row].toLocaleString("en")), more("Statements", null, (row) => (table.scores[2][row] === null ? "–" : supportCounts(row)))));
 }
 
 function markedText(runs, mark) {
   return el("div", { class: "text", dir: "auto" }, runs.map((run) => (run.same ? run.text : el(mark, {}, run.text))));
 }
 
+const totalText = (row) => (table.scores[4][row] === null ? "stopped early" : `${tidy(table.scores[4][row])} of 40`);
+
 function side(row, runs, mark, verdicts) {
   const statements = verdicts.statements.map((statement) => {
-    const degree = supportOf(statement.score);
+    const degree = supportOf(statement);
     return el("li", {}, el("span", { class: `label ${degree.kind}` }, degree.name), " ", el("span", { dir: "auto" }, statement.fact));
   });
   return el("div", { class: "side" },
-    el("h3", {}, el("a", { href: `#/candidate/${idOf(row)}` }, `Candidate ${idOf(row)}`), ` · ${tidy(table.scores[4][row])} of 40`),
+    el("h3", {}, el("a", { href: `#/candidate/${idOf(row)}` }, `Candidate ${idOf(row)}`), ` · ${totalText(row)}`),
     el("div", { class: "box" }, markedText(runs, mark)),
     el("h3", {}, "Statements"),
-    statements.length > 0 ? el("ul", {}, statements) : el("p", { class: "small" }, "States no fact."));
+    statements.length > 0 ? el("ul", {}, statements) : el("p", { class: "small" }, verdicts.faithfulness ? "States no fact." : "Not judged: this answer was stopped early."));
 }
 
 /** The share of the words of both texts that stand in both. */
@@ -36,7 +38,7 @@ function sharedWords(both) {
 }
 
 function chooser(label, id, row, prompt, change) {
-  const option = (other) => el("option", { value: idOf(other), selected: other === row }, `${idOf(other)} · ${tidy(table.scores[4][other])}`);
+  const option = (other) => el("option", { value: idOf(other), selected: other === row }, `${idOf(other)} · ${totalText(other)}`);
   const choose = (event) => {
     // Whoever goes through the list by keyboard stays in it.
     focusNext = id;

@@ -11,7 +11,9 @@ const SUPPORT = [
   { score: 0, name: "Not supported", short: "not", kind: "none" },
 ];
 
-const supportOf = (score) => SUPPORT.find((degree) => degree.score === score) ?? SUPPORT[2];
+const supportOf = (statement) => SUPPORT.find((degree) => degree.kind === statement.degree) ?? SUPPORT[2];
+/** Between what the total of an answer lies that was stopped early. */
+const stoppedText = (row) => table.stopped[row].map(tidy).join(" and ");
 const promptOf = (row) => index.prompts[table.prompt[row]];
 const idOf = (row) => `${promptOf(row).idx}-${table.k[row]}`;
 const rowsOf = (prompt) => Array.from({ length: prompt.count }, (_, i) => prompt.first + i);

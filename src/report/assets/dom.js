@@ -45,7 +45,9 @@ const round2 = (value) => (value === null || value === undefined ? "–" : value
 let focusNext = null;
 
 const fixed2 = (value) => value.toFixed(2);
+const shownScore = (value, write = tidy) => (value === null ? "–" : write(value));
 const tidy = (value) => String(Math.round(value * 100) / 100);
-const signed = (value) => (value > 0 ? "+" : value < 0 ? "−" : "±") + Math.abs(value).toFixed(2);
+const signed = (value) => (value === null ? "–" : signedNumber(value));
+const signedNumber = (value) => (value > 0 ? "+" : value < 0 ? "−" : "±") + Math.abs(value).toFixed(2);
 const percent = (share) => Math.round(share * 100) + " %";
 const plural = (count, one, many) => `${count.toLocaleString("en")} ${count === 1 ? one : many}`;

@@ -1,12 +1,14 @@
 // All prompts, with their best and worst candidate.
 
-/** Best and worst candidate of each prompt by total, the first of equals. */
+/** Best and worst candidate of each prompt by total, the first of equals; who was stopped early is neither. */
 const extremes = index.prompts.map((prompt) => {
   const total = (row) => table.scores[4][row];
-  const rows = rowsOf(prompt);
+  const all = rowsOf(prompt);
+  const judged = all.filter((row) => total(row) !== null);
+  const rows = judged.length > 0 ? judged : all;
   const best = rows.reduce((a, b) => (total(b) > total(a) ? b : a));
   const worst = rows.reduce((a, b) => (total(b) < total(a) ? b : a));
-  return { best, worst, spread: total(best) - total(worst) };
+  return { best, worst, spread: judged.length > 0 ? total(best) - total(worst) : null };
 });
 
 const pairOfPrompt = new Map(index.pairs.map(([win, lose]) => [table.prompt[win], { win, lose }]));
@@ -23,7 +25,7 @@ function compareLink(left, right, text) {
 
 function promptsView(section) {
   const total = (row) => table.scores[4][row];
-  const candidateCell = (row) => el("td", { class: "n" }, fixed2(total(row)), " ", el("a", { href: `#/candidate/${idOf(row)}`, "aria-label": `candidate ${idOf(row)}` }, idOf(row)));
+  const candidateCell = (row) => el("td", { class: "n" }, shownScore(total(row), fixed2), " ", el("a", { href: `#/candidate/${idOf(row)}`, "aria-label": `candidate ${idOf(row)}` }, idOf(row)));
   const list = dataTable({
     caption: "Prompts",
     noun: ["prompt", "prompts"],

@@ -4,7 +4,7 @@
 const PAGE = 50;
 
 /**
- * Columns are { label, value(row) → number to sort by, cell(row) → td or th, numeric, falling },
+ * Columns are { label, value(row) → number to sort by or null, cell(row) → td or th, numeric, falling },
  * where `falling` sorts the largest first at the first click. `noun` is [one, many].
  */
 function dataTable({ caption, columns, noun, sort }) {
@@ -41,7 +41,11 @@ function dataTable({ caption, columns, noun, sort }) {
     const { column, falling } = state.sort;
     const sign = falling ? -1 : 1;
     const keys = [];
-    for (const row of state.rows) keys[row] = sign * columns[column].value(row);
+    // What has no value stands last, whichever way it is sorted.
+    for (const row of state.rows) {
+      const value = columns[column].value(row);
+      keys[row] = value === null ? Infinity : sign * value;
+    }
     state.sorted = [...state.rows].sort((a, b) => keys[a] - keys[b] || a - b);
   }
 
@@ -85,8 +89,9 @@ function dataTable({ caption, columns, noun, sort }) {
 const cell = (content, classes = null) => el("td", { class: classes }, content);
 const numberCell = (content) => cell(content, "n");
 
-/** A score with a bar as long as its share of the most that it can be. */
+/** A score with a bar as long as its share of the most that it can be; a dash where there is none. */
 function scoreCell(value, most, write = tidy) {
+  if (value === null) return numberCell("–");
   const td = el("td", { class: "n score" }, write(value));
   td.style.setProperty("--v", `${(value / most) * 100}%`);
   return td;

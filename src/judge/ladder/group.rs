@@ -1,7 +1,7 @@
 //! A reply on several statements, whose labels are weighed one after the other.
 
-use super::Verdict;
-use super::parse::Numbered;
+use crate::judge::Verdict;
+use crate::judge::parse::Numbered;
 
 /// The reply, what was found in it, and the verdicts so far.
 #[derive(Debug, Clone, Default)]
