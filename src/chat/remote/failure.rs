@@ -8,6 +8,8 @@ use serde_json::Value;
 pub enum Failure {
     /// Worth another try.
     Passing { what: String },
+    /// The server is not who it says, as far as is known here.
+    Untrusted { what: String },
     /// The key is missing, wrong, or has nothing left to spend.
     Denied { what: String },
     /// There is no such address or model.
@@ -23,6 +25,7 @@ impl Failure {
     pub fn what(&self) -> &str {
         match self {
             Self::Passing { what }
+            | Self::Untrusted { what }
             | Self::Denied { what }
             | Self::NotFound { what }
             | Self::TooLong { what, .. }
@@ -113,6 +116,7 @@ fn prompt_tokens(message: &str) -> Option<usize> {
     [" for the prompt", " in the messages", " input tokens", " in your prompt", " prompt tokens"]
         .iter()
         .find_map(|phrase| number_before(message, phrase))
+        .or_else(|| number_after(message, "request ("))
 }
 
 fn number_after(text: &str, phrase: &str) -> Option<usize> {
@@ -183,6 +187,9 @@ mod tests {
         let vllm = "'max_tokens' is too large: 1000. This model's maximum context length is 4096 \
                     tokens and your request has 4000 input tokens (1000 > 4096 - 4000).";
         assert_eq!(numbers(vllm), (Some(4000), Some(4096)));
+        let llamacpp = "request (9031 tokens) exceeds the available context size (8192 tokens), try \
+                        increasing it";
+        assert_eq!(numbers(llamacpp), (Some(9031), Some(8192)));
         let bare = "the request exceeds the available context size. try increasing it";
         assert_eq!(numbers(bare), (None, None));
         let coded = r#"{"error": {"message": "zu lang", "code": "context_length_exceeded"}}"#;

@@ -142,7 +142,7 @@ impl Server {
         match model {
             Some(model) => {
                 self.told = model.longreward.clone();
-                self.context = model.max_model_len;
+                self.context = model.context();
             }
             None if list.data.is_empty() => {}
             None => {
@@ -280,6 +280,7 @@ impl Server {
     fn said(&self, url: &str, failure: Failure) -> ChatError {
         let said = format!("{url}: {}", failure.what());
         match failure {
+            Failure::Untrusted { .. } => ChatError::Broken(said),
             Failure::Denied { .. } => {
                 let variables = self.key_variables.join(" or ");
                 ChatError::Broken(format!(

@@ -55,9 +55,6 @@ impl Scripted {
 
     fn settings(&self) -> Settings {
         Settings {
-            url: format!("http://{}", self.address),
-            model: "m".into(),
-            key: None,
             key_variables: &["A_KEY", "ANOTHER_KEY"],
             concurrency: 4,
             timeout: Duration::from_secs(5),
@@ -67,6 +64,7 @@ impl Scripted {
                 longest: Duration::from_millis(20),
                 longest_asked: Duration::from_secs(5),
             },
+            ..Settings::of(format!("http://{}", self.address), "m")
         }
     }
 
