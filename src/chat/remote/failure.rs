@@ -8,6 +8,9 @@ use serde_json::Value;
 pub enum Failure {
     /// Worth another try.
     Passing { what: String },
+    /// The server broke on this request: worth another try, unless it was only to find out what the
+    /// server can do. (Some answer so where they do not know a field.)
+    Broke { what: String },
     /// The server is not who it says, as far as is known here.
     Untrusted { what: String },
     /// The key is missing, wrong, or has nothing left to spend.
@@ -25,6 +28,7 @@ impl Failure {
     pub fn what(&self) -> &str {
         match self {
             Self::Passing { what }
+            | Self::Broke { what }
             | Self::Untrusted { what }
             | Self::Denied { what }
             | Self::NotFound { what }
@@ -47,7 +51,8 @@ pub fn failure(answer: &Answer) -> Failure {
         429 if spent => Failure::Denied { what },
         404 => Failure::NotFound { what },
         501 | 505.. => Failure::Refused { what },
-        408 | 425 | 429 | 500..=504 => Failure::Passing { what },
+        500 => Failure::Broke { what },
+        408 | 425 | 429 | 502..=504 => Failure::Passing { what },
         400 | 413 | 422 if is_overflow(&message, &code) => {
             let message = message.to_lowercase();
             Failure::TooLong { what, prompt: prompt_tokens(&message), limit: limit(&message) }
@@ -158,7 +163,8 @@ mod tests {
 
     #[test]
     fn a_status_says_whether_to_try_again() {
-        for status in [408, 425, 429, 500, 502, 503, 504] {
+        assert!(matches!(of(500, "x"), Failure::Broke { .. }));
+        for status in [408, 425, 429, 502, 503, 504] {
             assert!(matches!(of(status, "x"), Failure::Passing { .. }), "{status}");
         }
         for status in [401, 403] {

@@ -87,7 +87,7 @@ impl Line {
     /// # Errors
     /// See [`Missed`].
     pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Missed> {
-        self.insist(path, &|| self.http.get(path))
+        self.insist(&|| self.http.get(path), path, false)
     }
 
     /// # Errors
@@ -97,16 +97,38 @@ impl Line {
         path: &str,
         request: &impl Serialize,
     ) -> Result<T, Missed> {
+        self.send(path, request, false)
+    }
+
+    /// Posts what the server may not understand.
+    ///
+    /// # Errors
+    /// See [`Missed`].
+    pub fn post_trial<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        request: &impl Serialize,
+    ) -> Result<T, Missed> {
+        self.send(path, request, true)
+    }
+
+    fn send<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        request: &impl Serialize,
+        trial: bool,
+    ) -> Result<T, Missed> {
         let body = serde_json::to_vec(request).map_err(|e| {
             Missed::Said(Failure::Refused { what: format!("the request is no JSON: {e}") })
         })?;
-        self.insist(path, &|| self.http.post(path, &body))
+        self.insist(&|| self.http.post(path, &body), path, trial)
     }
 
     fn insist<T: DeserializeOwned>(
         &self,
-        path: &str,
         send: &dyn Fn() -> Result<Answer, Failure>,
+        path: &str,
+        trial: bool,
     ) -> Result<T, Missed> {
         let before = self.answered.load(Ordering::Relaxed);
         let mut attempt = 0;
@@ -118,6 +140,7 @@ impl Line {
                     return Ok(result);
                 }
                 Err((Failure::Passing { what }, asked)) => (what, asked),
+                Err((Failure::Broke { what }, asked)) if !trial => (what, asked),
                 Err((failure, _)) => return Err(Missed::Said(failure)),
             };
             attempt += 1;

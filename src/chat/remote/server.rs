@@ -31,6 +31,9 @@ pub(super) struct Abilities {
     pub own: bool,
     pub scoring: Scoring,
     pub length_field: LengthField,
+    /// It knows `top_k` and `min_p`, which some servers apply unless they are told not to: the
+    /// `top_k` that keeps every token.
+    pub filters: Option<i64>,
     /// Likeliest tokens of a place that it tells.
     pub top: usize,
 }
@@ -63,6 +66,9 @@ pub(super) enum LengthField {
     MaxCompletionTokens,
 }
 
+/// How servers write that `top_k` keeps every token.
+const NO_TOP_K: [i64; 2] = [-1, 0];
+
 /// Numbers of likeliest tokens that are tried.
 const TOPS: [usize; 2] = [20, 5];
 
@@ -80,6 +86,7 @@ impl Server {
             own: false,
             scoring: Scoring::No,
             length_field: LengthField::MaxTokens,
+            filters: None,
             top: 0,
         };
         let mut server = Self {
@@ -94,7 +101,8 @@ impl Server {
         server.find_model()?;
         match server.told {
             Some(_) => {
-                server.abilities = Abilities { own: true, scoring: Scoring::Exact, ..abilities };
+                let (filters, scoring) = (Some(0), Scoring::Exact);
+                server.abilities = Abilities { own: true, filters, scoring, ..abilities };
             }
             None => server.try_abilities()?,
         }
@@ -127,6 +135,10 @@ impl Server {
             ("scoring", self.abilities.scoring.name()),
         ];
         about.extend(own.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        if !self.abilities.own {
+            let filters = self.abilities.filters.map_or("the server's own", |_| "as asked");
+            about.insert("filters".into(), filters.into());
+        }
         about
     }
 
@@ -178,13 +190,17 @@ impl Server {
         for top in TOPS.map(Some).into_iter().chain([None]) {
             for field in [LengthField::MaxTokens, LengthField::MaxCompletionTokens] {
                 self.abilities.length_field = field;
-                match self.line.post::<ChatResponse>("chat/completions", &self.trial(top)) {
+                let trial = self.trial(top);
+                match self.line.post_trial::<ChatResponse>("chat/completions", &trial) {
                     Ok(response) => {
                         let (top, tells) = (top.unwrap_or(0), tells_likeliest(&response));
                         self.abilities.top = if tells { top } else { 0 };
+                        self.abilities.filters = self.try_filters(top);
                         return Ok(tells);
                     }
-                    Err(Missed::Said(failure @ Failure::Refused { .. })) => {
+                    Err(Missed::Said(
+                        failure @ (Failure::Refused { .. } | Failure::Broke { .. }),
+                    )) => {
                         refusal.get_or_insert(failure);
                     }
                     Err(missed) => return Err(self.error("chat/completions", missed).into()),
@@ -195,6 +211,16 @@ impl Server {
         // What can't be had for a trial can't be had at all.
         let what = self.error("chat/completions", Missed::Said(refusal)).to_string();
         Err(ChatError::Broken(what).into())
+    }
+
+    /// Whether fields are taken that OpenAI's own API does not have; gives the `top_k` that keeps
+    /// every token.
+    fn try_filters(&self, top: usize) -> Option<i64> {
+        NO_TOP_K.into_iter().find(|&all| {
+            let mut request = self.trial(Some(top).filter(|&top| top > 0));
+            (request.sampling.top_k, request.sampling.min_p) = (Some(all), Some(0.0));
+            self.line.post_trial::<ChatResponse>("chat/completions", &request).is_ok()
+        })
     }
 
     fn trial(&self, top: Option<usize>) -> ChatRequest {
@@ -231,7 +257,7 @@ impl Server {
         let prompts = [&text[..text.len() / 2], &text[..]].map(|end| [&prompt[..], end].concat());
         TOPS.into_iter().any(|top| {
             let request = self.echo(prompts.to_vec(), top);
-            let response = self.line.post::<CompletionResponse>("completions", &request);
+            let response = self.line.post_trial::<CompletionResponse>("completions", &request);
             let Ok(mut response) = response else { return false };
             response.choices.sort_by_key(|choice| choice.index);
             let works = response.choices.len() == prompts.len()
@@ -302,7 +328,9 @@ impl Server {
                 limit: limit.unwrap_or(0),
                 why: said,
             },
-            Failure::Refused { .. } | Failure::Passing { .. } => ChatError::Refused(said),
+            Failure::Refused { .. } | Failure::Passing { .. } | Failure::Broke { .. } => {
+                ChatError::Refused(said)
+            }
         }
     }
 }

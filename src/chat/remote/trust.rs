@@ -55,6 +55,73 @@ pub(super) fn disbelief(error: &ureq::Error) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::chat::remote::{Patience, Remote, Settings};
+    use rustls::crypto::ring::default_provider;
+    use rustls::pki_types::pem::PemObject;
+    use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+    use rustls::{ServerConfig, ServerConnection, StreamOwned};
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::TcpListener;
+    use std::path::PathBuf;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    fn golden(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/goldens/tls").join(name)
+    }
+
+    /// A server that has a model `n` and nothing else. Counts who came.
+    fn start(seen: Arc<AtomicUsize>) -> String {
+        let chain = CertificateDer::pem_file_iter(golden("server.pem")).unwrap();
+        let key = PrivateKeyDer::from_pem_file(golden("server.key")).unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain.collect::<Result<_, _>>().unwrap(), key)
+            .unwrap();
+        let config = Arc::new(config);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                seen.fetch_add(1, Ordering::SeqCst);
+                let connection = ServerConnection::new(config.clone()).unwrap();
+                let mut stream = BufReader::new(StreamOwned::new(connection, stream.unwrap()));
+                let mut line = String::new();
+                while stream.read_line(&mut line).is_ok_and(|read| read > 2) {
+                    line.clear();
+                }
+                let body = r#"{"data": [{"id": "n"}]}"#;
+                let length = body.len();
+                let head = format!("HTTP/1.1 200 X\r\nContent-Length: {length}\r\n\r\n");
+                let _ = stream.get_mut().write_all((head + body).as_bytes());
+            }
+        });
+        format!("https://{address}")
+    }
+
+    fn told(url: &str, authorities: Option<Authorities>) -> String {
+        let patience = Patience { attempts: 1, ..Patience::default() };
+        let settings = Settings { authorities, patience, ..Settings::of(url, "m") };
+        Remote::open(settings, None).err().unwrap().to_string()
+    }
+
+    #[test]
+    fn a_server_is_believed_by_the_word_of_the_authority_that_is_given() {
+        let seen = Arc::new(AtomicUsize::new(0));
+        let url = start(seen.clone());
+        let refused = told(&url, None);
+        assert!(refused.contains("/v1/models: the server's certificate: "), "{refused}");
+        assert!(refused.contains("--ca-file"), "{refused}");
+        assert_eq!(seen.load(Ordering::SeqCst), 1, "it is asked once");
+        let known = told(&url, Some(Authorities::read(&golden("ca.pem")).unwrap()));
+        assert!(known.contains("has no model \"m\"; it has: n"), "{known}");
+        // The certificate is for the address, not for the name.
+        let other = url.replace("127.0.0.1", "localhost");
+        let other = told(&other, Some(Authorities::read(&golden("ca.pem")).unwrap()));
+        assert!(other.contains("localhost"), "{other}");
+    }
 
     #[test]
     fn files_without_a_certificate_are_refused_by_name() {
