@@ -184,27 +184,38 @@ impl Server {
         Ok(())
     }
 
-    /// Whether a chat's reply comes with the likeliest tokens. Finds out what the length is called.
+    /// Whether a chat's reply comes with the likeliest tokens.
     fn try_chat(&mut self) -> Result<bool, RemoteError> {
-        let mut refusal = None;
-        for top in TOPS.map(Some).into_iter().chain([None]) {
-            for field in [LengthField::MaxTokens, LengthField::MaxCompletionTokens] {
-                self.abilities.length_field = field;
-                let trial = self.trial(top);
-                match self.line.post_trial::<ChatResponse>("chat/completions", &trial) {
-                    Ok(response) => {
-                        let (top, tells) = (top.unwrap_or(0), tells_likeliest(&response));
-                        self.abilities.top = if tells { top } else { 0 };
-                        self.abilities.filters = self.try_filters(top);
-                        return Ok(tells);
-                    }
-                    Err(Missed::Said(
-                        failure @ (Failure::Refused { .. } | Failure::Broke { .. }),
-                    )) => {
-                        refusal.get_or_insert(failure);
-                    }
-                    Err(missed) => return Err(self.error("chat/completions", missed).into()),
+        self.find_length_field()?;
+        let mut tells = false;
+        for top in TOPS {
+            let trial = self.trial(Some(top));
+            match self.line.post_trial::<ChatResponse>("chat/completions", &trial) {
+                Ok(response) => {
+                    tells = tells_likeliest(&response);
+                    self.abilities.top = if tells { top } else { 0 };
+                    break;
                 }
+                Err(Missed::Said(_)) => {}
+                Err(missed) => return Err(self.error("chat/completions", missed).into()),
+            }
+        }
+        self.abilities.filters = self.try_filters();
+        Ok(tells)
+    }
+
+    /// Finds out what the length is called, by the plainest of requests.
+    fn find_length_field(&mut self) -> Result<(), RemoteError> {
+        let mut refusal = None;
+        for field in [LengthField::MaxTokens, LengthField::MaxCompletionTokens] {
+            self.abilities.length_field = field;
+            let plain = self.trial(None);
+            match self.line.post::<ChatResponse>("chat/completions", &plain) {
+                Ok(_) => return Ok(()),
+                Err(Missed::Said(failure @ Failure::Refused { .. })) => {
+                    refusal.get_or_insert(failure);
+                }
+                Err(missed) => return Err(self.error("chat/completions", missed).into()),
             }
         }
         let refusal = refusal.unwrap_or(Failure::Refused { what: "it refuses".into() });
@@ -215,9 +226,9 @@ impl Server {
 
     /// Whether fields are taken that OpenAI's own API does not have; gives the `top_k` that keeps
     /// every token.
-    fn try_filters(&self, top: usize) -> Option<i64> {
+    fn try_filters(&self) -> Option<i64> {
         NO_TOP_K.into_iter().find(|&all| {
-            let mut request = self.trial(Some(top).filter(|&top| top > 0));
+            let mut request = self.trial(None);
             (request.sampling.top_k, request.sampling.min_p) = (Some(all), Some(0.0));
             self.line.post_trial::<ChatResponse>("chat/completions", &request).is_ok()
         })

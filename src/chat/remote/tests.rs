@@ -213,7 +213,7 @@ fn nothing_is_lost_on_a_server_that_fails_in_every_way() {
         assert_eq!(said(reply), format!("reply to {id}"));
     }
     // Each was asked just as often as it failed, and once more.
-    assert_eq!(server.count(CHAT), 2 + 10 * (2 + 3 + 3 + 2 + 2 + 3 + 1));
+    assert_eq!(server.count(CHAT), 3 + 10 * (2 + 3 + 3 + 2 + 2 + 3 + 1));
     assert_eq!(remote.usage().prompt_tokens, 70 * 7);
 }
 
