@@ -69,7 +69,9 @@ def called(annotator: str) -> None:
     from alpaca_eval.decoders.openai import openai_completions
 
     configuration = next(iter(utils.load_configs(annotator, relative_to=constants.EVALUATORS_CONFIG_DIR).values()))
-    told = openai_completions(["Output (a) is Paris. Output (b) is Rome. Which is the capital of France?"] * 2, **configuration["completions_kwargs"])
+    # As the package writes conversations.
+    prompt = "<|im_start|>user\nOutput (a) is Paris. Output (b) is Rome. Which is the capital of France?\n<|im_end|>"
+    told = openai_completions([prompt] * 2, **configuration["completions_kwargs"])
     for reply in told["completions_all"]:
         call = reply["message"]["tool_calls"][0]["function"]
         assert call["name"] == configuration["completions_kwargs"]["tool_choice"]["function"]["name"], call

@@ -33,7 +33,7 @@ CONTEXT = (
     "the north. A flood in 1903 broke the wheel, and the town paid 400 crowns for a new one. Since 1951 the mill has been a museum; "
     "its garden is open from April to October, and children under twelve pay nothing. "
 )
-ANSWERS = ["It was built in 1874 by two brothers.", "Nobody knows when the mill was built, but the flood of 1903 broke its wheel."]
+ANSWERS = ["It was built in 1874 by two brothers."]
 CERTIFICATES = pathlib.Path(__file__).resolve().parent.parent / "goldens" / "tls"
 
 
@@ -43,7 +43,7 @@ def write(path: pathlib.Path, rows: list) -> None:
 
 def data(folder: pathlib.Path) -> None:
     query = "When was the mill built, and by whom?"
-    write(folder / "sft.jsonl", [{"idx": 1, "query": query, "answer": "", "context": CONTEXT * 4}])
+    write(folder / "sft.jsonl", [{"idx": 1, "query": query, "answer": "", "context": CONTEXT * 2}])
     write(folder / "sampled_responses.jsonl", [{"idx": f"1-{k}", "query": query, "answer": answer} for k, answer in enumerate(ANSWERS)])
     claims = [("The mill was built in 1874.", "supported"), ("The mill burned down in 1903.", "not_supported")]
     write(folder / "labels.jsonl", [{"claim": claim, "evidence": CONTEXT.split(". "), "label": label} for claim, label in claims])
@@ -68,7 +68,7 @@ class Program:
 
     def score(self, judge: str, out: str, more: str = "") -> str:
         files = f"--data sft.jsonl --responses sampled_responses.jsonl --out {out}/scored_responses.jsonl"
-        return f"score {judge} {files} --embedder bm25 --max-reply-tokens 48 {more}"
+        return f"score {judge} {files} --embedder bm25 --max-reply-tokens 16 {more}"
 
     def rows(self, file: str) -> list:
         return [json.loads(line) for line in (self.folder / file).read_text().splitlines()]

@@ -121,7 +121,7 @@ pub enum RemoteError {
     Key { variable: &'static str },
     #[error("{}: the certificates of authorities can't be used: {why}", path.display())]
     Authorities { path: PathBuf, why: String },
-    #[error("{0}")]
+    #[error(transparent)]
     Chat(#[from] ChatError),
     #[error("{url} has no model {model:?}; it has: {}", names.join(", "))]
     Model { url: String, model: String, names: Vec<String> },
