@@ -4,10 +4,12 @@
 mod limit;
 mod quality;
 mod record;
+mod requests;
 
 pub use limit::Limit;
 pub use quality::{Prediction, Quality, predict};
 pub use record::Recorder;
+pub use requests::{Asked, requests};
 
 use crate::engine::request::{Event, Generate, Refused, Request, RequestId, SamplingParams, Task};
 use crate::engine::{Engine, Runner};

@@ -446,6 +446,10 @@ pub struct Bench {
     /// tokens, scored continuations), to give another program the same work
     #[arg(long, value_name = "FILE", requires = "data")]
     pub calls: Option<PathBuf>,
+    /// Measure given requests, all at once, in lines as --calls writes them: {"prompt": token ids,
+    /// "new_tokens": N}; those without new tokens are left out
+    #[arg(long, value_name = "FILE", requires = "model", conflicts_with_all = ["data", "quality"])]
+    pub requests: Option<PathBuf>,
     /// Measure accuracy instead: how this type of weights, activations and keys predicts the tokens
     /// of texts, against f32 for all of them
     #[arg(long, value_name = "FILE", num_args = 1.., requires = "model", conflicts_with = "data")]

@@ -4,7 +4,9 @@ use super::args::{Bench, Common, Dtype, WorkArgs};
 use super::method_args::score_options;
 use super::stages::{self, Lazy, ScoreFiles};
 use super::{Ending, model};
-use crate::bench::{DecodeSize, Limit, Measurement, Prediction, Quality, decode, predict, prefill};
+use crate::bench::{
+    Asked, DecodeSize, Limit, Measurement, Prediction, Quality, decode, predict, prefill, requests,
+};
 use crate::device;
 use crate::engine::DecoderRunner;
 use crate::pipeline::score::ScorePlan;
@@ -27,6 +29,9 @@ use std::time::Instant;
 pub fn bench(args: &Bench, common: &Common, cancel: &AtomicBool) -> Result<Ending> {
     if !args.quality.is_empty() {
         return quality(args, common).map(|()| Ending::Done);
+    }
+    if let Some(file) = &args.requests {
+        return given(file, args, common).map(|()| Ending::Done);
     }
     match (&args.data, &args.responses) {
         (Some(data), Some(responses)) => workload(args, data, responses, common, cancel),
@@ -74,6 +79,26 @@ fn sizes(args: &Bench, common: &Common) -> Result<()> {
             "which does at most {f32_gflops:.0} GFLOP/s of f32 and {int8_gops:.0} Gop/s of bytes, and reads \
              {read_gb:.1} GB/s"
         );
+    }
+    Ok(())
+}
+
+/// Runs the requests of a file.
+fn given(file: &Path, args: &Bench, common: &Common) -> Result<()> {
+    let name = args.model.as_deref().context("--requests needs --model")?;
+    let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let asked = lines.map(|(number, line)| {
+        serde_json::from_str::<Asked>(line)
+            .with_context(|| format!("{}:{}", file.display(), number + 1))
+    });
+    let mut asked = asked.collect::<Result<Vec<_>>>()?;
+    asked.retain(|one| one.new_tokens > 0);
+    let mut engine = model::engine(model::load(&resolve(name)?, common)?, common)?;
+    let found = [requests(&mut engine, asked)?];
+    show(args, &found);
+    if args.json {
+        println!("{}", json!({"measurements": found}));
     }
     Ok(())
 }

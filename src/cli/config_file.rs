@@ -5,9 +5,11 @@
 //! kv-memory = "16GiB"
 //! [score]                     # one command
 //! embedder = "bm25"
+//! [eval.longbench]            # one of a command's own; what stands in [eval] is for all of them
+//! sets = ["qasper", "vcsum"]
 //! ```
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Command;
 use std::ffi::OsString;
 use std::path::Path;
@@ -20,22 +22,33 @@ use toml::{Table, Value};
 /// The file can't be read, is no TOML, or names an option that no command (or not its own) has.
 pub fn expand(args: Vec<OsString>, cli: &Command) -> Result<Vec<OsString>> {
     let Some(file) = config_path(&args) else { return Ok(args) };
-    let commands: Vec<&str> = cli.get_subcommands().map(Command::get_name).collect();
-    let at = args.iter().skip(1).position(|a| commands.iter().any(|c| a == c));
-    let Some(at) = at.map(|at| at + 1) else { return Ok(args) };
-    let command = args[at].to_string_lossy().into_owned();
+    let (at, path) = command_path(&args, cli);
+    if path.is_empty() {
+        return Ok(args);
+    }
     let table = read(Path::new(&file))?;
-    let added = options(&table, &command, cli).with_context(|| file_name(&file))?;
+    let mut added = Vec::new();
+    Reader { cli, path: &path }.read(&table, 0, &mut added).with_context(|| file_name(&file))?;
     Ok(insert(args, at, added))
+}
+
+/// The command that is typed, as the names of which it consists (`eval`, `longbench`), and where the
+/// last of them stands.
+fn command_path<'c>(args: &[OsString], cli: &'c Command) -> (usize, Vec<&'c Command>) {
+    let (mut at, mut path) = (0, Vec::new());
+    let mut owner = cli;
+    loop {
+        let name = |arg: &OsString| owner.get_subcommands().find(|c| arg == c.get_name());
+        let next = args.iter().enumerate().skip(at + 1).find_map(|(k, arg)| Some((k, name(arg)?)));
+        let Some((place, command)) = next else { return (at, path) };
+        (at, owner) = (place, command);
+        path.push(command);
+    }
 }
 
 /// The arguments with options put after the one at `at`, but for those that were typed as well. An
 /// option is a long name, with its value apart or behind `=`.
-pub fn insert(
-    args: Vec<OsString>,
-    at: usize,
-    options: Vec<(String, Option<String>)>,
-) -> Vec<OsString> {
+pub fn insert(args: Vec<OsString>, at: usize, options: Vec<Given>) -> Vec<OsString> {
     let mut expanded = args[..=at].to_vec();
     for (option, value) in options {
         let name = option.split('=').next().unwrap_or_default();
@@ -69,56 +82,80 @@ fn read(file: &Path) -> Result<Table> {
     text.parse().with_context(|| format!("{}: is no TOML", file.display()))
 }
 
-/// Flags and values of `command`, those of its own table last.
-fn options(table: &Table, command: &str, cli: &Command) -> Result<Vec<(String, Option<String>)>> {
-    let mut found = Vec::new();
-    for (key, value) in table {
-        match value {
-            Value::Table(_) if cli.find_subcommand(key).is_some() => {}
-            Value::Table(_) => bail!("[{key}]: there is no such command"),
-            value if knows(cli, command, key) => {
-                found.extend(
-                    switched_off(key, value, command, cli)
-                        .map_or_else(|| option(key, value), Ok)?,
-                );
+/// An option by its long name, with its value if it has one apart.
+type Given = (String, Option<String>);
+
+/// Reads what a file says for one command.
+struct Reader<'a> {
+    cli: &'a Command,
+    /// The names of the command.
+    path: &'a [&'a Command],
+}
+
+impl Reader<'_> {
+    /// Adds the options of the table that belongs to the first `depth` names of the command, then
+    /// those of the tables in it, which go before.
+    fn read(&self, table: &Table, depth: usize, found: &mut Vec<Given>) -> Result<()> {
+        let owner = depth.checked_sub(1).map_or(self.cli, |last| self.path[last]);
+        let names: Vec<&str> = self.path[..depth].iter().map(|c| c.get_name()).collect();
+        let table_name = names.join(".");
+        for (key, value) in table {
+            if value.is_table() {
+                let place = [names.as_slice(), &[key.as_str()]].concat().join(".");
+                let known = owner.find_subcommand(key).is_some();
+                ensure!(known, "[{place}]: there is no such command");
+            } else if self.takes(key) {
+                found.retain(|(other, _)| other != key);
+                found.extend(self.given(key, value)?);
+            } else if depth == 0 {
+                ensure!(somewhere(owner, key), "{key}: no command has this option");
+            } else {
+                ensure!(somewhere(owner, key), "[{table_name}] {key}: no such option");
             }
-            _ if cli.get_subcommands().any(|c| knows(cli, c.get_name(), key)) => {}
-            _ => bail!("{key}: no command has this option"),
+        }
+        match self.path.get(depth).and_then(|next| table.get(next.get_name())) {
+            Some(Value::Table(own)) => self.read(own, depth + 1, found),
+            _ => Ok(()),
         }
     }
-    let Some(Value::Table(own)) = table.get(command) else { return Ok(found) };
-    for (key, value) in own {
-        if !knows(cli, command, key) {
-            bail!("[{command}] {key}: the command has no such option");
-        }
-        found.retain(|(other, _)| other != key);
-        found
-            .extend(switched_off(key, value, command, cli).map_or_else(|| option(key, value), Ok)?);
+
+    /// Whether the command has this option, or every command.
+    fn takes(&self, key: &str) -> bool {
+        let last = self.path.last().copied();
+        last.into_iter().chain([self.cli]).any(|command| has(command, key))
     }
-    Ok(found)
+
+    fn given(&self, key: &str, value: &Value) -> Result<Vec<Given>> {
+        self.path
+            .last()
+            .and_then(|command| switched_off(key, value, command))
+            .map_or_else(|| option(key, value), Ok)
+    }
+}
+
+fn has(command: &Command, key: &str) -> bool {
+    key != "config" && command.get_arguments().any(|arg| arg.get_long() == Some(key))
+}
+
+/// Whether a command, or one below it, has an option.
+fn somewhere(command: &Command, key: &str) -> bool {
+    has(command, key) || command.get_subcommands().any(|below| somewhere(below, key))
 }
 
 /// `false` for a flag that can be switched off, so that it holds against a preset.
-fn switched_off(
-    key: &str,
-    value: &Value,
-    command: &str,
-    cli: &Command,
-) -> Option<Vec<(String, Option<String>)>> {
-    let own = cli.find_subcommand(command)?;
-    let arg = own.get_arguments().find(|a| a.get_long() == Some(key))?;
+fn switched_off(key: &str, value: &Value, command: &Command) -> Option<Vec<Given>> {
+    let arg = command.get_arguments().find(|a| a.get_long() == Some(key))?;
     let off = *value == Value::Boolean(false) && arg.is_require_equals_set();
     off.then(|| vec![(format!("{key}=false"), None)])
 }
 
-/// Whether a command has an option of this long name.
+/// Whether a command has an option of this long name, or every command.
 pub fn knows(cli: &Command, command: &str, key: &str) -> bool {
-    let own = cli.find_subcommand(command).into_iter().flat_map(Command::get_arguments);
-    key != "config" && own.chain(cli.get_arguments()).any(|a| a.get_long() == Some(key))
+    cli.find_subcommand(command).into_iter().chain([cli]).any(|command| has(command, key))
 }
 
 /// A flag with its value; nothing for `false`; one with each element of an array.
-fn option(key: &str, value: &Value) -> Result<Vec<(String, Option<String>)>> {
+fn option(key: &str, value: &Value) -> Result<Vec<Given>> {
     let text = match value {
         Value::Boolean(false) => return Ok(Vec::new()),
         Value::Boolean(true) => None,
@@ -165,11 +202,40 @@ mod tests {
     }
 
     #[test]
+    fn suites_have_tables_below_that_of_their_command() {
+        let toml = "threads = 3\nseed = 1\n[eval]\nlimit = 5\njudge = \"j\"\ne = true\n\
+                    [eval.longbench]\nsets = [\"qasper\", \"vcsum\"]\nlimit = 7\n\
+                    [eval.longbench-chat]\ntemperature = 0.5\n";
+        let got = expanded(toml, "longreward eval longbench --model m").unwrap();
+        let want = "longreward eval longbench --seed 1 --threads 3 --e --judge j --limit 7 \
+                    --sets qasper --sets vcsum --model m";
+        assert_eq!(got.join(" "), want);
+        let got = expanded(toml, "longreward --threads 2 eval longbench-chat --judge k").unwrap();
+        let want = "longreward --threads 2 eval longbench-chat --seed 1 --limit 5 \
+                    --temperature 0.5 --judge k";
+        assert_eq!(got.join(" "), want);
+        assert_eq!(
+            expanded(toml, "longreward pull m").unwrap().join(" "),
+            "longreward pull --threads 3 m"
+        );
+    }
+
+    #[test]
     fn unknown_options_are_refused() {
-        for (toml, word) in
-            [("thread = 3", "thread"), ("[score]\nn = 1", "[score] n"), ("[x]", "[x]")]
-        {
-            let error = format!("{:#}", expanded(toml, "longreward score").unwrap_err());
+        for (toml, command, word) in [
+            ("thread = 3", "score", "thread: no command"),
+            ("[score]\nn = 1", "score", "[score] n"),
+            ("[x]", "score", "[x]"),
+            ("[eval]\nn = 1", "eval longbench", "[eval] n"),
+            ("[eval.x]", "eval longbench", "[eval.x]"),
+            (
+                "[eval.longbench-chat]\nsets = [\"a\"]",
+                "eval longbench-chat",
+                "[eval.longbench-chat] sets",
+            ),
+        ] {
+            let error =
+                format!("{:#}", expanded(toml, &format!("longreward {command}")).unwrap_err());
             assert!(error.contains(word), "{error}");
         }
     }

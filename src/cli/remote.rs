@@ -1,10 +1,11 @@
 //! Models behind servers, as they are typed.
 
 use super::model::Text;
-use crate::chat::remote::{Key, Patience, Remote, Settings, Tokens};
+use crate::chat::remote::{Authorities, Key, Patience, Remote, Settings, Tokens};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// A judge behind a server.
@@ -67,6 +68,21 @@ pub struct RemoteArgs {
     /// Seconds that a request to a server may take
     #[arg(long, default_value_t = 600, value_name = "S", value_parser = clap::value_parser!(u64).range(1..))]
     pub request_timeout: u64,
+    /// Certificates (PEM) of the authorities that an https server's certificate may come from, in
+    /// the place of the built-in ones; else the environment variable SSL_CERT_FILE, if set
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+}
+
+impl RemoteArgs {
+    fn authorities(&self, url: &str) -> Result<Option<Authorities>> {
+        if !url.trim().starts_with("https://") {
+            return Ok(None);
+        }
+        let set = std::env::var_os("SSL_CERT_FILE").filter(|file| !file.is_empty());
+        let file = self.ca_file.clone().or_else(|| set.map(PathBuf::from));
+        Ok(file.map(|file| Authorities::read(&file)).transpose()?)
+    }
 }
 
 impl Default for RemoteArgs {
@@ -77,6 +93,7 @@ impl Default for RemoteArgs {
             concurrency: 16,
             request_attempts: 10,
             request_timeout: 600,
+            ca_file: None,
         }
     }
 }
@@ -98,13 +115,13 @@ impl Named<'_> {
     pub fn open(&self, args: &RemoteArgs, text: Option<&Text>) -> Result<Remote> {
         let patience = Patience { attempts: args.request_attempts, ..Patience::default() };
         let settings = Settings {
-            url: self.url.to_owned(),
-            model: self.model.to_owned(),
             key: Key::from_env(self.keys)?,
             key_variables: self.keys,
+            authorities: args.authorities(self.url)?,
             concurrency: args.concurrency,
             timeout: Duration::from_secs(args.request_timeout),
             patience,
+            ..Settings::of(self.url, self.model)
         };
         let tokens = text.map(|text| Tokens {
             tokenizer: text.tokenizer.clone(),

@@ -172,16 +172,8 @@ mod tests {
             {\"idx\":1,\"prompt\":\"p\",\"query\":\"q\"}]";
         write(&dir, cases, &format!("[{THREE},[]]"));
         let suite = open(dir.path(), None).unwrap();
-        let show = |problem: &RowError| {
-            format!(
-                "{} {}: {}",
-                problem.line,
-                problem.field.as_deref().unwrap_or("-"),
-                problem.message
-            )
-        };
         assert_eq!(
-            suite.problems.iter().map(show).collect::<Vec<_>>(),
+            suite.problems.iter().map(RowError::brief).collect::<Vec<_>>(),
             [
                 "1 prompt: is empty",
                 "2 idx: is 0, but few_shots.json has 1 to 2",

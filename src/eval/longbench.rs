@@ -275,16 +275,8 @@ mod tests {
         folder.write("passage_retrieval_en.jsonl", &rows);
         folder.write("trec.jsonl", &[row("q", &["City"])]);
         let suite = folder.open(Protocol::LongBench, false, &[]).unwrap();
-        let show = |problem: &RowError| {
-            format!(
-                "{} {}: {}",
-                problem.line,
-                problem.field.as_deref().unwrap_or("-"),
-                problem.message
-            )
-        };
         assert_eq!(
-            suite.problems.iter().map(show).collect::<Vec<_>>(),
+            suite.problems.iter().map(RowError::brief).collect::<Vec<_>>(),
             [
                 "1 all_classes: is empty, but the answer is one of them",
                 "1 answers: is empty",

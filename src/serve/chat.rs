@@ -3,8 +3,9 @@
 use super::error::json;
 use super::generate::{Running, Sample, collect, finish_reason};
 use super::stream::{Chunks, stream};
-use super::{ApiError, App, body, form, logprobs, now, prompt, sampling};
+use super::{ApiError, App, body, form, logprobs, now, prompt, sampling, tools};
 use crate::chat::Usage;
+use crate::chat::grammar::Form;
 use crate::chat::service::Update;
 use crate::chat::wire::{
     ChatChoice, ChatChunk, ChatChunkChoice, ChatLogprobs, ChatRequest, ChatResponse, Delta,
@@ -20,18 +21,21 @@ pub async fn completions(
     request: Request,
 ) -> Result<Response, ApiError> {
     let mut request: ChatRequest = body::read_sampling(&app, request).await?;
+    let function = tools::forced(&request)?;
     let reply = Reply {
         id: app.id("chatcmpl"),
         created: now(),
         model: app.model(request.model.clone())?,
         logprobs: request.logprobs == Some(true),
+        function: function.as_ref().map(|function| function.name.clone()),
         app: app.clone(),
     };
     let mut generation = sampling::generation(&app, &request.sampling)?;
     generation.logprobs = top_logprobs(&request)?;
-    generation.constraint = form::constraint(&app, &request.sampling).await?;
-    if request.tools.is_some_and(|tools| !tools.is_empty()) {
-        return Err(ApiError::unsupported("tools", "is not supported"));
+    let arguments = function.as_ref().map(|call| ("tools", Form::Json(tools::schema(call))));
+    generation.constraint = form::constraint(&app, &request.sampling, arguments).await?;
+    if let Some(function) = &function {
+        tools::tell(&mut request.messages, function);
     }
     let prefix = match request.continue_final_message {
         Some(true) => prompt::take_prefix(&mut request.messages)?,
@@ -68,10 +72,39 @@ struct Reply {
     created: u64,
     model: String,
     logprobs: bool,
+    /// The function that the reply calls, if it must call one.
+    function: Option<String>,
     app: Arc<App>,
 }
 
 impl Reply {
+    /// A text, or the arguments of a call.
+    fn message(&self, text: String) -> ReplyMessage {
+        let call = |name| vec![tools::call(self.app.id("call"), name, text.clone())];
+        let tool_calls = self.function.as_deref().map(call);
+        let content = tool_calls.is_none().then_some(text);
+        ReplyMessage { role: "assistant".into(), content, refusal: None, tool_calls }
+    }
+
+    fn opening(&self) -> Delta {
+        let role = Some("assistant".into());
+        match &self.function {
+            None => Delta { role, content: Some(String::new()), tool_calls: None },
+            Some(name) => {
+                let mut call = tools::call(self.app.id("call"), name, String::new());
+                call.index = Some(0);
+                Delta { role, content: None, tool_calls: Some(vec![call]) }
+            }
+        }
+    }
+
+    fn piece(&self, text: String) -> Delta {
+        match &self.function {
+            None => Delta { content: Some(text), ..Delta::default() },
+            Some(_) => Delta { tool_calls: Some(vec![tools::more(text)]), ..Delta::default() },
+        }
+    }
+
     fn logprobs(&self, sample: &[crate::chat::service::Sampled]) -> Option<ChatLogprobs> {
         self.logprobs.then(|| logprobs::of_chat(self.app.handle.tokenizer(), sample))
     }
@@ -80,11 +113,7 @@ impl Reply {
         let choice = |(index, sample): (usize, Sample)| ChatChoice {
             index,
             logprobs: self.logprobs(&sample.piece.tokens),
-            message: ReplyMessage {
-                role: "assistant".into(),
-                content: Some(sample.piece.text),
-                refusal: None,
-            },
+            message: self.message(sample.piece.text),
             finish_reason: finish_reason(sample.finish),
         };
         let choices = samples.into_iter().enumerate().map(choice).collect();
@@ -122,7 +151,7 @@ impl Chunks for ReplyChunks {
     fn open(&mut self) -> Vec<ChatChunk> {
         let role = |index| ChatChunkChoice {
             index,
-            delta: Delta { role: Some("assistant".into()), content: Some(String::new()) },
+            delta: self.reply.opening(),
             logprobs: None,
             finish_reason: None,
         };
@@ -134,7 +163,7 @@ impl Chunks for ReplyChunks {
             Update::Piece { sample, piece } => ChatChunkChoice {
                 index: sample,
                 logprobs: self.reply.logprobs(&piece.tokens),
-                delta: Delta { role: None, content: Some(piece.text) },
+                delta: self.reply.piece(piece.text),
                 finish_reason: None,
             },
             Update::End { sample, finish, .. } => ChatChunkChoice {

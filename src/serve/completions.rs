@@ -29,7 +29,7 @@ pub async fn completions(
     let request: CompletionRequest = body::read_sampling(&app, request).await?;
     let model = app.model(request.model.clone())?;
     let mut pattern = pattern(&app, &request)?;
-    pattern.constraint = form::constraint(&app, &request.sampling).await?;
+    pattern.constraint = form::constraint(&app, &request.sampling, None).await?;
     let with_prefix = request.add_special_tokens.unwrap_or(true);
     let prompts = prompt::plain(&app, request.prompt, with_prefix).await?;
     let fields = request.sampling;

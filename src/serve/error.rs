@@ -44,9 +44,11 @@ impl ApiError {
 
     /// Prompt and reply are too long together.
     pub fn overflow(prompt: usize, reply: usize, context: usize) -> Self {
+        // Programs that were written for other servers look for "maximum context length", "Please
+        // reduce" and, below, "rate limit" to know what to do.
         let message = format!(
             "this model's maximum context length is {context} tokens, but the request needs {}: \
-             {prompt} for the prompt and {reply} for the completion; shorten the prompt or lower \
+             {prompt} for the prompt and {reply} for the completion. Please reduce the prompt or \
              max_tokens",
             prompt.saturating_add(reply)
         );
@@ -116,7 +118,7 @@ impl ApiError {
 
     pub fn of_busy(busy: Busy, seconds: u64) -> Self {
         match busy {
-            Busy::Now { .. } => Self::busy(busy.to_string(), seconds),
+            Busy::Now { .. } => Self::busy(format!("rate limit: {busy}"), seconds),
             Busy::Never { .. } => Self::field("n", busy.to_string()),
         }
     }

@@ -11,15 +11,17 @@ use std::sync::Arc;
 const MAX_CHOICES: usize = 1024;
 const MAX_FORM: usize = 256 << 10;
 
-/// What samples must keep to, if anything.
+/// What samples must keep to, if anything: what the fields ask for, or `other`, which another field
+/// asks for.
 ///
 /// # Errors
 /// A form that can't be kept to, with the reason, by the field that asks for it.
 pub async fn constraint(
     app: &Arc<App>,
     fields: &SamplingFields,
+    other: Option<(&'static str, Form)>,
 ) -> Result<Option<Constraint>, ApiError> {
-    let Some((field, form)) = form(fields)? else { return Ok(None) };
+    let Some((field, form)) = form(fields, other)? else { return Ok(None) };
     if fields.ignore_eos == Some(true) {
         return Err(ApiError::field("ignore_eos", "a reply of a given form ends with it"));
     }
@@ -30,8 +32,11 @@ pub async fn constraint(
 }
 
 /// The form that is asked for, and the field that asks.
-fn form(fields: &SamplingFields) -> Result<Option<(&'static str, Form)>, ApiError> {
-    let mut forms = Vec::new();
+fn form(
+    fields: &SamplingFields,
+    other: Option<(&'static str, Form)>,
+) -> Result<Option<(&'static str, Form)>, ApiError> {
+    let mut forms = Vec::from_iter(other);
     forms.extend(response_format(fields)?.map(|form| ("response_format", form)));
     forms.extend(fields.guided_choice.clone().map(|c| ("guided_choice", Form::Choice(c))));
     forms.extend(fields.guided_regex.clone().map(|r| ("guided_regex", Form::Regex(r))));
@@ -108,7 +113,7 @@ mod tests {
     use super::*;
 
     fn asked(fields: Value) -> Result<Option<(&'static str, Form)>, ApiError> {
-        form(&serde_json::from_value(fields).unwrap())
+        form(&serde_json::from_value(fields).unwrap(), None)
     }
 
     #[test]
@@ -149,6 +154,10 @@ mod tests {
         assert_eq!(refused(json!({"guided_json": 5})), "guided_json");
         let two = json!({"guided_choice": ["a"], "guided_regex": "a"});
         assert_eq!(refused(two), "guided_regex");
+        let other = Some(("tools", Form::Json(json!({}))));
+        let fields = serde_json::from_value(json!({"guided_regex": "a"})).unwrap();
+        assert!(form(&fields, other.clone()).is_err());
+        assert_eq!(form(&SamplingFields::default(), other.clone()).unwrap(), other);
         let many = json!({"guided_choice": vec!["a"; 2000]});
         assert_eq!(refused(many), "guided_choice");
     }

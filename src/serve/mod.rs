@@ -26,6 +26,7 @@ mod prompt;
 mod sampling;
 mod score;
 mod stream;
+mod tools;
 
 pub use connections::serve;
 pub use embeddings::{Embedded, Embedder};

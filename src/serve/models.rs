@@ -29,6 +29,7 @@ fn model(app: &App, name: &str) -> Model {
         created: app.started,
         owned_by: "longreward".into(),
         max_model_len: Some(app.handle.context()),
+        meta: None,
         longreward: Some(app.settings.about.clone()),
     }
 }

@@ -9,20 +9,14 @@ the answers of one client. Prints a line per check and ends with code 1 at the f
 import argparse
 import asyncio
 import math
-import re
-import signal
-import subprocess
 import time
 import typing
 
 import openai
 import pydantic
+from server import passed, serving
 
 MESSAGES = [{"role": "user", "content": "Name three rivers."}]
-
-
-def passed(what: str, detail: str = "") -> None:
-    print(f"ok  {what}" + (f": {detail}" if detail else ""), flush=True)
 
 
 def fails(kind: type, call) -> openai.APIStatusError:
@@ -139,6 +133,26 @@ def forms(client: openai.OpenAI) -> None:
     passed("response_format: refused", error.message)
 
 
+def functions(client: openai.OpenAI) -> None:
+    """A function that the client names is called, by schema or as the client makes one of a class."""
+
+    class Rank(pydantic.BaseModel):
+        best: typing.Literal["a", "b"]
+
+    tool = openai.pydantic_function_tool(Rank, name="rank", description="Says which is best.")
+    fields = dict(model="gpt-4", messages=MESSAGES, max_tokens=60, seed=3, tools=[tool])
+    named = {"type": "function", "function": {"name": "rank"}}
+    for choice in (named, "required"):
+        told = client.chat.completions.parse(**fields, tool_choice=choice).choices[0].message.tool_calls[0].function
+        assert told.name == "rank" and isinstance(told.parsed_arguments, Rank)
+    with client.chat.completions.stream(**fields, tool_choice=named) as stream:
+        streamed = stream.get_final_completion().choices[0].message.tool_calls[0].function
+    assert streamed.arguments == told.arguments
+    error = fails(openai.BadRequestError, lambda: client.chat.completions.create(**fields))
+    assert error.param == "tools"
+    passed("functions: named, required, streamed", told.arguments)
+
+
 def errors(client: openai.OpenAI) -> None:
     error = fails(openai.BadRequestError, lambda: client.chat.completions.create(model="gpt-4", messages=[{"role": "user", "content": "word " * 9000}]))
     assert "maximum context length" in str(error) and error.code == "context_length_exceeded"
@@ -195,24 +209,18 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=256)
     parser.add_argument("--tokens", type=int, default=64)
     options = parser.parse_args()
-    command = [options.longreward, "serve", "--model", options.model, "--alias", "gpt-4", "--port", "0", "--kv-memory", "1GB"]
-    command += ["--embedder", options.embedder] if options.embedder else []
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        address = re.search(r"http://\S+", server.stdout.readline()).group() + "/v1"
+    more = ["--embedder", options.embedder] if options.embedder else []
+    with serving(options.longreward, options.model, "--alias", "gpt-4", *more) as (address, _):
         print(f"openai {openai.__version__}, {address}")
         client = openai.OpenAI(base_url=address, api_key="none", timeout=120)
         chat(client)
         completions(client)
         forms(client)
+        functions(client)
         errors(client)
         embeddings(client, options.embedder)
         asyncio.run(crowd(address, options.clients, options.tokens))
-        server.send_signal(signal.SIGTERM)
-        assert server.wait(60) == 0
-        passed("ended politely")
-    finally:
-        server.kill()
+    passed("ended politely")
 
 
 if __name__ == "__main__":

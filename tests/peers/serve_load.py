@@ -1,11 +1,12 @@
 """Load and abuse of `longreward serve`, beside the same work offline. Standard library only; Linux.
 
-    python tests/peers/serve_load.py --longreward target/release/longreward [--model smollm2] [--clients 256] [--tokens 32]
+    python tests/peers/serve_load.py --longreward target/release/longreward [--model smollm2] [--clients 256] [--prompt-tokens 64] [--tokens 32]
 
-1. The same prompts, as many tokens each, by `longreward sample` and by so many clients at once: seconds, processor seconds,
-   tokens per second; that no answer is lost.
-2. A thousand connections that say nothing, a thousand requests with half of the clients hanging up, a thousand malformed ones:
-   the resident memory before and after, and that the server still answers.
+1. The same prompts (token ids from a text of the program's own), as many new tokens each: all at once by `longreward bench --requests`,
+   by so many clients of `/v1/completions`, and by as many that read streams. Seconds, requests and tokens per second, the ratio to
+   offline; that no answer is lost.
+2. A thousand connections that say nothing, a thousand requests with half of the clients hanging up, a thousand malformed ones: the
+   resident memory before and after, and that the server still answers. (`--skip-abuse` leaves this out.)
 """
 
 import argparse
@@ -13,21 +14,24 @@ import http.client
 import json
 import os
 import pathlib
-import random
 import re
-import signal
 import socket
 import subprocess
 import tempfile
 import threading
 import time
 
-WORDS = "river mill stone flood bridge town crown wheel brother year water winter north letter garden".split()
+import server
+
+TEXT = pathlib.Path(__file__).resolve().parents[2] / "src/cli/demo/en.txt"
 
 
-def prompts(count: int) -> list:
-    draw = random.Random(5)
-    return [" ".join(draw.choices(WORDS, k=40)) + f". Question {k}?" for k in range(count)]
+def prompts(options) -> list:
+    """Pieces of a text as token ids; no two begin alike, so that nothing comes from the cache."""
+    told = subprocess.run([options.longreward, "tokenize", "--model", options.model, "--file", TEXT, "--json"], check=True, capture_output=True)
+    tokens = json.loads(told.stdout)["tokens"] * 2
+    length = options.prompt_tokens
+    return [[1000 + k, *tokens[11 * k % (len(tokens) // 2) :][: length - 1]] for k in range(options.clients)]
 
 
 def processor_seconds(pid: int) -> float:
@@ -39,18 +43,28 @@ def resident(pid: int) -> float:
     return int(re.search(r"VmRSS:\s+(\d+)", pathlib.Path(f"/proc/{pid}/status").read_text()).group(1)) / 1024
 
 
-def offline(options, texts: list) -> None:
-    """`sample` with one candidate for each prompt; the tokens are counted by the server's twin below."""
-    with tempfile.TemporaryDirectory() as folder:
-        rows = [{"idx": k, "query": "Go on.", "answer": "", "context": text} for k, text in enumerate(texts)]
-        pathlib.Path(folder, "sft.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-        command = [options.longreward, "sample", "--model", options.model, "--data", "sft.jsonl", "--out", "out.jsonl", "-n", "1"]
-        command[0] = str(pathlib.Path(command[0]).resolve())
-        before, start = os.times(), time.monotonic()
-        subprocess.run([*command, "--max-new-tokens", str(options.tokens), "--kv-memory", "1GB"], cwd=folder, check=True, capture_output=True)
-        after, seconds = os.times(), time.monotonic() - start
-        used = after.children_user + after.children_system - before.children_user - before.children_system
-        print(f"offline  {len(texts)} prompts: {seconds:.1f} s (loading included), {used:.1f} processor seconds", flush=True)
+def say(what: str, options, seconds: float, used: float, beside: float | None = None) -> None:
+    count, tokens = options.clients, options.clients * options.tokens
+    ratio = "" if beside is None else f", {beside / seconds:.2f} of offline"
+    print(
+        f"{what:9}{count} requests of {options.prompt_tokens} + {options.tokens} tokens: {seconds:.1f} s, {used:.1f} processor seconds, "
+        f"{count / seconds:.2f} requests/s, {tokens / seconds:.0f} new tokens/s{ratio}",
+        flush=True,
+    )
+
+
+def offline(options, asked: list) -> float:
+    """Seconds without loading."""
+    with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
+        file.write("".join(json.dumps({"prompt": prompt, "new_tokens": options.tokens}) + "\n" for prompt in asked))
+        file.flush()
+        command = [options.longreward, "bench", "--model", options.model, "--requests", file.name, "--json", "--kv-memory", "1GB"]
+        before = os.times()
+        told = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)["measurements"][0]
+        after = os.times()
+    used = after.children_user + after.children_system - before.children_user - before.children_system
+    say("offline", options, told["seconds"][0], used)
+    return told["seconds"][0]
 
 
 def post(port: int, body, path: str = "/v1/chat/completions") -> tuple:
@@ -78,18 +92,25 @@ def together(count: int, work) -> list:
     return results
 
 
-def served(options, port: int, pid: int, texts: list) -> None:
-    def ask(k: int) -> tuple:
-        message = {"role": "user", "content": texts[k] + "\n\nGo on."}
-        return post(port, {"messages": [message], "max_tokens": options.tokens, "seed": k})
+def served(options, port: int, pid: int, asked: list, streamed: bool, beside: float | None) -> None:
+    def ask(k: int) -> int:
+        fields = {"prompt": asked[k], "max_tokens": options.tokens, "temperature": 0, "ignore_eos": True, "seed": 0}
+        if not streamed:
+            status, answer = post(port, fields, "/v1/completions")
+            return answer["usage"]["completion_tokens"] if status == 200 else status
+        fields |= {"stream": True, "stream_options": {"include_usage": True}}
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
+        connection.request("POST", "/v1/completions", json.dumps(fields), {"Content-Type": "application/json"})
+        events = [line for line in connection.getresponse().read().splitlines() if line.startswith(b"data: ")]
+        assert events[-1] == b"data: [DONE]", events[-1]
+        return json.loads(events[-2][6:])["usage"]["completion_tokens"]
 
-    start, used = time.monotonic(), processor_seconds(pid)
-    answers = together(len(texts), ask)
-    seconds, used = time.monotonic() - start, processor_seconds(pid) - used
-    lost = [answer for answer in answers if not (isinstance(answer, tuple) and answer[0] == 200)]
-    assert not lost, lost[:3]
-    tokens = sum(answer[1]["usage"]["completion_tokens"] for answer in answers)
-    print(f"served   {len(texts)} clients: {seconds:.1f} s, {used:.1f} processor seconds, {tokens} tokens, {tokens / seconds:.0f} tokens/s, none lost", flush=True)
+    start, used, own = time.monotonic(), processor_seconds(pid), time.process_time()
+    counts = together(len(asked), ask)
+    seconds, used, own = time.monotonic() - start, processor_seconds(pid) - used, time.process_time() - own
+    assert set(map(str, counts)) == {str(options.tokens)}, set(map(str, counts))
+    say("streamed" if streamed else "served", options, seconds, used, beside)
+    print(f"         none lost; the clients took {own:.1f} processor seconds of their own", flush=True)
 
 
 def abuse(port: int, pid: int) -> None:
@@ -125,23 +146,21 @@ def main() -> None:
     parser.add_argument("--longreward", required=True)
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--clients", type=int, default=256)
+    parser.add_argument("--prompt-tokens", type=int, default=64)
     parser.add_argument("--tokens", type=int, default=32)
     parser.add_argument("--skip-offline", action="store_true")
+    parser.add_argument("--skip-abuse", action="store_true")
     options = parser.parse_args()
-    texts = prompts(options.clients)
-    if not options.skip_offline:
-        offline(options, texts)
-    command = [options.longreward, "serve", "--model", options.model, "--port", "0", "--kv-memory", "1GB"]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        port = int(server.stdout.readline().rsplit(":", 1)[1])
-        served(options, port, server.pid, texts)
-        print(f"         {resident(server.pid):.0f} MB resident", flush=True)
-        abuse(port, server.pid)
-        server.send_signal(signal.SIGTERM)
-        assert server.wait(60) == 0
-    finally:
-        server.kill()
+    asked = prompts(options)
+    beside = None if options.skip_offline else offline(options, asked)
+    # A server of its own each, so that neither finds the other's prompts in the cache.
+    for streamed in (False, True):
+        with server.serving(options.longreward, options.model) as (address, pid):
+            port = int(re.search(r":(\d+)/", address).group(1))
+            served(options, port, pid, asked, streamed, beside)
+            if streamed and not options.skip_abuse:
+                print(f"         {resident(pid):.0f} MB resident", flush=True)
+                abuse(port, pid)
 
 
 if __name__ == "__main__":

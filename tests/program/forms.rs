@@ -159,3 +159,41 @@ fn forms_that_can_not_be_kept_to_are_refused_with_the_reason() {
     }
     server.post(CHAT, &ask(0, schema())).expect(200);
 }
+
+#[test]
+fn a_function_that_is_named_is_called() {
+    let world = World::new();
+    let server = Server::start(&world, "");
+    let parameters = json!({"type": "object", "properties": {"best": {"enum": ["a", "b"]}},
+        "required": ["best"], "additionalProperties": false});
+    let tool = json!({"type": "function", "function": {"name": "rank", "description": "Ranks.",
+        "strict": true, "parameters": parameters}});
+    let choice = json!({"type": "function", "function": {"name": "rank"}});
+    let request = ask(4, json!({"tools": [tool], "tool_choice": choice, "n": 2}));
+    let answer = server.post(CHAT, &request).expect(200).json();
+    for choice in answer["choices"].as_array().unwrap() {
+        let call = &choice["message"]["tool_calls"][0];
+        assert!(choice["message"]["content"].is_null() && call["id"].is_string(), "{choice}");
+        assert_eq!(
+            (&call["type"], &call["function"]["name"]),
+            (&json!("function"), &json!("rank"))
+        );
+        let arguments = call["function"]["arguments"].as_str().unwrap();
+        let arguments: Value = serde_json::from_str(arguments).unwrap();
+        assert!(["a", "b"].contains(&arguments["best"].as_str().unwrap()), "{arguments}");
+    }
+    let mut streamed = request;
+    streamed["stream"] = json!(true);
+    let chunks = server.post(CHAT, &streamed).expect(200).chunks();
+    for (k, whole) in answer["choices"].as_array().unwrap().iter().enumerate() {
+        let calls = || {
+            let choices = chunks.iter().map(|chunk| &chunk["choices"][0]);
+            let own = choices.filter(|choice| choice["index"] == k);
+            own.filter_map(|choice| choice["delta"]["tool_calls"].get(0))
+        };
+        assert_eq!(calls().next().unwrap()["function"]["name"], "rank");
+        let arguments: String =
+            calls().filter_map(|call| call["function"]["arguments"].as_str()).collect();
+        assert_eq!(arguments, whole["message"]["tool_calls"][0]["function"]["arguments"]);
+    }
+}

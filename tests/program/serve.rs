@@ -45,7 +45,8 @@ fn a_chat_has_the_fields_that_clients_read() {
 
     let request = with(
         ask("When was the mill built?"),
-        json!({"model": "gpt-4", "n": 2, "logprobs": true, "top_logprobs": 20, "user": {"x": 1}}),
+        json!({"model": "gpt-4", "n": 2, "logprobs": true, "top_logprobs": 20, "user": {"x": 1},
+            "store": false, "parallel_tool_calls": true, "nobody_knows": [{"this": null}]}),
     );
     let answer = server.post(CHAT, &request).expect(200).json();
     assert_eq!((&answer["object"], &answer["model"]), (&"chat.completion".into(), &"gpt-4".into()));
@@ -248,6 +249,7 @@ fn a_full_house_says_when_to_come_again() {
     let refused = server.post(CHAT, &ask("And me?")).expect(429);
     assert!(refused.head.contains("retry-after: "), "{refused:?}");
     assert_eq!(refused.json()["error"]["type"], "rate_limit_error");
+    assert!(refused.body.contains("rate limit"), "{refused:?}");
     // More than there ever is room for is another matter.
     server.post(CHAT, &with(ask("x"), json!({"n": 3}))).expect(400);
     // Clients that go make room.
@@ -286,7 +288,8 @@ fn what_can_not_be_served_is_refused_by_field() {
         (json!({"logit_bias": {"x": 1}}), "logit_bias.x"),
         (json!({"logit_bias": {"5": 101}}), "logit_bias.5"),
         (json!({"stream_options": {"include_usage": true}}), "stream_options"),
-        (json!({"tools": [{"type": "function"}]}), "tools"),
+        (json!({"tools": [{"type": "function"}]}), "tools[0].function"),
+        (json!({"tools": [{"type": "function", "function": {"name": "f"}}]}), "tools"),
     ] {
         refused(CHAT, with(ask("x"), fields), 400, field);
     }
@@ -298,7 +301,8 @@ fn what_can_not_be_served_is_refused_by_field() {
     refused("/v1/embeddings", json!({"input": "x"}), 501, "");
     for request in [ask(&"word ".repeat(15_000)), with(ask("x"), json!({"max_tokens": 12000}))] {
         let error = refused(CHAT, request, 400, "");
-        assert!(error["message"].as_str().unwrap().contains("maximum context length"), "{error}");
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains("maximum context length") && message.contains("Please reduce"));
         assert_eq!(error["code"], "context_length_exceeded");
     }
     server.get("/v2").expect(404).json();

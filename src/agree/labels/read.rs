@@ -132,11 +132,7 @@ mod tests {
         let path = dir.path().join("labels");
         std::fs::write(&path, text).unwrap();
         let Labels { items, problems } = Labels::read(&path, format, limit).unwrap();
-        let show = |problem: &RowError| {
-            let field = problem.field.as_deref().unwrap_or("-");
-            format!("{} {field}: {}", problem.line, problem.message)
-        };
-        (items, problems.iter().map(show).collect())
+        (items, problems.iter().map(RowError::brief).collect())
     }
 
     #[test]

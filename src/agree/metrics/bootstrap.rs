@@ -57,7 +57,7 @@ impl Bootstrap {
     /// replacement: one each, or those of one prompt. `measure` takes the items of a sample, some
     /// of them more than once, and names its measures always in the same order. Resamples in which
     /// a measure has no value don't count for it; if that is more than half of them, it has no
-    /// interval.
+    /// interval. Nor has it one where there is nothing to draw from: a single cluster.
     pub fn estimate(
         &self,
         clusters: &[Vec<usize>],
@@ -83,8 +83,9 @@ impl Bootstrap {
                 drawn.extend(value);
             }
         }
+        let varied = strata.iter().any(|clusters| clusters.len() > 1);
         let estimates = values.into_iter().zip(drawn).map(|((name, value), mut drawn)| {
-            let interval = self.interval(&mut drawn).filter(|_| value.is_some());
+            let interval = self.interval(&mut drawn).filter(|_| value.is_some() && varied);
             let (low, high) = interval.unzip();
             (name.to_owned(), Estimate { value, low, high })
         });
@@ -150,6 +151,12 @@ mod tests {
         assert_eq!(value, Some(0.4));
         assert!((low.unwrap() - 0.370).abs() < 0.005 && (high.unwrap() - 0.430).abs() < 0.005);
         assert_eq!(estimate(&values, &keys, 1000), Estimate { value, low, high });
+    }
+
+    #[test]
+    fn a_single_cluster_has_no_interval() {
+        let alone = estimate(&[1.0, 0.0], &[7, 7], 100);
+        assert_eq!(alone, Estimate { value: Some(0.5), low: None, high: None });
     }
 
     #[test]

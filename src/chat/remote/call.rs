@@ -4,7 +4,7 @@ use super::Tokens;
 use super::estimate::{alternatives_of, closed, verdict_only};
 use super::failure::Failure;
 use super::line::Missed;
-use super::server::{Scoring, Server};
+use super::server::{Abilities, Scoring, Server};
 use crate::chat::wire::{
     self, ChatMessage, ChatRequest, ChatResponse, CompletionRequest, CompletionResponse,
     ContinuationsRequest, ContinuationsResponse, OneOrMany, PromptInput, SamplingFields,
@@ -69,7 +69,7 @@ impl Server {
 
     /// Goes on with a text, without a chat template.
     fn plain(&self, text: &str, sampling: &Sampling) -> Result<Reply, ChatError> {
-        let mut fields = fields(sampling, self.abilities.own);
+        let mut fields = fields(sampling, &self.abilities);
         fields.max_tokens = Some(sampling.max_new_tokens);
         let mut request = CompletionRequest {
             model: Some(self.model.clone()),
@@ -124,7 +124,7 @@ impl Server {
             messages,
             continue_final_message: (!prefix.is_empty()).then_some(true),
             add_generation_prompt: (!prefix.is_empty()).then_some(false),
-            sampling: fields(sampling, own),
+            sampling: fields(sampling, &self.abilities),
             ..ChatRequest::default()
         })
     }
@@ -216,17 +216,19 @@ fn strange(path: &str) -> ChatError {
     ChatError::Refused(format!("{path}: the answer does not fit the request"))
 }
 
-/// What is said in the fields of a request; what others than OpenAI have added only where it is
-/// asked for.
-fn fields(sampling: &Sampling, own: bool) -> SamplingFields {
+/// What is said in the fields of a request; what others than OpenAI have added only where the server
+/// knows it, or it is asked for.
+fn fields(sampling: &Sampling, abilities: &Abilities) -> SamplingFields {
     // Other servers may know fewer seeds.
-    let seed = if own { sampling.seed } else { sampling.seed & 0x7FFF_FFFF };
+    let seed = if abilities.own { sampling.seed } else { sampling.seed & 0x7FFF_FFFF };
+    let asked = (sampling.top_k != 0).then_some(sampling.top_k as i64);
+    // What is said is not replaced by a server's own habits.
     SamplingFields {
         seed: Some(seed as i64),
         temperature: Some(sampling.temperature),
-        top_p: (sampling.top_p != 1.0).then_some(sampling.top_p),
-        top_k: (sampling.top_k != 0).then_some(sampling.top_k as i64),
-        min_p: (sampling.min_p != 0.0).then_some(sampling.min_p),
+        top_p: Some(sampling.top_p),
+        top_k: asked.or(abilities.filters),
+        min_p: (abilities.filters.is_some() || sampling.min_p != 0.0).then_some(sampling.min_p),
         repetition_penalty: (sampling.repetition_penalty != 1.0)
             .then_some(sampling.repetition_penalty),
         stop: (!sampling.stop.is_empty()).then(|| OneOrMany::Many(sampling.stop.clone())),

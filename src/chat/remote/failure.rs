@@ -8,6 +8,11 @@ use serde_json::Value;
 pub enum Failure {
     /// Worth another try.
     Passing { what: String },
+    /// The server broke on this request: worth another try, unless it was only to find out what the
+    /// server can do. (Some answer so where they do not know a field.)
+    Broke { what: String },
+    /// The server is not who it says, as far as is known here.
+    Untrusted { what: String },
     /// The key is missing, wrong, or has nothing left to spend.
     Denied { what: String },
     /// There is no such address or model.
@@ -23,6 +28,8 @@ impl Failure {
     pub fn what(&self) -> &str {
         match self {
             Self::Passing { what }
+            | Self::Broke { what }
+            | Self::Untrusted { what }
             | Self::Denied { what }
             | Self::NotFound { what }
             | Self::TooLong { what, .. }
@@ -44,7 +51,8 @@ pub fn failure(answer: &Answer) -> Failure {
         429 if spent => Failure::Denied { what },
         404 => Failure::NotFound { what },
         501 | 505.. => Failure::Refused { what },
-        408 | 425 | 429 | 500..=504 => Failure::Passing { what },
+        500 => Failure::Broke { what },
+        408 | 425 | 429 | 502..=504 => Failure::Passing { what },
         400 | 413 | 422 if is_overflow(&message, &code) => {
             let message = message.to_lowercase();
             Failure::TooLong { what, prompt: prompt_tokens(&message), limit: limit(&message) }
@@ -113,6 +121,7 @@ fn prompt_tokens(message: &str) -> Option<usize> {
     [" for the prompt", " in the messages", " input tokens", " in your prompt", " prompt tokens"]
         .iter()
         .find_map(|phrase| number_before(message, phrase))
+        .or_else(|| number_after(message, "request ("))
 }
 
 fn number_after(text: &str, phrase: &str) -> Option<usize> {
@@ -154,7 +163,8 @@ mod tests {
 
     #[test]
     fn a_status_says_whether_to_try_again() {
-        for status in [408, 425, 429, 500, 502, 503, 504] {
+        assert!(matches!(of(500, "x"), Failure::Broke { .. }));
+        for status in [408, 425, 429, 502, 503, 504] {
             assert!(matches!(of(status, "x"), Failure::Passing { .. }), "{status}");
         }
         for status in [401, 403] {
@@ -183,6 +193,9 @@ mod tests {
         let vllm = "'max_tokens' is too large: 1000. This model's maximum context length is 4096 \
                     tokens and your request has 4000 input tokens (1000 > 4096 - 4000).";
         assert_eq!(numbers(vllm), (Some(4000), Some(4096)));
+        let llamacpp = "request (9031 tokens) exceeds the available context size (8192 tokens), try \
+                        increasing it";
+        assert_eq!(numbers(llamacpp), (Some(9031), Some(8192)));
         let bare = "the request exceeds the available context size. try increasing it";
         assert_eq!(numbers(bare), (None, None));
         let coded = r#"{"error": {"message": "zu lang", "code": "context_length_exceeded"}}"#;

@@ -1,8 +1,11 @@
 //! One request and its answer, without any policy.
 
-use super::{Key, RemoteError};
+use super::failure::Failure;
+use super::trust::disbelief;
+use super::{Key, RemoteError, Settings};
 use std::time::{Duration, SystemTime};
 use ureq::http::HeaderMap;
+use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Proxy};
 
 /// Bytes of an answer that are read, at most.
@@ -28,23 +31,25 @@ pub struct Answer {
 }
 
 impl Http {
-    /// `base` is from [`base_url`]; `timeout` is for a whole request, `idle` how many connections
-    /// are kept for later ones.
-    pub fn new(base: String, key: Option<Key>, timeout: Duration, idle: usize) -> Self {
+    /// `base` is from [`base_url`].
+    pub fn new(base: String, settings: &Settings) -> Self {
+        let (timeout, idle) = (settings.timeout, settings.concurrency.max(1));
         let proxy = if is_loopback(&base) { None } else { Proxy::try_from_env() };
+        let roots = settings.authorities.as_ref().map_or(RootCerts::WebPki, |own| own.roots());
         let config = Agent::config_builder()
             .http_status_as_error(false)
             // The key is for this server alone.
             .max_redirects(0)
             .max_redirects_will_error(false)
             .proxy(proxy)
+            .tls_config(TlsConfig::builder().root_certs(roots).build())
             .timeout_global(Some(timeout))
             .timeout_connect(Some(CONNECT.min(timeout)))
             .max_idle_connections(idle)
             .max_idle_connections_per_host(idle)
             .user_agent(concat!("longreward/", env!("CARGO_PKG_VERSION")))
             .build();
-        Self { agent: config.into(), base, key }
+        Self { agent: config.into(), base, key: settings.key.clone() }
     }
 
     /// The address of `path`: below the base, or if it begins with a slash below the server.
@@ -64,7 +69,7 @@ impl Http {
 
     /// # Errors
     /// Why there is no whole answer.
-    pub fn post(&self, path: &str, body: &[u8]) -> Result<Answer, String> {
+    pub fn post(&self, path: &str, body: &[u8]) -> Result<Answer, Failure> {
         let request = self.agent.post(self.url(path)).content_type("application/json");
         let request = match &self.key {
             Some(key) => request.header("Authorization", key.bearer()),
@@ -75,7 +80,7 @@ impl Http {
 
     /// # Errors
     /// As [`Http::post`].
-    pub fn get(&self, path: &str) -> Result<Answer, String> {
+    pub fn get(&self, path: &str) -> Result<Answer, Failure> {
         let request = self.agent.get(self.url(path));
         let request = match &self.key {
             Some(key) => request.header("Authorization", key.bearer()),
@@ -85,14 +90,21 @@ impl Http {
     }
 }
 
-fn read(answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<Answer, String> {
-    let mut answer = answer.map_err(|e| e.to_string())?;
+fn read(answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result<Answer, Failure> {
+    let mut answer = answer.map_err(no_answer)?;
     let body = answer.body_mut().with_config().limit(MAX_ANSWER).read_to_vec();
     Ok(Answer {
         status: answer.status().as_u16(),
         retry_after: retry_after(answer.headers()),
-        body: body.map_err(|e| e.to_string())?,
+        body: body.map_err(no_answer)?,
     })
+}
+
+fn no_answer(error: ureq::Error) -> Failure {
+    match disbelief(&error) {
+        Some(why) => Failure::Untrusted { what: format!("the server's certificate: {why}") },
+        None => Failure::Passing { what: error.to_string() },
+    }
 }
 
 /// `Retry-After` in seconds or as a date; `retry-after-ms`, which some servers send, goes first.
@@ -174,7 +186,8 @@ mod tests {
 
     #[test]
     fn paths_lie_below_the_base_or_the_server() {
-        let http = |base: &str| Http::new(base.into(), None, CONNECT, 1);
+        let settings = Settings::of("http://h", "m");
+        let http = |base: &str| Http::new(base.into(), &settings);
         let ours = http("http://h:1/v1");
         assert_eq!(ours.url("models"), "http://h:1/v1/models");
         assert_eq!(ours.url("/longreward/x"), "http://h:1/longreward/x");

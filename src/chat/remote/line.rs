@@ -4,6 +4,7 @@ use super::failure::{Failure, failure};
 use super::http::{Answer, Http};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -86,7 +87,7 @@ impl Line {
     /// # Errors
     /// See [`Missed`].
     pub fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Missed> {
-        self.insist(path, &|| self.http.get(path))
+        self.insist(&|| self.http.get(path), path, false)
     }
 
     /// # Errors
@@ -96,16 +97,38 @@ impl Line {
         path: &str,
         request: &impl Serialize,
     ) -> Result<T, Missed> {
+        self.send(path, request, false)
+    }
+
+    /// Posts what the server may not understand.
+    ///
+    /// # Errors
+    /// See [`Missed`].
+    pub fn post_trial<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        request: &impl Serialize,
+    ) -> Result<T, Missed> {
+        self.send(path, request, true)
+    }
+
+    fn send<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        request: &impl Serialize,
+        trial: bool,
+    ) -> Result<T, Missed> {
         let body = serde_json::to_vec(request).map_err(|e| {
             Missed::Said(Failure::Refused { what: format!("the request is no JSON: {e}") })
         })?;
-        self.insist(path, &|| self.http.post(path, &body))
+        self.insist(&|| self.http.post(path, &body), path, trial)
     }
 
     fn insist<T: DeserializeOwned>(
         &self,
+        send: &dyn Fn() -> Result<Answer, Failure>,
         path: &str,
-        send: &dyn Fn() -> Result<Answer, String>,
+        trial: bool,
     ) -> Result<T, Missed> {
         let before = self.answered.load(Ordering::Relaxed);
         let mut attempt = 0;
@@ -117,6 +140,7 @@ impl Line {
                     return Ok(result);
                 }
                 Err((Failure::Passing { what }, asked)) => (what, asked),
+                Err((Failure::Broke { what }, asked)) if !trial => (what, asked),
                 Err((failure, _)) => return Err(Missed::Said(failure)),
             };
             attempt += 1;
@@ -170,23 +194,41 @@ fn told(what: &str, attempts: u32, asked: Option<Duration>) -> String {
 
 /// The result, or why there is none and how long the server wants to be left alone.
 fn read<T: DeserializeOwned>(
-    answer: Result<Answer, String>,
+    answer: Result<Answer, Failure>,
 ) -> Result<T, (Failure, Option<Duration>)> {
-    let answer = answer.map_err(|what| (Failure::Passing { what }, None))?;
+    let answer = answer.map_err(|failure| (failure, None))?;
     if !(200..300).contains(&answer.status) {
         return Err((failure(&answer), answer.retry_after));
     }
-    serde_json::from_slice(&answer.body).map_err(|error| {
-        let begin =
-            String::from_utf8_lossy(&answer.body[..answer.body.len().min(100)]).into_owned();
-        let what = format!("the answer can't be read: {error}; it begins {begin:?}");
-        (Failure::Passing { what }, None)
-    })
+    serde_json::from_slice(&answer.body).map_err(|error| (unreadable(&answer.body, &error), None))
+}
+
+/// An answer that is broken off, or told of a failure instead, may be whole the next time; one of
+/// another form is not.
+fn unreadable(body: &[u8], error: &serde_json::Error) -> Failure {
+    let begin = String::from_utf8_lossy(&body[..body.len().min(100)]).into_owned();
+    let what = format!("the answer can't be read: {error}; it begins {begin:?}");
+    match serde_json::from_slice::<Value>(body) {
+        Ok(answer) if answer.get("error").is_none() => Failure::Refused { what },
+        _ => Failure::Passing { what },
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn answers_of_another_form_stay_so() {
+        let told = |body: &str| {
+            let answer = Answer { status: 200, retry_after: None, body: body.into() };
+            read::<Vec<u32>>(Ok(answer)).unwrap_err().0
+        };
+        assert!(matches!(told(r#"{"logprobs": {"content": []}}"#), Failure::Refused { .. }));
+        for passing in [r#"{"error": "overloaded"}"#, "[1, 2", "<html>", ""] {
+            assert!(matches!(told(passing), Failure::Passing { .. }), "{passing}");
+        }
+    }
 
     #[test]
     fn pauses_double_up_to_the_longest_and_differ() {

@@ -18,8 +18,10 @@ mod line;
 mod server;
 #[cfg(test)]
 mod tests;
+mod trust;
 
 pub use line::Patience;
+pub use trust::Authorities;
 
 use super::{Call, CallId, Chat, ChatError, Reply, Usage};
 use crate::tokenizer::{ChatTemplate, Tokenizer};
@@ -28,6 +30,7 @@ use line::Line;
 use server::Server;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -84,11 +87,29 @@ pub struct Settings {
     pub key: Option<Key>,
     /// Where a key would be looked for, to say so.
     pub key_variables: &'static [&'static str],
+    /// Whose word counts for who the server is; the built-in ones', if not given.
+    pub authorities: Option<Authorities>,
     /// Requests that are on their way at the same time.
     pub concurrency: usize,
     /// For one request, from the first byte to the last.
     pub timeout: Duration,
     pub patience: Patience,
+}
+
+impl Settings {
+    /// Without a key, and as patient as usual.
+    pub fn of(url: impl Into<String>, model: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            model: model.into(),
+            key: None,
+            key_variables: &[],
+            authorities: None,
+            concurrency: 16,
+            timeout: Duration::from_secs(600),
+            patience: Patience::default(),
+        }
+    }
 }
 
 /// Why a server can't be used.
@@ -98,7 +119,9 @@ pub enum RemoteError {
     Url { why: &'static str },
     #[error("the key in {variable} holds characters that can't be sent")]
     Key { variable: &'static str },
-    #[error("{0}")]
+    #[error("{}: the certificates of authorities can't be used: {why}", path.display())]
+    Authorities { path: PathBuf, why: String },
+    #[error(transparent)]
     Chat(#[from] ChatError),
     #[error("{url} has no model {model:?}; it has: {}", names.join(", "))]
     Model { url: String, model: String, names: Vec<String> },
@@ -176,12 +199,10 @@ impl Remote {
 
 fn connect(settings: &Settings) -> Result<Line, RemoteError> {
     let base = base_url(&settings.url)?;
-    let key = settings.key.clone();
-    if key.is_some() && base.starts_with("http://") && !http::is_loopback(&base) {
+    if settings.key.is_some() && base.starts_with("http://") && !http::is_loopback(&base) {
         tracing::warn!("the key goes to {base} unencrypted; better use https://");
     }
-    let http = Http::new(base, key, settings.timeout, settings.concurrency.max(1));
-    Ok(Line::new(http, settings.patience.clone()))
+    Ok(Line::new(Http::new(base, settings), settings.patience.clone()))
 }
 
 /// Answers calls until there are no more.

@@ -31,6 +31,9 @@ pub(super) struct Abilities {
     pub own: bool,
     pub scoring: Scoring,
     pub length_field: LengthField,
+    /// It knows `top_k` and `min_p`, which some servers apply unless they are told not to: the
+    /// `top_k` that keeps every token.
+    pub filters: Option<i64>,
     /// Likeliest tokens of a place that it tells.
     pub top: usize,
 }
@@ -63,6 +66,9 @@ pub(super) enum LengthField {
     MaxCompletionTokens,
 }
 
+/// How servers write that `top_k` keeps every token.
+const NO_TOP_K: [i64; 2] = [-1, 0];
+
 /// Numbers of likeliest tokens that are tried.
 const TOPS: [usize; 2] = [20, 5];
 
@@ -80,6 +86,7 @@ impl Server {
             own: false,
             scoring: Scoring::No,
             length_field: LengthField::MaxTokens,
+            filters: None,
             top: 0,
         };
         let mut server = Self {
@@ -94,7 +101,8 @@ impl Server {
         server.find_model()?;
         match server.told {
             Some(_) => {
-                server.abilities = Abilities { own: true, scoring: Scoring::Exact, ..abilities };
+                let (filters, scoring) = (Some(0), Scoring::Exact);
+                server.abilities = Abilities { own: true, filters, scoring, ..abilities };
             }
             None => server.try_abilities()?,
         }
@@ -127,6 +135,10 @@ impl Server {
             ("scoring", self.abilities.scoring.name()),
         ];
         about.extend(own.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        if !self.abilities.own {
+            let filters = self.abilities.filters.map_or("the server's own", |_| "as asked");
+            about.insert("filters".into(), filters.into());
+        }
         about
     }
 
@@ -142,7 +154,7 @@ impl Server {
         match model {
             Some(model) => {
                 self.told = model.longreward.clone();
-                self.context = model.max_model_len;
+                self.context = model.context();
             }
             None if list.data.is_empty() => {}
             None => {
@@ -172,29 +184,54 @@ impl Server {
         Ok(())
     }
 
-    /// Whether a chat's reply comes with the likeliest tokens. Finds out what the length is called.
+    /// Whether a chat's reply comes with the likeliest tokens.
     fn try_chat(&mut self) -> Result<bool, RemoteError> {
-        let mut refusal = None;
-        for top in TOPS.map(Some).into_iter().chain([None]) {
-            for field in [LengthField::MaxTokens, LengthField::MaxCompletionTokens] {
-                self.abilities.length_field = field;
-                match self.line.post::<ChatResponse>("chat/completions", &self.trial(top)) {
-                    Ok(response) => {
-                        let (top, tells) = (top.unwrap_or(0), tells_likeliest(&response));
-                        self.abilities.top = if tells { top } else { 0 };
-                        return Ok(tells);
-                    }
-                    Err(Missed::Said(failure @ Failure::Refused { .. })) => {
-                        refusal.get_or_insert(failure);
-                    }
-                    Err(missed) => return Err(self.error("chat/completions", missed).into()),
+        self.find_length_field()?;
+        let mut tells = false;
+        for top in TOPS {
+            let trial = self.trial(Some(top));
+            match self.line.post_trial::<ChatResponse>("chat/completions", &trial) {
+                Ok(response) => {
+                    tells = tells_likeliest(&response);
+                    self.abilities.top = if tells { top } else { 0 };
+                    break;
                 }
+                Err(Missed::Said(_)) => {}
+                Err(missed) => return Err(self.error("chat/completions", missed).into()),
+            }
+        }
+        self.abilities.filters = self.try_filters();
+        Ok(tells)
+    }
+
+    /// Finds out what the length is called, by the plainest of requests.
+    fn find_length_field(&mut self) -> Result<(), RemoteError> {
+        let mut refusal = None;
+        for field in [LengthField::MaxTokens, LengthField::MaxCompletionTokens] {
+            self.abilities.length_field = field;
+            let plain = self.trial(None);
+            match self.line.post::<ChatResponse>("chat/completions", &plain) {
+                Ok(_) => return Ok(()),
+                Err(Missed::Said(failure @ Failure::Refused { .. })) => {
+                    refusal.get_or_insert(failure);
+                }
+                Err(missed) => return Err(self.error("chat/completions", missed).into()),
             }
         }
         let refusal = refusal.unwrap_or(Failure::Refused { what: "it refuses".into() });
         // What can't be had for a trial can't be had at all.
         let what = self.error("chat/completions", Missed::Said(refusal)).to_string();
         Err(ChatError::Broken(what).into())
+    }
+
+    /// Whether fields are taken that OpenAI's own API does not have; gives the `top_k` that keeps
+    /// every token.
+    fn try_filters(&self) -> Option<i64> {
+        NO_TOP_K.into_iter().find(|&all| {
+            let mut request = self.trial(None);
+            (request.sampling.top_k, request.sampling.min_p) = (Some(all), Some(0.0));
+            self.line.post_trial::<ChatResponse>("chat/completions", &request).is_ok()
+        })
     }
 
     fn trial(&self, top: Option<usize>) -> ChatRequest {
@@ -231,7 +268,7 @@ impl Server {
         let prompts = [&text[..text.len() / 2], &text[..]].map(|end| [&prompt[..], end].concat());
         TOPS.into_iter().any(|top| {
             let request = self.echo(prompts.to_vec(), top);
-            let response = self.line.post::<CompletionResponse>("completions", &request);
+            let response = self.line.post_trial::<CompletionResponse>("completions", &request);
             let Ok(mut response) = response else { return false };
             response.choices.sort_by_key(|choice| choice.index);
             let works = response.choices.len() == prompts.len()
@@ -280,6 +317,7 @@ impl Server {
     fn said(&self, url: &str, failure: Failure) -> ChatError {
         let said = format!("{url}: {}", failure.what());
         match failure {
+            Failure::Untrusted { .. } => ChatError::Broken(said),
             Failure::Denied { .. } => {
                 let variables = self.key_variables.join(" or ");
                 ChatError::Broken(format!(
@@ -301,7 +339,9 @@ impl Server {
                 limit: limit.unwrap_or(0),
                 why: said,
             },
-            Failure::Refused { .. } | Failure::Passing { .. } => ChatError::Refused(said),
+            Failure::Refused { .. } | Failure::Passing { .. } | Failure::Broke { .. } => {
+                ChatError::Refused(said)
+            }
         }
     }
 }

@@ -55,9 +55,6 @@ impl Scripted {
 
     fn settings(&self) -> Settings {
         Settings {
-            url: format!("http://{}", self.address),
-            model: "m".into(),
-            key: None,
             key_variables: &["A_KEY", "ANOTHER_KEY"],
             concurrency: 4,
             timeout: Duration::from_secs(5),
@@ -67,6 +64,7 @@ impl Scripted {
                 longest: Duration::from_millis(20),
                 longest_asked: Duration::from_secs(5),
             },
+            ..Settings::of(format!("http://{}", self.address), "m")
         }
     }
 
@@ -215,7 +213,7 @@ fn nothing_is_lost_on_a_server_that_fails_in_every_way() {
         assert_eq!(said(reply), format!("reply to {id}"));
     }
     // Each was asked just as often as it failed, and once more.
-    assert_eq!(server.count(CHAT), 1 + 10 * (2 + 3 + 3 + 2 + 2 + 3 + 1));
+    assert_eq!(server.count(CHAT), 3 + 10 * (2 + 3 + 3 + 2 + 2 + 3 + 1));
     assert_eq!(remote.usage().prompt_tokens, 70 * 7);
 }
 
@@ -383,24 +381,37 @@ fn the_key_is_sent_and_shown_nowhere() {
 
 #[test]
 fn only_what_every_server_knows_is_sent_unasked() {
-    let server = Scripted::start(script(|_| answer("x")));
-    let mut remote = server.open();
-    one(&mut remote, generate("plain")).unwrap();
-    let fields = |k: usize| -> HashSet<String> {
+    let own = ["model", "messages", "seed", "temperature", "top_p", "max_tokens"];
+    let more = ["top_k", "min_p", "stop"];
+    for (refuses, answers, filters) in [(-1, 400, "the server's own"), (0, 500, "as asked")] {
+        // The one knows no top_k, the other breaks on -1.
+        let server = Scripted::start(move |asked| match asked.body["top_k"].as_i64() {
+            _ if asked.path == "/v1/models" => models(),
+            Some(top_k @ (-1 | 0)) if refuses == -1 || top_k == -1 => refuse(answers, "", "top_k?"),
+            _ => answer("x"),
+        });
+        let mut remote = server.open();
+        assert_eq!(remote.about()["filters"], filters);
+        one(&mut remote, generate("plain")).unwrap();
+        let mut call = generate("more");
+        if let Task::Generate(sampling) = &mut call.task {
+            (sampling.top_k, sampling.min_p, sampling.stop) = (4, 0.5, vec!["end".into()]);
+        }
+        one(&mut remote, call).unwrap();
         let asked = server.asked.lock().unwrap();
-        let body =
-            asked.iter().filter(|a| a.body["max_tokens"] == 100).nth(k).unwrap().body.clone();
-        body.as_object().unwrap().keys().cloned().collect()
-    };
-    let known = ["model", "messages", "seed", "temperature", "max_tokens"].map(str::to_owned);
-    assert_eq!(fields(0), HashSet::from(known.clone()));
-    let mut call = generate("more");
-    if let Task::Generate(sampling) = &mut call.task {
-        (sampling.top_k, sampling.min_p, sampling.stop) = (4, 0.5, vec!["end".into()]);
+        let bodies = asked.iter().map(|asked| &asked.body);
+        let bodies: Vec<&Value> = bodies.filter(|body| body["max_tokens"] == 100).collect();
+        let names = |body: &Value| -> HashSet<String> {
+            body.as_object().unwrap().keys().cloned().collect()
+        };
+        let all = own.into_iter().chain(more).map(str::to_owned);
+        assert_eq!(names(bodies[1]), all.collect::<HashSet<_>>());
+        assert_eq!((&bodies[1]["top_k"], &bodies[1]["min_p"]), (&json!(4), &json!(0.5)));
+        let known =
+            own.into_iter().chain(if refuses == 0 { &more[..2] } else { &[] }.iter().copied());
+        assert_eq!(names(bodies[0]), known.map(str::to_owned).collect::<HashSet<_>>());
+        assert!(bodies[0]["top_k"].is_null() || bodies[0]["top_k"] == 0);
     }
-    one(&mut remote, call).unwrap();
-    let more = ["top_k", "min_p", "stop"].map(str::to_owned);
-    assert_eq!(fields(1), HashSet::from_iter(known.into_iter().chain(more)));
     // A server that knows the length by its other name only.
     let strict = Scripted::start(|asked| match asked.path.as_str() {
         "/v1/models" => models(),

@@ -1,6 +1,6 @@
 //! `/v1/chat/completions`.
 
-use super::{SamplingFields, Usage, null_as_default};
+use super::{SamplingFields, Tool, ToolCall, ToolChoice, Usage, null_as_default};
 use serde::{Deserialize, Serialize};
 
 /// A conversation to continue.
@@ -22,7 +22,9 @@ pub struct ChatRequest {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub add_generation_prompt: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tools: Option<Vec<serde_json::Value>>,
+    pub tools: Option<Vec<Tool>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_choice: Option<ToolChoice>,
     #[serde(flatten)]
     pub sampling: SamplingFields,
 }
@@ -113,6 +115,8 @@ pub struct ReplyMessage {
     pub content: Option<String>,
     #[serde(default)]
     pub refusal: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_calls: Option<Vec<ToolCall>>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -170,4 +174,6 @@ pub struct Delta {
     pub role: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_calls: Option<Vec<ToolCall>>,
 }

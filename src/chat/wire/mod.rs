@@ -9,6 +9,7 @@ mod completion;
 mod continuations;
 mod embedding;
 mod error;
+mod tools;
 
 pub use chat::{
     ChatChoice, ChatChunk, ChatChunkChoice, ChatLogprobs, ChatMessage, ChatRequest, ChatResponse,
@@ -22,6 +23,7 @@ pub use embedding::{
     EmbeddingInput, EmbeddingItem, EmbeddingRequest, EmbeddingResponse, EmbeddingVector,
 };
 pub use error::{ErrorBody, ErrorDetail};
+pub use tools::{Called, Function, Named, Tool, ToolCall, ToolChoice};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -176,9 +178,27 @@ pub struct Model {
     /// Tokens that it reads and writes in all (the name is vLLM's).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_model_len: Option<usize>,
+    /// Where llama.cpp's server tells the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub meta: Option<ModelMeta>,
     /// From this program's own server: what replies depend on, by name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub longreward: Option<std::collections::BTreeMap<String, String>>,
+}
+
+impl Model {
+    /// Tokens that it reads and writes in all, if the server tells.
+    pub fn context(&self) -> Option<usize> {
+        self.max_model_len.or(self.meta.and_then(|meta| meta.n_ctx))
+    }
+}
+
+/// What llama.cpp's server says of a model.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelMeta {
+    /// Tokens that each of its slots reads and writes in all.
+    #[serde(default)]
+    pub n_ctx: Option<usize>,
 }
 
 /// The answer of `/v1/models`.

@@ -43,6 +43,14 @@ impl fmt::Display for RowError {
 
 impl std::error::Error for RowError {}
 
+#[cfg(test)]
+impl RowError {
+    /// Without the file.
+    pub fn brief(&self) -> String {
+        format!("{} {}: {}", self.line, self.field.as_deref().unwrap_or("-"), self.message)
+    }
+}
+
 /// The line that a row stands on.
 #[derive(Debug, Clone)]
 pub struct Place {
