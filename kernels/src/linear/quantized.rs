@@ -185,6 +185,13 @@ struct Place {
     group: usize,
 }
 
+/// # Safety
+/// As [`Simd`].
+#[inline(always)]
+unsafe fn dot<S: Simd, const NIBBLES: bool>(acc: S::I, w: S::B, x: i32) -> S::I {
+    unsafe { if NIBBLES { S::dot4_small(acc, w, x) } else { S::dot4(acc, w, x) } }
+}
+
 impl<E: Element> Kernel for Rectangle<'_, E> {
     type Output = ();
 
@@ -302,11 +309,13 @@ impl<E: Element> Rectangle<'_, E> {
         let vectors = if NIBBLES { 4 } else { 8 };
         let spans = self.w.k / SPAN;
         unsafe {
-            if self.w.zero != 0 {
+            // Small values are multiplied as they are.
+            let zero = self.w.zero - if NIBBLES { 0 } else { S::OFFSET };
+            if zero != 0 {
                 let which = if GROUPS == 1 { SUMS - 1 } else { group };
                 let totals = totals.as_ptr().add((x * SUMS + which) * GROUP);
                 for r in 0..MR {
-                    let zeros = S::splat_i(-self.w.zero * *totals.add(r));
+                    let zeros = S::splat_i(-zero * *totals.add(r));
                     for v in 0..NV {
                         sums[r][v] = S::add_i(sums[r][v], zeros);
                     }
@@ -342,11 +351,11 @@ impl<E: Element> Rectangle<'_, E> {
                 }
                 for r in 0..MR {
                     for v in 0..NV {
-                        sums[r][v] = S::dot4(sums[r][v], low[v], x(r, first));
+                        sums[r][v] = dot::<S, NIBBLES>(sums[r][v], low[v], x(r, first));
                     }
                     for v in 0..NV {
                         if GROUPS == 1 {
-                            sums[r][v] = S::dot4(sums[r][v], high[v], x(r, j + 4));
+                            sums[r][v] = dot::<S, NIBBLES>(sums[r][v], high[v], x(r, j + 4));
                         }
                     }
                 }
