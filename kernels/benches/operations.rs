@@ -57,25 +57,32 @@ fn products() -> Result<()> {
     Ok(())
 }
 
-/// Products of one row with the weights of thirty layers of SmolLM2-135M, which no cache holds: what
-/// decoding one sequence does.
+/// Products of one row with more weights than any cache holds, which is what decoding one sequence
+/// does: those of thirty layers of SmolLM2-135M, and of a part of a layer of an 8B model.
 fn cold_products() -> Result<()> {
-    println!("\nlinear, M = 1, 30 layers in turn      us per product   GB/s");
+    println!("\nlinear, M = 1, matrices in turn    us per product   GB/s");
+    let small: Vec<_> = [(960, 576), (576, 576), (3072, 576), (576, 1536)].repeat(30);
     for dtype in [GgmlDType::Q4_0, GgmlDType::Q4_1, GgmlDType::Q8_0] {
-        let arena = &mut Arena::huge_pages()?;
-        let mut layers = Vec::new();
-        for _ in 0..30 {
-            for (n, k) in [(960, 576), (576, 576), (3072, 576), (576, 1536)] {
-                let w = QTensor::quantize(&randn(&[n, k])?, dtype)?;
-                layers.push((Linear::from_quantized_in(&w, arena)?, randn(&[1, k])?));
-            }
-        }
-        let bytes: usize = layers.iter().map(|(layer, _)| layer.bytes()).sum();
-        let all = || layers.iter().try_for_each(|(layer, x)| layer.forward(x).map(drop));
-        for (name, s) in [("", seconds(all)?), ("awake", seconds(|| wide_awake(all))?)] {
-            let per_product = s * 1e6 / layers.len() as f64;
-            println!("{dtype:?} {name:30} {per_product:8.1} {:8.1}", bytes as f64 / s / 1e9);
-        }
+        cold(dtype, "30 layers of 135M", &small)?;
+    }
+    for dtype in [GgmlDType::Q4K, GgmlDType::Q6K, GgmlDType::Q8_0] {
+        cold(dtype, "4096 x 4096", &[(4096, 4096); 8])?;
+    }
+    Ok(())
+}
+
+fn cold(dtype: GgmlDType, name: &str, shapes: &[(usize, usize)]) -> Result<()> {
+    let arena = &mut Arena::huge_pages()?;
+    let layer = |&(n, k): &(usize, usize)| {
+        let w = QTensor::quantize(&randn(&[n, k])?, dtype)?;
+        Ok((Linear::from_quantized_in(&w, arena)?, randn(&[1, k])?))
+    };
+    let layers = shapes.iter().map(layer).collect::<Result<Vec<_>>>()?;
+    let bytes: usize = layers.iter().map(|(layer, _)| layer.bytes()).sum();
+    let all = || layers.iter().try_for_each(|(layer, x)| layer.forward(x).map(drop));
+    for (threads, s) in [("", seconds(all)?), ("awake", seconds(|| wide_awake(all))?)] {
+        let (per_product, rate) = (s * 1e6 / layers.len() as f64, bytes as f64 / s / 1e9);
+        println!("{:5} {name:18} {threads:6} {per_product:8.1} {rate:8.1}", format!("{dtype:?}"));
     }
     Ok(())
 }

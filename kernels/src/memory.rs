@@ -68,19 +68,6 @@ impl Arena {
         *used += bytes;
         Ok(Numbers::Piece(piece, len, std::marker::PhantomData))
     }
-
-    /// A copy of `numbers`.
-    ///
-    /// # Errors
-    /// As [`Arena::zeroed`].
-    pub(crate) fn copy<T: Plain>(&mut self, numbers: Vec<T>) -> Result<Numbers<T>> {
-        if self.region.is_none() {
-            return Ok(Numbers::Heap(numbers));
-        }
-        let mut copy = self.zeroed(numbers.len())?;
-        copy.copy_from_slice(&numbers);
-        Ok(copy)
-    }
 }
 
 /// Zeroed memory of the system that [`Numbers`] share without overlapping.
@@ -158,7 +145,8 @@ mod tests {
             let mut small: Vec<Numbers<u8>> =
                 (0..100).map(|len| arena.zeroed(len).unwrap()).collect();
             let mut large = arena.zeroed::<f32>(REGION / 4 + 3).unwrap();
-            let mut last = arena.copy(vec![7u16; 33]).unwrap();
+            let mut last = arena.zeroed::<u16>(33).unwrap();
+            last.fill(7);
             for (i, array) in small.iter_mut().enumerate() {
                 assert!(array.len() == i && array.iter().all(|&x| x == 0));
                 array.fill(i as u8);

@@ -1,12 +1,12 @@
 //! The block types of GGUF, read into one common form: small unsigned integers with a zero point
 //! that is the same for the whole type, a scale, and for some types a minimum per group.
 //!
-//! A weight is `scale · (value - zero) + min`. The layouts are those of the GGML library's
-//! `block_q*` structures; K-quants pack 256 weights in sub-blocks of 16 or 32.
+//! A weight is `scale · (value - zero) + min`. In K-quants, which pack 256 weights in groups of 16 or
+//! 32, a group's scale is a small integer times the block's scale, and its minimum likewise. The
+//! layouts are those of the GGML library's `block_q*` structures.
 
 use candle_core::quantized::GgmlDType;
 use candle_core::{Result, bail};
-use half::f16;
 
 /// What is the same for all blocks of a type.
 #[derive(Debug, Clone, Copy)]
@@ -24,16 +24,22 @@ pub struct Format {
     unpack: fn(&[u8], &mut Block),
 }
 
-/// One block, unpacked: `len` values, `len / group` scales and minima.
+/// One block, unpacked: `len` values; the factors of K-quants' `len / group` groups.
 pub struct Block {
     pub values: [u8; 256],
-    pub scales: [f32; 16],
-    pub mins: [f32; 16],
+    /// Bits of an f16.
+    pub scale: u16,
+    /// Bits of an f16.
+    pub min: u16,
+    /// What `scale` is multiplied by in each group of a K-quant.
+    pub scales: [i8; 16],
+    /// What `min` is multiplied by in each group of a K-quant.
+    pub mins: [i8; 16],
 }
 
 impl Block {
     pub fn new() -> Self {
-        Self { values: [0; 256], scales: [0.0; 16], mins: [0.0; 16] }
+        Self { values: [0; 256], scale: 0, min: 0, scales: [0; 16], mins: [0; 16] }
     }
 }
 
@@ -59,14 +65,24 @@ impl Format {
         Ok(Self { len, bytes, group, nibbles, zero, has_min, unpack })
     }
 
+    /// Whether blocks hold several groups with factors of their own.
+    pub fn is_nested(&self) -> bool {
+        self.len > self.group
+    }
+
     /// Reads one block of `self.bytes` bytes.
     pub fn unpack(&self, bytes: &[u8], block: &mut Block) {
         (self.unpack)(bytes, block);
     }
 }
 
-fn half(bytes: &[u8], at: usize) -> f32 {
-    f16::from_le_bytes([bytes[at], bytes[at + 1]]).to_f32()
+fn half(bytes: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes([bytes[at], bytes[at + 1]])
+}
+
+/// K-quants store what is subtracted.
+fn negative_half(bytes: &[u8], at: usize) -> u16 {
+    half(bytes, at) ^ 0x8000
 }
 
 /// Low nibbles first, then high ones.
@@ -79,12 +95,12 @@ fn spread_nibbles(packed: &[u8], values: &mut [u8]) {
 }
 
 fn q4_0(b: &[u8], to: &mut Block) {
-    to.scales[0] = half(b, 0);
+    to.scale = half(b, 0);
     spread_nibbles(&b[2..18], &mut to.values[..32]);
 }
 
 fn q4_1(b: &[u8], to: &mut Block) {
-    (to.scales[0], to.mins[0]) = (half(b, 0), half(b, 2));
+    (to.scale, to.min) = (half(b, 0), half(b, 2));
     spread_nibbles(&b[4..20], &mut to.values[..32]);
 }
 
@@ -97,19 +113,19 @@ fn add_fifth_bits(b: &[u8], values: &mut [u8]) {
 }
 
 fn q5_0(b: &[u8], to: &mut Block) {
-    to.scales[0] = half(b, 0);
+    to.scale = half(b, 0);
     spread_nibbles(&b[6..22], &mut to.values[..32]);
     add_fifth_bits(&b[2..6], &mut to.values[..32]);
 }
 
 fn q5_1(b: &[u8], to: &mut Block) {
-    (to.scales[0], to.mins[0]) = (half(b, 0), half(b, 2));
+    (to.scale, to.min) = (half(b, 0), half(b, 2));
     spread_nibbles(&b[8..24], &mut to.values[..32]);
     add_fifth_bits(&b[4..8], &mut to.values[..32]);
 }
 
 fn q8_0(b: &[u8], to: &mut Block) {
-    to.scales[0] = half(b, 0);
+    to.scale = half(b, 0);
     for (value, &signed) in to.values[..32].iter_mut().zip(&b[2..34]) {
         // i8 + 128 in two's complement is a flip of the top bit.
         *value = signed ^ 0x80;
@@ -125,20 +141,21 @@ fn spread_pairs(packed: &[u8], values: &mut [u8; 256]) {
 }
 
 fn q2k(b: &[u8], to: &mut Block) {
-    let (d, dmin) = (half(b, 80), half(b, 82));
+    (to.scale, to.min) = (half(b, 80), negative_half(b, 82));
     for i in 0..16 {
-        to.scales[i] = d * f32::from(b[i] & 15);
-        to.mins[i] = -dmin * f32::from(b[i] >> 4);
+        to.scales[i] = (b[i] & 15) as i8;
+        to.mins[i] = (b[i] >> 4) as i8;
     }
     spread_pairs(&b[16..80], &mut to.values);
 }
 
 fn q3k(b: &[u8], to: &mut Block) {
-    let (high, low, packed, d) = (&b[..32], &b[32..96], &b[96..108], half(b, 108));
+    let (high, low, packed) = (&b[..32], &b[32..96], &b[96..108]);
+    to.scale = half(b, 108);
     for i in 0..16 {
         let nibble = if i < 8 { packed[i] & 15 } else { packed[i - 8] >> 4 };
         let top = packed[8 + i % 4] >> (2 * (i / 4)) & 3;
-        to.scales[i] = d * (f32::from(nibble | top << 4) - 32.0);
+        to.scales[i] = (nibble | top << 4) as i8 - 32;
     }
     spread_pairs(low, &mut to.values);
     for (i, value) in to.values.iter_mut().enumerate() {
@@ -147,27 +164,28 @@ fn q3k(b: &[u8], to: &mut Block) {
 }
 
 /// The eight 6-bit scales and minima of Q4_K and Q5_K, packed in 12 bytes.
-fn scales_of_eight(b: &[u8], d: f32, dmin: f32, to: &mut Block) {
+fn scales_of_eight(b: &[u8], to: &mut Block) {
     for i in 0..8 {
         let (scale, min) = if i < 4 {
             (b[i] & 63, b[i + 4] & 63)
         } else {
             (b[i + 4] & 15 | b[i - 4] >> 6 << 4, b[i + 4] >> 4 | b[i] >> 6 << 4)
         };
-        to.scales[i] = d * f32::from(scale);
-        to.mins[i] = -dmin * f32::from(min);
+        (to.scales[i], to.mins[i]) = (scale as i8, min as i8);
     }
 }
 
 fn q4k(b: &[u8], to: &mut Block) {
-    scales_of_eight(&b[4..16], half(b, 0), half(b, 2), to);
+    (to.scale, to.min) = (half(b, 0), negative_half(b, 2));
+    scales_of_eight(&b[4..16], to);
     for (packed, values) in b[16..144].chunks_exact(32).zip(to.values.chunks_exact_mut(64)) {
         spread_nibbles(packed, values);
     }
 }
 
 fn q5k(b: &[u8], to: &mut Block) {
-    scales_of_eight(&b[4..16], half(b, 0), half(b, 2), to);
+    (to.scale, to.min) = (half(b, 0), negative_half(b, 2));
+    scales_of_eight(&b[4..16], to);
     let high = &b[16..48];
     for (packed, values) in b[48..176].chunks_exact(32).zip(to.values.chunks_exact_mut(64)) {
         spread_nibbles(packed, values);
@@ -178,9 +196,10 @@ fn q5k(b: &[u8], to: &mut Block) {
 }
 
 fn q6k(b: &[u8], to: &mut Block) {
-    let (low, high, scales, d) = (&b[..128], &b[128..192], &b[192..208], half(b, 208));
+    let (low, high, scales) = (&b[..128], &b[128..192], &b[192..208]);
+    to.scale = half(b, 208);
     for i in 0..16 {
-        to.scales[i] = d * f32::from(scales[i] as i8);
+        to.scales[i] = scales[i] as i8;
     }
     for (i, value) in to.values.iter_mut().enumerate() {
         // 128 weights per 64 low bytes and 32 high bytes; quarter q of 32 weights.

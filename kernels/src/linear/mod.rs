@@ -9,6 +9,7 @@ mod blocks;
 mod dense;
 mod portable;
 mod quantized;
+mod records;
 pub mod reference;
 
 use crate::host::{Shared, with_f32, written};

@@ -18,67 +18,26 @@
 use super::activations::{Activations, FINE_BITS, FINE_STEPS, GROUP, SPAN, SUMS};
 use super::blocks::{Block, Format};
 use super::dense::store_columns;
+use super::records::{Kind, Known, LINE, Layout};
 use super::{Grid, PANEL, Target};
-use crate::host::{Shared, for_each_task};
-use crate::memory::{Arena, Numbers, Plain};
-use crate::simd::{Element, F16, F32, Kernel, Simd, dispatch};
+use crate::host::for_each_task;
+use crate::memory::{Arena, Numbers};
+use crate::simd::{Kernel, Simd, dispatch};
 use candle_core::quantized::QTensor;
 use candle_core::{Result, bail};
-use half::f16;
 use rayon::prelude::*;
 
 #[derive(Debug)]
 pub struct Packed {
     n: usize,
     k: usize,
-    nibbles: bool,
-    /// Groups of a span: 1, or 2 where scales cover 16 k.
-    groups: usize,
-    zero: i32,
+    format: Format,
     /// Always 4. The compiler does not know it and so leaves the innermost loop a loop: unrolled, it
     /// would be reordered into long chains of dependent products with most operands on the stack.
     quads: usize,
-    /// `[panels][K / 32][8 or 4][64]`.
-    values: Numbers<u8>,
-    factors: AnyFactors,
-}
-
-/// What integers are scaled by.
-#[derive(Debug)]
-struct Factors<T: Plain> {
-    /// `[panels][K / 32][groups][16]`.
-    scales: Numbers<T>,
-    /// As `scales`; empty if the type has none.
-    mins: Numbers<T>,
-}
-
-#[derive(Debug)]
-enum AnyFactors {
-    F32(Factors<f32>),
-    /// Bits.
-    F16(Factors<u16>),
-}
-
-impl AnyFactors {
-    /// In f16 if that loses nothing: files hold the factors of the older types so, and reading
-    /// weights is what decoding one sequence waits for.
-    fn new(scales: Vec<f32>, mins: Vec<f32>, arena: &mut Arena) -> Result<Self> {
-        let exact = |x: &f32| f16::from_f32(*x).to_f32().to_bits() == x.to_bits();
-        if !scales.par_iter().chain(&mins).all(exact) {
-            let (scales, mins) = (arena.copy(scales)?, arena.copy(mins)?);
-            return Ok(Self::F32(Factors { scales, mins }));
-        }
-        let scales = arena.copy(F16::narrow(&scales))?;
-        let mins = arena.copy(F16::narrow(&mins))?;
-        Ok(Self::F16(Factors { scales, mins }))
-    }
-
-    fn bytes(&self) -> usize {
-        match self {
-            Self::F32(f) => 4 * (f.scales.len() + f.mins.len()),
-            Self::F16(f) => 2 * (f.scales.len() + f.mins.len()),
-        }
-    }
+    layout: Layout,
+    /// Panels, one behind the other.
+    bytes: Numbers<u8>,
 }
 
 impl Packed {
@@ -88,40 +47,21 @@ impl Packed {
         if k % format.len != 0 {
             bail!("linear: K = {k} is no multiple of the {} weights of a block", format.len);
         }
-        let groups = SPAN / format.group;
-        let panels = n.div_ceil(PANEL);
-        let scale_len = k / SPAN * groups * PANEL;
-        let value_len = k * PANEL / if format.nibbles { 2 } else { 1 };
-        let mut values = arena.zeroed(panels * value_len)?;
-        let mut scales = vec![0.0; panels * scale_len];
-        let mut mins = vec![0.0; if format.has_min { panels * scale_len } else { 0 }];
+        let layout = Layout::new(&format, k);
+        let mut bytes = arena.zeroed(n.div_ceil(PANEL) * layout.panel)?;
         let data = w.data()?;
         let row_bytes = k / format.len * format.bytes;
-        let (all_scales, all_mins) = (Shared::new(&mut scales), Shared::new(&mut mins));
-        values.par_chunks_mut(value_len.max(1)).enumerate().for_each(|(panel, values)| {
+        bytes.par_chunks_mut(layout.panel.max(1)).enumerate().for_each(|(panel, to)| {
             let mut block = Block::new();
             for row in panel * PANEL..((panel + 1) * PANEL).min(n) {
-                let bytes = &data[row * row_bytes..][..row_bytes];
-                for (b, bytes) in bytes.chunks_exact(format.bytes).enumerate() {
+                let blocks = data[row * row_bytes..][..row_bytes].chunks_exact(format.bytes);
+                for (number, bytes) in blocks.enumerate() {
                     format.unpack(bytes, &mut block);
-                    place_values(&format, &block, b, row % PANEL, values);
-                    for g in 0..format.len / format.group {
-                        let group = b * (format.len / format.group) + g;
-                        let at = panel * scale_len + group * PANEL + row % PANEL;
-                        // SAFETY: a panel's scales are written by its own task only.
-                        unsafe {
-                            *all_scales.at(at) = block.scales[g];
-                            if format.has_min {
-                                *all_mins.at(at) = block.mins[g];
-                            }
-                        }
-                    }
+                    layout.write(&format, &block, number, row % PANEL, to);
                 }
             }
         });
-        let Format { nibbles, zero, .. } = format;
-        let factors = AnyFactors::new(scales, mins, arena)?;
-        Ok(Self { n, k, nibbles, groups, zero, quads: 4, values, factors })
+        Ok(Self { n, k, format, layout, quads: 4, bytes })
     }
 
     pub fn n(&self) -> usize {
@@ -129,47 +69,28 @@ impl Packed {
     }
 
     pub fn bytes(&self) -> usize {
-        self.values.len() + self.factors.bytes()
+        self.bytes.len()
     }
 
     pub fn multiply(&self, x: &Activations, target: Target) {
-        match &self.factors {
-            AnyFactors::F32(factors) => self.with::<F32>(factors, x, target),
-            AnyFactors::F16(factors) => self.with::<F16>(factors, x, target),
-        }
-    }
-
-    fn with<E: Element>(&self, factors: &Factors<E::Stored>, x: &Activations, target: Target) {
         let grid = Grid::new(x.rows, self.n.div_ceil(PANEL), GROUP);
         for_each_task(grid.tasks(), x.rows * self.n * self.k / 4, |task| {
             let (rows, panels) = grid.task(task);
-            dispatch(Rectangle::<E> { w: self, factors, x, rows, panels, target });
+            dispatch(Rectangle { w: self, x, rows, panels, target });
         });
     }
 }
 
-/// Writes block `b` of column `lane` into a panel's vectors.
-fn place_values(format: &Format, block: &Block, b: usize, lane: usize, values: &mut [u8]) {
-    for (i, &value) in block.values[..format.len].iter().enumerate() {
-        let k = b * format.len + i;
-        let (span, g, byte) = (k / SPAN, k % SPAN / 4, k % 4);
-        let in_vector = lane * 4 + byte;
-        if format.nibbles {
-            values[(span * 4 + g % 4) * 64 + in_vector] |= value << (g / 4 * 4);
-        } else {
-            values[(span * 8 + g) * 64 + in_vector] = value;
-        }
-    }
-}
-
-/// Rows of a tile up to which reading weights takes longer than multiplying: the next panels are then
-/// fetched ahead. (Panels are a few kilobytes, too short for the processor to see where they lead.)
+/// Rows of a tile up to which reading weights takes longer than multiplying. Panels are then read one
+/// after the other, which is one stream a thread, and fetched ahead.
 const FEW: usize = 2;
 
+/// Bytes that weights are fetched ahead of their use.
+const AHEAD: usize = 1024;
+
 /// One task: `rows` × `panels` of the product.
-struct Rectangle<'a, E: Element> {
+struct Rectangle<'a> {
     w: &'a Packed,
-    factors: &'a Factors<E::Stored>,
     x: &'a Activations,
     rows: std::ops::Range<usize>,
     panels: std::ops::Range<usize>,
@@ -180,7 +101,9 @@ struct Rectangle<'a, E: Element> {
 #[derive(Clone, Copy)]
 struct Place {
     x: usize,
-    panel: usize,
+    /// Start of the record of the first panel.
+    record: *const u8,
+    /// Within the record.
     span: usize,
     group: usize,
 }
@@ -188,38 +111,42 @@ struct Place {
 /// # Safety
 /// As [`Simd`].
 #[inline(always)]
-unsafe fn dot<S: Simd, const NIBBLES: bool>(acc: S::I, w: S::B, x: i32) -> S::I {
-    unsafe { if NIBBLES { S::dot4_small(acc, w, x) } else { S::dot4(acc, w, x) } }
+unsafe fn dot<S: Simd, K: Kind>(acc: S::I, w: S::B, x: i32) -> S::I {
+    unsafe { if K::NIBBLES { S::dot4_small(acc, w, x) } else { S::dot4(acc, w, x) } }
 }
 
-impl<E: Element> Kernel for Rectangle<'_, E> {
+impl Kernel for Rectangle<'_> {
     type Output = ();
 
     #[inline(always)]
     unsafe fn run<S: Simd>(self) {
         // SAFETY: tiles stay inside the rectangle, and rectangles of a grid do not overlap.
         unsafe {
-            match (self.w.nibbles, self.w.groups) {
-                (true, 1) => self.all::<S, true, 1>(),
-                (true, _) => self.all::<S, true, 2>(),
-                (false, 1) => self.all::<S, false, 1>(),
-                (false, _) => self.all::<S, false, 2>(),
+            let Format { nibbles, group, .. } = self.w.format;
+            match (nibbles, self.w.format.is_nested(), group) {
+                (true, false, _) => self.all::<S, Known<true, false, 1>>(),
+                (true, true, SPAN) => self.all::<S, Known<true, true, 1>>(),
+                (true, true, _) => self.all::<S, Known<true, true, 2>>(),
+                (false, false, _) => self.all::<S, Known<false, false, 1>>(),
+                (false, true, SPAN) => self.all::<S, Known<false, true, 1>>(),
+                (false, true, _) => self.all::<S, Known<false, true, 2>>(),
             }
         }
     }
 }
 
-impl<E: Element> Rectangle<'_, E> {
+impl Rectangle<'_> {
     #[inline(always)]
-    unsafe fn all<S: Simd, const NIBBLES: bool, const GROUPS: usize>(&self) {
+    unsafe fn all<S: Simd, K: Kind>(&self) {
+        let wide = S::REGISTERS >= 32 && self.rows.len() > FEW;
         let mut panel = self.panels.start;
         unsafe {
-            while S::REGISTERS >= 32 && panel + 2 <= self.panels.end {
-                self.rows_of::<S, NIBBLES, GROUPS, 2>(panel);
+            while wide && panel + 2 <= self.panels.end {
+                self.rows_of::<S, K, 2>(panel);
                 panel += 2;
             }
             while panel < self.panels.end {
-                self.rows_of::<S, NIBBLES, GROUPS, 1>(panel);
+                self.rows_of::<S, K, 1>(panel);
                 panel += 1;
             }
         }
@@ -227,18 +154,15 @@ impl<E: Element> Rectangle<'_, E> {
 
     /// All rows of the rectangle times `NV` panels.
     #[inline(always)]
-    unsafe fn rows_of<S: Simd, const NIBBLES: bool, const GROUPS: usize, const NV: usize>(
-        &self,
-        panel: usize,
-    ) {
+    unsafe fn rows_of<S: Simd, K: Kind, const NV: usize>(&self, panel: usize) {
         for row in self.rows.clone().step_by(GROUP) {
             // Rows of zeros fill a tile up.
             unsafe {
                 match self.rows.end - row {
-                    1 => self.tile::<S, NIBBLES, GROUPS, 1, NV>(row, panel),
-                    2 => self.tile::<S, NIBBLES, GROUPS, 2, NV>(row, panel),
-                    3 | 4 => self.tile::<S, NIBBLES, GROUPS, 4, NV>(row, panel),
-                    _ => self.tile::<S, NIBBLES, GROUPS, GROUP, NV>(row, panel),
+                    1 => self.tile::<S, K, 1, NV>(row, panel),
+                    2 => self.tile::<S, K, 2, NV>(row, panel),
+                    3 | 4 => self.tile::<S, K, 4, NV>(row, panel),
+                    _ => self.tile::<S, K, GROUP, NV>(row, panel),
                 }
             }
         }
@@ -246,38 +170,38 @@ impl<E: Element> Rectangle<'_, E> {
 
     /// Up to `MR` rows × `NV` panels, over all of K.
     #[inline(always)]
-    unsafe fn tile<
-        S: Simd,
-        const NIBBLES: bool,
-        const GROUPS: usize,
-        const MR: usize,
-        const NV: usize,
-    >(
+    unsafe fn tile<S: Simd, K: Kind, const MR: usize, const NV: usize>(
         &self,
         row: usize,
         panel: usize,
     ) {
         let spans = self.w.k / SPAN;
+        let panels = self.w.bytes.as_ptr().wrapping_add(panel * self.w.layout.panel);
         unsafe {
             let mut acc = [[S::splat(0.0); NV]; MR];
             for span in 0..spans {
                 let x = row / GROUP * spans + span;
+                let record = panels.add(span / K::SPANS * self.w.layout.record);
+                let span = span % K::SPANS;
+                if MR <= FEW {
+                    self.fetch_ahead::<S, K, NV>(record, span);
+                }
                 let fine = *self.x.is_fine.as_ptr().add(x);
-                for group in 0..GROUPS {
-                    let at = Place { x, panel, span, group };
+                for group in 0..K::GROUPS {
+                    let at = Place { x, record, span, group };
                     let mut sums = [[S::splat_i(0); NV]; MR];
                     let Activations { values, sums: totals, .. } = self.x;
-                    self.dots::<S, NIBBLES, GROUPS, MR, NV>(values, totals, at, &mut sums);
+                    self.dots::<S, K, MR, NV>(values, totals, at, &mut sums);
                     if !fine {
-                        self.scale::<S, GROUPS, false, MR, NV>(at, &sums, &mut acc);
+                        self.scale::<S, K, false, MR, NV>(at, &sums, &mut acc);
                         continue;
                     }
                     for sum in sums.as_flattened_mut() {
                         *sum = S::shift_left::<FINE_BITS>(*sum);
                     }
                     let Activations { fine, fine_sums, .. } = self.x;
-                    self.dots::<S, NIBBLES, GROUPS, MR, NV>(fine, fine_sums, at, &mut sums);
-                    self.scale::<S, GROUPS, true, MR, NV>(at, &sums, &mut acc);
+                    self.dots::<S, K, MR, NV>(fine, fine_sums, at, &mut sums);
+                    self.scale::<S, K, true, MR, NV>(at, &sums, &mut acc);
                 }
             }
             let Target { out, stride, column, onto } = self.target;
@@ -291,28 +215,36 @@ impl<E: Element> Rectangle<'_, E> {
         }
     }
 
+    /// Asks for what is read a little later: the lines of a span and its share of the factors.
+    #[inline(always)]
+    unsafe fn fetch_ahead<S: Simd, K: Kind, const NV: usize>(
+        &self,
+        record: *const u8,
+        span: usize,
+    ) {
+        let lines = K::VECTORS + 1;
+        for v in 0..NV {
+            let ahead = AHEAD + v * self.w.layout.panel + span * lines * LINE;
+            for line in 0..lines {
+                unsafe { S::prefetch(record.wrapping_add(ahead + line * LINE)) };
+            }
+        }
+    }
+
     /// Adds the integer products of one group and `values`, of which `totals` are the sums, to `sums`.
     #[inline(always)]
-    unsafe fn dots<
-        S: Simd,
-        const NIBBLES: bool,
-        const GROUPS: usize,
-        const MR: usize,
-        const NV: usize,
-    >(
+    unsafe fn dots<S: Simd, K: Kind, const MR: usize, const NV: usize>(
         &self,
         values: &[i8],
         totals: &[i32],
-        Place { x, panel, span, group }: Place,
+        Place { x, record, span, group }: Place,
         sums: &mut [[S::I; NV]; MR],
     ) {
-        let vectors = if NIBBLES { 4 } else { 8 };
-        let spans = self.w.k / SPAN;
         unsafe {
             // Small values are multiplied as they are.
-            let zero = self.w.zero - if NIBBLES { 0 } else { S::OFFSET };
+            let zero = self.w.format.zero - if K::NIBBLES { 0 } else { S::OFFSET };
             if zero != 0 {
-                let which = if GROUPS == 1 { SUMS - 1 } else { group };
+                let which = if K::GROUPS == 1 { SUMS - 1 } else { group };
                 let totals = totals.as_ptr().add((x * SUMS + which) * GROUP);
                 for r in 0..MR {
                     let zeros = S::splat_i(-zero * *totals.add(r));
@@ -323,39 +255,29 @@ impl<E: Element> Rectangle<'_, E> {
             }
             let x = values.as_ptr().add(x * GROUP * SPAN);
             let x = |r: usize, g: usize| x.add(r * SPAN + 4 * g).cast::<i32>().read_unaligned();
-            let mut w = [std::ptr::null::<u8>(); NV];
-            for v in 0..NV {
-                w[v] = self.w.values.as_ptr().add(((panel + v) * spans + span) * vectors * 64);
-                if MR <= FEW {
-                    // The same place of the panels after these.
-                    let ahead = w[v].wrapping_add(NV * spans * vectors * 64);
-                    for j in 0..vectors {
-                        S::prefetch(ahead.wrapping_add(j * 64));
-                    }
-                }
-            }
+            let w = record.add(self.w.layout.values + span * K::VECTORS * LINE);
+            let w = |v: usize, j: usize| S::load_bytes(w.add(v * self.w.layout.panel + j * LINE));
             for j in 0..self.w.quads {
                 // Vector j of this group's half of the span, and its partner four further on.
-                let first = if GROUPS == 1 { j } else { 4 * group + j };
-                let (mut low, mut high) = ([S::load_bytes(w[0]); NV], [S::load_bytes(w[0]); NV]);
+                let first = if K::GROUPS == 1 { j } else { 4 * group + j };
+                let (mut low, mut high) =
+                    ([S::load_bytes(record); NV], [S::load_bytes(record); NV]);
                 for v in 0..NV {
-                    (low[v], high[v]) = if NIBBLES {
-                        let (low, high) = S::nibbles(S::load_bytes(w[v].add(j * 64)));
-                        if GROUPS == 2 && group == 1 { (high, high) } else { (low, high) }
+                    (low[v], high[v]) = if K::NIBBLES {
+                        let (low, high) = S::nibbles(w(v, j));
+                        if K::GROUPS == 2 && group == 1 { (high, high) } else { (low, high) }
                     } else {
-                        let low = S::load_bytes(w[v].add(first * 64));
-                        let high =
-                            if GROUPS == 1 { S::load_bytes(w[v].add((j + 4) * 64)) } else { low };
-                        (low, high)
+                        let low = w(v, first);
+                        (low, if K::GROUPS == 1 { w(v, j + 4) } else { low })
                     };
                 }
                 for r in 0..MR {
                     for v in 0..NV {
-                        sums[r][v] = dot::<S, NIBBLES>(sums[r][v], low[v], x(r, first));
+                        sums[r][v] = dot::<S, K>(sums[r][v], low[v], x(r, first));
                     }
                     for v in 0..NV {
-                        if GROUPS == 1 {
-                            sums[r][v] = dot::<S, NIBBLES>(sums[r][v], high[v], x(r, j + 4));
+                        if K::GROUPS == 1 {
+                            sums[r][v] = dot::<S, K>(sums[r][v], high[v], x(r, j + 4));
                         }
                     }
                 }
@@ -365,32 +287,20 @@ impl<E: Element> Rectangle<'_, E> {
 
     /// Adds one group's scaled sums, and its minimum times the activations' sum, to `acc`.
     #[inline(always)]
-    unsafe fn scale<
-        S: Simd,
-        const GROUPS: usize,
-        const FINE: bool,
-        const MR: usize,
-        const NV: usize,
-    >(
+    unsafe fn scale<S: Simd, K: Kind, const FINE: bool, const MR: usize, const NV: usize>(
         &self,
-        Place { x, panel, span, group }: Place,
+        Place { x, record, span, group }: Place,
         sums: &[[S::I; NV]; MR],
         acc: &mut [[S::V; NV]; MR],
     ) {
-        let spans = self.w.k / SPAN;
-        let which = if GROUPS == 1 { SUMS - 1 } else { group };
+        let which = if K::GROUPS == 1 { SUMS - 1 } else { group };
+        let layout = &self.w.layout;
         unsafe {
             let x_scales = self.x.scales.as_ptr().add(x * GROUP);
             let x_sums = self.x.scaled_sums.as_ptr().add((x * SUMS + which) * GROUP);
             for v in 0..NV {
-                let at = (((panel + v) * spans + span) * GROUPS + group) * PANEL;
-                let Factors { scales, mins } = self.factors;
-                let scale = E::load::<S>(scales.as_ptr().add(at));
-                if MR <= FEW {
-                    let ahead = at + NV * spans * GROUPS * PANEL;
-                    S::prefetch(scales.as_ptr().wrapping_add(ahead).cast());
-                    S::prefetch(mins.as_ptr().wrapping_add(ahead).cast());
-                }
+                let record = record.add(v * layout.panel);
+                let scale = layout.scale::<S, K>(record, (span, group));
                 for r in 0..MR {
                     let factor = S::mul(scale, S::splat(*x_scales.add(r)));
                     let mut sum = S::to_f32(sums[r][v]);
@@ -399,8 +309,8 @@ impl<E: Element> Rectangle<'_, E> {
                     }
                     acc[r][v] = S::fma(sum, factor, acc[r][v]);
                 }
-                if !mins.is_empty() {
-                    let min = E::load::<S>(mins.as_ptr().add(at));
+                if self.w.format.has_min {
+                    let min = layout.min::<S, K>(record, (span, group));
                     for r in 0..MR {
                         acc[r][v] = S::fma(min, S::splat(*x_sums.add(r)), acc[r][v]);
                     }

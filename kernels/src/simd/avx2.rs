@@ -173,6 +173,13 @@ unsafe impl<D: Bytes> Simd for Avx2<D> {
         }
     }
     #[inline(always)]
+    unsafe fn load_i8(p: *const i8) -> V {
+        unsafe {
+            let eight = |p: *const i8| _mm256_cvtepi8_epi32(_mm_loadl_epi64(p.cast()));
+            [_mm256_cvtepi32_ps(eight(p)), _mm256_cvtepi32_ps(eight(p.add(8)))]
+        }
+    }
+    #[inline(always)]
     unsafe fn add(a: V, b: V) -> V {
         unsafe { [_mm256_add_ps(a[0], b[0]), _mm256_add_ps(a[1], b[1])] }
     }

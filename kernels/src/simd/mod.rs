@@ -50,6 +50,8 @@ pub unsafe trait Simd: Copy {
     unsafe fn load_bf16(p: *const u16) -> Self::V;
     /// Widens sixteen f16 given as bits.
     unsafe fn load_f16(p: *const u16) -> Self::V;
+    /// Sixteen bytes as numbers.
+    unsafe fn load_i8(p: *const i8) -> Self::V;
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn sub(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
@@ -223,6 +225,7 @@ mod tests {
                     S::exp2_int(S::round(a)),
                     S::load_bf16(packed.as_ptr()),
                     S::load_f16(packed.as_ptr()),
+                    S::load_i8(self.bytes.as_ptr().cast()),
                     S::to_f32(dot(bytes, [127, -127, 3, -56])),
                     S::to_f32(dot(bytes, [127; 4])),
                     S::to_f32(dot(bytes, [-128; 4])),

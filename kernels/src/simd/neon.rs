@@ -247,6 +247,20 @@ unsafe impl<D: Bytes> Simd for Neon<D> {
         unsafe { [widen_f16(p), widen_f16(p.add(4)), widen_f16(p.add(8)), widen_f16(p.add(12))] }
     }
     #[inline(always)]
+    unsafe fn load_i8(p: *const i8) -> V {
+        unsafe {
+            let bytes = vld1q_s8(p);
+            let (low, high) = (vmovl_s8(vget_low_s8(bytes)), vmovl_high_s8(bytes));
+            let whole = [
+                vmovl_s16(vget_low_s16(low)),
+                vmovl_high_s16(low),
+                vmovl_s16(vget_low_s16(high)),
+                vmovl_high_s16(high),
+            ];
+            quarters!(vcvtq_f32_s32: whole)
+        }
+    }
+    #[inline(always)]
     unsafe fn add(a: V, b: V) -> V {
         unsafe { quarters!(vaddq_f32: a, b) }
     }

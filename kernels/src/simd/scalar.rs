@@ -57,6 +57,10 @@ unsafe impl Simd for Scalar {
         bits.map(|b| f16::from_bits(b).to_f32())
     }
     #[inline(always)]
+    unsafe fn load_i8(p: *const i8) -> Self::V {
+        unsafe { p.cast::<[i8; LANES]>().read_unaligned() }.map(f32::from)
+    }
+    #[inline(always)]
     unsafe fn add(a: Self::V, b: Self::V) -> Self::V {
         map2(a, b, |x, y| x + y)
     }
