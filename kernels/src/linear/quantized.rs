@@ -108,6 +108,13 @@ struct Place {
     group: usize,
 }
 
+/// # Safety
+/// As [`Simd`].
+#[inline(always)]
+unsafe fn dot<S: Simd, K: Kind>(acc: S::I, w: S::B, x: i32) -> S::I {
+    unsafe { if K::NIBBLES { S::dot4_small(acc, w, x) } else { S::dot4(acc, w, x) } }
+}
+
 impl Kernel for Rectangle<'_> {
     type Output = ();
 
@@ -234,11 +241,13 @@ impl Rectangle<'_> {
         sums: &mut [[S::I; NV]; MR],
     ) {
         unsafe {
-            if self.w.format.zero != 0 {
+            // Small values are multiplied as they are.
+            let zero = self.w.format.zero - if K::NIBBLES { 0 } else { S::OFFSET };
+            if zero != 0 {
                 let which = if K::GROUPS == 1 { SUMS - 1 } else { group };
                 let totals = totals.as_ptr().add((x * SUMS + which) * GROUP);
                 for r in 0..MR {
-                    let zeros = S::splat_i(-self.w.format.zero * *totals.add(r));
+                    let zeros = S::splat_i(-zero * *totals.add(r));
                     for v in 0..NV {
                         sums[r][v] = S::add_i(sums[r][v], zeros);
                     }
@@ -264,11 +273,11 @@ impl Rectangle<'_> {
                 }
                 for r in 0..MR {
                     for v in 0..NV {
-                        sums[r][v] = S::dot4(sums[r][v], low[v], x(r, first));
+                        sums[r][v] = dot::<S, K>(sums[r][v], low[v], x(r, first));
                     }
                     for v in 0..NV {
                         if K::GROUPS == 1 {
-                            sums[r][v] = S::dot4(sums[r][v], high[v], x(r, j + 4));
+                            sums[r][v] = dot::<S, K>(sums[r][v], high[v], x(r, j + 4));
                         }
                     }
                 }

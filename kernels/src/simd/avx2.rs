@@ -1,10 +1,31 @@
-//! AVX2 with FMA and F16C: a logical vector is two registers.
+//! AVX2 with FMA and F16C: a logical vector is two registers. AVX-VNNI, where it is present, adds one
+//! instruction for what [`Simd::dot4`] is.
 
 use super::{Kernel, Simd};
 use std::arch::x86_64::*;
+use std::marker::PhantomData;
 
+/// What is the same with and without AVX-VNNI; `D` multiplies bytes.
 #[derive(Clone, Copy)]
-pub struct Avx2;
+pub struct Avx2<D: Bytes>(PhantomData<D>);
+
+/// How bytes are multiplied, and sums of four products added to eight lanes.
+///
+/// # Safety
+/// As [`Simd`].
+pub unsafe trait Bytes: Copy {
+    /// As [`Simd::dot4`].
+    unsafe fn dot(acc: __m256i, w: __m256i, x: __m256i) -> __m256i;
+    /// As [`Simd::dot4_small`].
+    unsafe fn dot_small(acc: __m256i, w: __m256i, x: __m256i) -> __m256i;
+}
+
+/// Multiplies of AVX2 itself.
+#[derive(Clone, Copy)]
+pub struct Widening;
+/// `vpdpbusd` of AVX-VNNI.
+#[derive(Clone, Copy)]
+pub struct Vnni;
 
 pub fn present() -> bool {
     is_x86_feature_detected!("avx2")
@@ -16,7 +37,18 @@ pub fn present() -> bool {
 /// [`present`] must be true.
 #[target_feature(enable = "avx2,fma,f16c")]
 pub unsafe fn run<K: Kernel>(kernel: K) -> K::Output {
-    unsafe { kernel.run::<Avx2>() }
+    unsafe { kernel.run::<Avx2<Widening>>() }
+}
+
+pub fn has_vnni() -> bool {
+    present() && is_x86_feature_detected!("avxvnni")
+}
+
+/// # Safety
+/// [`has_vnni`] must be true.
+#[target_feature(enable = "avx2,fma,f16c,avxvnni")]
+pub unsafe fn run_vnni<K: Kernel>(kernel: K) -> K::Output {
+    unsafe { kernel.run::<Avx2<Vnni>>() }
 }
 
 type V = [__m256; 2];
@@ -62,29 +94,52 @@ pub unsafe fn largest_half(v: __m256) -> f32 {
     }
 }
 
-/// Eight lanes of `dot4`. `maddubs` would saturate (255 × 127 × 2 > 32767), so bytes are widened
-/// to 16 bits first: even and odd bytes apart, which `madd` adds up again.
-#[inline(always)]
-unsafe fn dot4_half(acc: __m256i, w: __m256i, x: __m256i) -> __m256i {
-    unsafe {
-        let low = _mm256_set1_epi16(0xff);
-        let even_w = _mm256_and_si256(w, low);
-        let odd_w = _mm256_srli_epi16::<8>(w);
-        let even_x = _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(x));
-        let odd_x = _mm256_srai_epi16::<8>(x);
-        let even = _mm256_madd_epi16(even_w, even_x);
-        let odd = _mm256_madd_epi16(odd_w, odd_x);
-        _mm256_add_epi32(acc, _mm256_add_epi32(even, odd))
+// SAFETY: callers come through `run`.
+unsafe impl Bytes for Widening {
+    /// `maddubs` would saturate (255 × 127 × 2 > 32767), so bytes are widened to 16 bits first:
+    /// even and odd bytes apart, which `madd` adds up again.
+    #[inline(always)]
+    unsafe fn dot(acc: __m256i, w: __m256i, x: __m256i) -> __m256i {
+        unsafe {
+            let low = _mm256_set1_epi16(0xff);
+            let even_w = _mm256_and_si256(w, low);
+            let odd_w = _mm256_srli_epi16::<8>(w);
+            let even_x = _mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(x));
+            let odd_x = _mm256_srai_epi16::<8>(x);
+            let even = _mm256_madd_epi16(even_w, even_x);
+            let odd = _mm256_madd_epi16(odd_w, odd_x);
+            _mm256_add_epi32(acc, _mm256_add_epi32(even, odd))
+        }
+    }
+    #[inline(always)]
+    unsafe fn dot_small(acc: __m256i, w: __m256i, x: __m256i) -> __m256i {
+        unsafe {
+            let pairs = _mm256_maddubs_epi16(w, x);
+            _mm256_add_epi32(acc, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+        }
+    }
+}
+
+// SAFETY: callers come through `run_vnni`.
+unsafe impl Bytes for Vnni {
+    #[inline(always)]
+    unsafe fn dot(acc: __m256i, w: __m256i, x: __m256i) -> __m256i {
+        unsafe { _mm256_dpbusd_avx_epi32(acc, w, x) }
+    }
+    #[inline(always)]
+    unsafe fn dot_small(acc: __m256i, w: __m256i, x: __m256i) -> __m256i {
+        unsafe { Self::dot(acc, w, x) }
     }
 }
 
 // SAFETY: callers come through `run`, which is compiled for these instructions; pointers are read
 // and written for exactly the elements that the trait names.
-unsafe impl Simd for Avx2 {
+unsafe impl<D: Bytes> Simd for Avx2<D> {
     type V = V;
     type I = [__m256i; 2];
     type B = [__m256i; 2];
     const REGISTERS: usize = 8;
+    const OFFSET: i32 = 0;
 
     #[inline(always)]
     unsafe fn prefetch(p: *const u8) {
@@ -203,7 +258,14 @@ unsafe impl Simd for Avx2 {
     unsafe fn dot4(acc: Self::I, w: Self::B, x: i32) -> Self::I {
         unsafe {
             let x = _mm256_set1_epi32(x);
-            [dot4_half(acc[0], w[0], x), dot4_half(acc[1], w[1], x)]
+            [D::dot(acc[0], w[0], x), D::dot(acc[1], w[1], x)]
+        }
+    }
+    #[inline(always)]
+    unsafe fn dot4_small(acc: Self::I, w: Self::B, x: i32) -> Self::I {
+        unsafe {
+            let x = _mm256_set1_epi32(x);
+            [D::dot_small(acc[0], w[0], x), D::dot_small(acc[1], w[1], x)]
         }
     }
     #[inline(always)]

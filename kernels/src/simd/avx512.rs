@@ -31,6 +31,7 @@ unsafe impl Simd for Avx512 {
     type I = __m512i;
     type B = __m512i;
     const REGISTERS: usize = 32;
+    const OFFSET: i32 = 0;
 
     #[inline(always)]
     unsafe fn prefetch(p: *const u8) {
@@ -139,6 +140,10 @@ unsafe impl Simd for Avx512 {
     #[inline(always)]
     unsafe fn dot4(acc: Self::I, w: Self::B, x: i32) -> Self::I {
         unsafe { _mm512_dpbusd_epi32(acc, w, _mm512_set1_epi32(x)) }
+    }
+    #[inline(always)]
+    unsafe fn dot4_small(acc: Self::I, w: Self::B, x: i32) -> Self::I {
+        unsafe { Self::dot4(acc, w, x) }
     }
     #[inline(always)]
     unsafe fn to_f32(a: Self::I) -> Self::V {

@@ -13,6 +13,8 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod element;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod scalar;
 
 pub use element::{Bf16, Element, F16, F32};
@@ -35,6 +37,9 @@ pub unsafe trait Simd: Copy {
     type B: Copy;
     /// Logical vectors that fit the register file: bounds the size of register tiles.
     const REGISTERS: usize;
+    /// What [`Simd::dot4`] takes from its unsigned bytes: 128 where they are multiplied as signed
+    /// ones.
+    const OFFSET: i32;
 
     /// Asks for the cache line of `p` ahead of its use; any address is allowed.
     unsafe fn prefetch(p: *const u8);
@@ -74,9 +79,11 @@ pub unsafe trait Simd: Copy {
     unsafe fn splat_i(x: i32) -> Self::I;
     unsafe fn add_i(a: Self::I, b: Self::I) -> Self::I;
     unsafe fn shift_left<const BITS: u32>(a: Self::I) -> Self::I;
-    /// Lane `i` gains the dot product of bytes `4 i .. 4 i + 4` of `w` (unsigned) with the four
-    /// bytes of `x` (signed). Exact: no saturation.
+    /// Lane `i` gains the dot product of bytes `4 i .. 4 i + 4` of `w` (unsigned), less
+    /// [`Simd::OFFSET`], with the four bytes of `x` (signed). Exact: no saturation.
     unsafe fn dot4(acc: Self::I, w: Self::B, x: i32) -> Self::I;
+    /// The same for `w` below 16, and without the offset.
+    unsafe fn dot4_small(acc: Self::I, w: Self::B, x: i32) -> Self::I;
     unsafe fn to_f32(a: Self::I) -> Self::V;
     unsafe fn load_bytes(p: *const u8) -> Self::B;
     /// The low and the high nibble of each byte.
@@ -100,13 +107,31 @@ pub fn dispatch<K: Kernel>(kernel: K) -> K::Output {
             // SAFETY: the features that `run` is compiled for were just detected.
             return unsafe { avx512::run(kernel) };
         }
+        if avx2::has_vnni() {
+            // SAFETY: as above.
+            return unsafe { avx2::run_vnni(kernel) };
+        }
         if avx2::present() {
             // SAFETY: as above.
             return unsafe { avx2::run(kernel) };
         }
     }
+    #[cfg(target_arch = "aarch64")]
+    // SAFETY: the features that each `run` is compiled for were just detected.
+    unsafe {
+        if neon::has_mixed_dot_product() {
+            return neon::run_mixed_dot_product(kernel);
+        }
+        if neon::has_dot_product() {
+            return neon::run_dot_product(kernel);
+        }
+        neon::run(kernel)
+    }
+    #[cfg(not(target_arch = "aarch64"))]
     // SAFETY: plain Rust runs everywhere.
-    unsafe { kernel.run::<scalar::Scalar>() }
+    unsafe {
+        kernel.run::<scalar::Scalar>()
+    }
 }
 
 /// Name of the instruction set that [`dispatch`] uses.
@@ -116,10 +141,20 @@ pub fn instruction_set() -> &'static str {
         if avx512::present() {
             return "AVX-512 (F, BW, VL, VNNI)";
         }
+        if avx2::has_vnni() {
+            return "AVX2 + FMA + F16C + VNNI";
+        }
         if avx2::present() {
             return "AVX2 + FMA + F16C";
         }
     }
+    #[cfg(target_arch = "aarch64")]
+    return match (neon::has_mixed_dot_product(), neon::has_dot_product()) {
+        (true, _) => "NEON + dotprod + i8mm",
+        (_, true) => "NEON + dotprod",
+        _ => "NEON",
+    };
+    #[cfg(not(target_arch = "aarch64"))]
     "scalar"
 }
 
@@ -171,8 +206,12 @@ mod tests {
                     std::array::from_fn(|i| self.a[i].to_bits() as u16 & 0xbfff);
                 let bytes = S::load_bytes(self.bytes.as_ptr());
                 let (low, high) = S::nibbles(bytes);
-                let dot = |w, x| S::to_f32(S::dot4(S::splat_i(-7), w, x));
-                let sums = S::dot4(S::splat_i(0), bytes, i32::from_le_bytes([1, 255, 0, 2]));
+                let dot = |w, x: [i8; 4]| {
+                    let offset = S::OFFSET * x.iter().map(|&x| i32::from(x)).sum::<i32>();
+                    S::dot4(S::splat_i(offset - 7), w, i32::from_le_bytes(x.map(|x| x as u8)))
+                };
+                let dot_small = |w| S::dot4_small(S::splat_i(9), w, i32::from_le_bytes([127; 4]));
+                let sums = dot(bytes, [1, -1, 0, 2]);
                 let vectors = [
                     S::add(a, b),
                     S::sub(a, b),
@@ -187,9 +226,11 @@ mod tests {
                     S::load_bf16(packed.as_ptr()),
                     S::load_f16(packed.as_ptr()),
                     S::load_i8(self.bytes.as_ptr().cast()),
-                    dot(bytes, i32::from_le_bytes([127, 129, 3, 200])),
-                    dot(low, i32::from_le_bytes([127, 127, 127, 127])),
-                    dot(high, i32::from_le_bytes([128, 128, 128, 128])),
+                    S::to_f32(dot(bytes, [127, -127, 3, -56])),
+                    S::to_f32(dot(bytes, [127; 4])),
+                    S::to_f32(dot(bytes, [-128; 4])),
+                    S::to_f32(dot_small(low)),
+                    S::to_f32(dot_small(high)),
                     S::to_f32(S::add_i(sums, S::splat_i(-77))),
                     S::to_f32(S::shift_left::<7>(sums)),
                     exp::<S>(a),
@@ -224,6 +265,14 @@ mod tests {
             #[cfg(target_arch = "x86_64")]
             if avx2::present() {
                 assert_eq!(unsafe { avx2::run(everything()) }, want, "AVX2, seed {seed}");
+            }
+            #[cfg(target_arch = "aarch64")]
+            unsafe {
+                assert_eq!(neon::run(everything()), want, "NEON, seed {seed}");
+                if neon::has_dot_product() {
+                    let got = neon::run_dot_product(everything());
+                    assert_eq!(got, want, "NEON with dotprod, seed {seed}");
+                }
             }
         }
     }

@@ -30,6 +30,7 @@ unsafe impl Simd for Scalar {
     type I = [i32; LANES];
     type B = [u8; 64];
     const REGISTERS: usize = 8;
+    const OFFSET: i32 = 0;
 
     #[inline(always)]
     unsafe fn prefetch(_: *const u8) {}
@@ -129,6 +130,10 @@ unsafe impl Simd for Scalar {
         std::array::from_fn(|i| {
             acc[i] + (0..4).map(|j| i32::from(w[4 * i + j]) * x[j]).sum::<i32>()
         })
+    }
+    #[inline(always)]
+    unsafe fn dot4_small(acc: Self::I, w: Self::B, x: i32) -> Self::I {
+        unsafe { Self::dot4(acc, w, x) }
     }
     #[inline(always)]
     unsafe fn to_f32(a: Self::I) -> Self::V {
