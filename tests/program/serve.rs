@@ -288,7 +288,7 @@ fn what_can_not_be_served_is_refused_by_field() {
         (json!({"logit_bias": {"x": 1}}), "logit_bias.x"),
         (json!({"logit_bias": {"5": 101}}), "logit_bias.5"),
         (json!({"stream_options": {"include_usage": true}}), "stream_options"),
-        (json!({"tools": [{"type": "function"}]}), "tools[0].function"),
+        (json!({"tools": [{"type": "function"}]}), "tools[0]"),
         (json!({"tools": [{"type": "function", "function": {"name": "f"}}]}), "tools"),
     ] {
         refused(CHAT, with(ask("x"), fields), 400, field);
