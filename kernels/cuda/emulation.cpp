@@ -380,7 +380,7 @@ bool run_grid(dim3 grid, unsigned threads, size_t shared_bytes, const std::funct
     for (unsigned y = 0; y < grid.y; ++y) {
         for (unsigned x = 0; x < grid.x; ++x) {
             m.shared_start = m.shared.ending(shared_bytes);
-            memset(m.shared_start, 0xFF, m.shared.start() + MAX_SHARED - m.shared_start);
+            memset(m.shared_start, 0xFF, (shared_bytes + 127) / 128 * 128);
             if (!m.run_block({x, y, 0}, grid, threads)) {
                 snprintf(error, n, "%s", m.message);
                 return false;

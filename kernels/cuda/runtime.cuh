@@ -17,6 +17,14 @@ struct Launch {
 
 const lr_gpu_properties &properties(const lr_stream *stream);
 
+// What both libraries support.
+inline int check_gemm(const lr_gemm_args &a) {
+    if (a.type != LR_BF16 && a.type != LR_E4M3) return fail("matrix product: factors of type %u", a.type);
+    if (a.n % 8 || a.k % (a.type == LR_E4M3 ? 16 : 8)) return fail("matrix product: n = %u, k = %u; both must be multiples of 8, k of e4m3 of 16", a.n, a.k);
+    if (a.bias && a.out_type != LR_BF16) return fail("matrix product: a bias needs a result in bf16");
+    return 0;
+}
+
 #if LR_EMULATED
 
 // Put at the end of the stream: `work` returns false, with the reason in `error`, if it went wrong.

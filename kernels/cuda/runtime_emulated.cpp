@@ -292,7 +292,7 @@ void lr_gpu_graph_destroy(lr_graph *graph) {
 int lr_gpu_gemm(lr_stream *stream, const lr_gemm_args *args) {
     const lr_gemm_args a = *args;
     const bool eight = a.type == LR_E4M3;
-    if (!eight && a.type != LR_BF16) return fail("gemm: numbers of type %u", a.type);
+    if (const int failed = lr::check_gemm(a)) return failed;
     return enqueue(stream, [=](char *, size_t) {
         auto widen = [eight](const void *from, size_t count) {
             std::vector<float> out(count);

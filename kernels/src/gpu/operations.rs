@@ -107,11 +107,14 @@ pub struct Gemm<'a> {
     pub x: &'a Output,
     /// `[n, k]`; for e4m3 with a factor for each of its rows.
     pub w: &'a Output,
+    /// Only into bf16.
     pub bias: Option<&'a Buffer<bf16>>,
     /// `[m, n]`
     pub out: &'a Numbers,
     pub m: usize,
+    /// A multiple of 8.
     pub n: usize,
+    /// A multiple of 8, of 16 in e4m3.
     pub k: usize,
     /// Whether a row's bits must not depend on `m`: one algorithm for all `m`, without parts of `k` side by side. Costs
     /// speed at small `m`.
