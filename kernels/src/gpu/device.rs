@@ -172,7 +172,7 @@ impl Drop for Allocation {
 #[derive(Debug)]
 pub struct Buffer<T> {
     pub(super) allocation: Arc<Allocation>,
-    /// In elements.
+    /// In bytes.
     offset: usize,
     len: usize,
     element: PhantomData<T>,
@@ -203,7 +203,7 @@ impl<T: Element> Buffer<T> {
         let allocation = self.allocation.clone();
         Self {
             allocation,
-            offset: self.offset + range.start,
+            offset: self.offset + range.start * size_of::<T>(),
             len: range.len(),
             element: PhantomData,
         }
@@ -211,8 +211,29 @@ impl<T: Element> Buffer<T> {
 
     /// The address on the device.
     pub(super) fn ptr(&self) -> *mut c_void {
-        self.allocation.memory.as_ptr().cast::<T>().wrapping_add(self.offset).cast()
+        self.allocation.memory.as_ptr().wrapping_byte_add(self.offset)
     }
+}
+
+impl Buffer<u8> {
+    /// The numbers that lie in a range of bytes.
+    ///
+    /// # Panics
+    /// A range beyond the end, or one that begins or ends within a number.
+    pub fn part<T: Element>(&self, bytes: Range<usize>) -> Buffer<T> {
+        let size = size_of::<T>();
+        let part = self.slice(bytes);
+        let address = part.ptr() as usize;
+        assert!(part.len.is_multiple_of(size) && address.is_multiple_of(align_of::<T>()));
+        let Buffer { allocation, offset, len, .. } = part;
+        Buffer { allocation, offset, len: len / size, element: PhantomData }
+    }
+}
+
+/// The bytes of numbers.
+pub fn bytes_of<T: Element>(numbers: &[T]) -> &[u8] {
+    // SAFETY: there is no padding in an `Element`, and any bits are a `u8`.
+    unsafe { std::slice::from_raw_parts(numbers.as_ptr().cast(), size_of_val(numbers)) }
 }
 
 /// An array in host memory that the device can copy from and to by itself.

@@ -23,7 +23,7 @@ mod stream;
 pub use attention::{
     Attention, AttentionQuery, AttentionTask, Merge, Tile, WHOLE_RESULT, attention, merge,
 };
-pub use device::{Buffer, Element, Gpu, Memory, Pinned, Properties};
+pub use device::{Buffer, Element, Gpu, Memory, Pinned, Properties, bytes_of};
 pub use error::{Error, Result};
 pub use kv::{Kv, KvLayer, KvShape, KvType};
 pub use operations::{

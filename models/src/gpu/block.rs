@@ -1,0 +1,202 @@
+//! What a step needs from the host: arrays side by side in one block of memory that one copy
+//! brings to the GPU.
+//!
+//! ```text
+//! ids | positions | slots | picked | counts | small | large | queries | merge rows | starts | part ids | tables …
+//! ```
+//! Where each begins depends on the sizes that the block is laid out for. A recorded step is laid out for the
+//! largest numbers that it can have, any other for its own.
+
+use super::plan::{NO_MERGE, Plan, PlanOptions};
+use crate::batch::Batch;
+use kernels::gpu::{AttentionQuery, AttentionTask, Buffer, Element, Gpu, NO_SLOT, Pinned, Result, Stream};
+use std::ops::Range;
+
+/// Arrays begin at multiples of this many bytes.
+const ALIGNMENT: usize = 256;
+
+/// Numbers of entries that a block is laid out for; of tables, only those of this step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    pub rows: usize,
+    /// Rows whose logits are wanted.
+    pub picked: usize,
+    pub small: usize,
+    pub large: usize,
+    pub merges: usize,
+    pub part_ids: usize,
+}
+
+impl Sizes {
+    /// Those of a step.
+    pub fn of(batch: &Batch, plan: &Plan) -> Self {
+        Self {
+            rows: batch.tokens.len(),
+            picked: batch.logit_rows.len(),
+            small: plan.small.len(),
+            large: plan.large.len(),
+            merges: plan.merge_rows.len(),
+            part_ids: plan.part_ids.len(),
+        }
+    }
+
+    /// Those of any step of up to `rows` sequences that have one row each.
+    pub fn of_single_rows(rows: usize, options: &PlanOptions) -> Self {
+        let (small, large) = match options.same_for_all {
+            true => (0, rows),
+            false => (options.most_tasks(rows), 0),
+        };
+        let part_ids = options.most_parts_of_single_rows();
+        Self { rows, picked: rows, small, large, merges: rows, part_ids }
+    }
+}
+
+/// Where the arrays of a step lie, in bytes.
+#[derive(Debug, Clone)]
+struct Places {
+    tokens: Range<usize>,
+    positions: Range<usize>,
+    slots: Range<usize>,
+    picked: Range<usize>,
+    small_count: Range<usize>,
+    large_count: Range<usize>,
+    small: Range<usize>,
+    large: Range<usize>,
+    queries: Range<usize>,
+    merge_rows: Range<usize>,
+    merge_starts: Range<usize>,
+    part_ids: Range<usize>,
+    tables: usize,
+}
+
+impl Places {
+    fn new(sizes: &Sizes) -> Self {
+        let mut end = 0;
+        let mut place = |len: usize, size: usize| {
+            let first = end;
+            end += (len.max(1) * size).next_multiple_of(ALIGNMENT);
+            first..first + len * size
+        };
+        Self {
+            tokens: place(sizes.rows, 4),
+            positions: place(sizes.rows, 4),
+            slots: place(sizes.rows, 4),
+            picked: place(sizes.picked, 4),
+            small_count: place(1, 4),
+            large_count: place(1, 4),
+            small: place(sizes.small, size_of::<AttentionTask>()),
+            large: place(sizes.large, size_of::<AttentionTask>()),
+            queries: place(sizes.rows, size_of::<AttentionQuery>()),
+            merge_rows: place(sizes.merges, 4),
+            merge_starts: place(sizes.merges + 1, 4),
+            part_ids: place(sizes.part_ids, 4),
+            tables: end,
+        }
+    }
+}
+
+/// The arrays of a step on the GPU.
+pub struct Arrays {
+    pub sizes: Sizes,
+    pub tokens: Buffer<u32>,
+    pub positions: Buffer<u32>,
+    pub slots: Buffer<u32>,
+    pub picked: Buffer<u32>,
+    pub small_count: Buffer<u32>,
+    pub large_count: Buffer<u32>,
+    pub small: Buffer<AttentionTask>,
+    pub large: Buffer<AttentionTask>,
+    pub queries: Buffer<AttentionQuery>,
+    pub merge_rows: Buffer<u32>,
+    pub merge_starts: Buffer<u32>,
+    pub part_ids: Buffer<u32>,
+    pub tables: Buffer<u32>,
+}
+
+/// A block on both sides.
+pub struct Block {
+    host: Pinned<u8>,
+    device: Buffer<u8>,
+}
+
+impl Block {
+    /// # Errors
+    /// Not enough memory.
+    pub fn new(gpu: &Gpu, bytes: usize) -> Result<Self> {
+        Ok(Self { host: gpu.alloc_pinned(bytes)?, device: gpu.alloc(bytes)? })
+    }
+
+    /// Bytes that a step needs.
+    pub fn bytes_for(sizes: &Sizes, tables: usize) -> usize {
+        Places::new(sizes).tables + 4 * tables
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.host.len()
+    }
+
+    /// The arrays of a step of these sizes.
+    pub fn arrays(&self, sizes: Sizes) -> Arrays {
+        let places = Places::new(&sizes);
+        let ids = |range: &Range<usize>| self.device.part(range.clone());
+        Arrays {
+            sizes,
+            tokens: ids(&places.tokens),
+            positions: ids(&places.positions),
+            slots: ids(&places.slots),
+            picked: ids(&places.picked),
+            small_count: ids(&places.small_count),
+            large_count: ids(&places.large_count),
+            small: self.device.part(places.small.clone()),
+            large: self.device.part(places.large.clone()),
+            queries: self.device.part(places.queries.clone()),
+            merge_rows: ids(&places.merge_rows),
+            merge_starts: ids(&places.merge_starts),
+            part_ids: ids(&places.part_ids),
+            tables: ids(&(places.tables..self.device.len() / 4 * 4)),
+        }
+    }
+
+    /// Copies a step to its places for `sizes`, which are no smaller than its own; what is more is
+    /// filled with rows that write nothing.
+    ///
+    /// # Errors
+    /// The GPU's.
+    ///
+    /// # Panics
+    /// The block is too small ([`Block::bytes_for`]).
+    pub fn upload(
+        &mut self,
+        stream: &Stream,
+        batch: &Batch,
+        plan: &Plan,
+        sizes: &Sizes,
+    ) -> Result<()> {
+        let places = Places::new(sizes);
+        let mut put = |range: Range<usize>, numbers: &[u32], fill: u32| {
+            let to = self.host[range].as_chunks_mut::<4>().0;
+            let numbers = numbers.iter().copied().chain(std::iter::repeat(fill));
+            to.iter_mut().zip(numbers).for_each(|(to, number)| *to = number.to_le_bytes());
+        };
+        put(places.tokens, &batch.tokens, 0);
+        put(places.positions, &batch.layout.positions, 0);
+        put(places.slots, &batch.layout.slots, NO_SLOT);
+        put(places.picked, &batch.logit_rows, 0);
+        put(places.small_count, &[plan.small.len() as u32], 0);
+        put(places.large_count, &[plan.large.len() as u32], 0);
+        put(places.merge_rows, &plan.merge_rows, NO_MERGE);
+        put(places.merge_starts, &plan.merge_starts, plan.part_ids.len() as u32);
+        put(places.part_ids, &plan.part_ids, 0);
+        let end = places.tables + 4 * plan.tables.len();
+        put(places.tables..end, &plan.tables, 0);
+        self.put_structures(places.small, &plan.small);
+        self.put_structures(places.large, &plan.large);
+        self.put_structures(places.queries, &plan.queries);
+        stream.upload(&self.host, &self.device, end)
+    }
+
+    fn put_structures<T: Element>(&mut self, range: Range<usize>, structures: &[T]) {
+        let bytes = kernels::gpu::bytes_of(structures);
+        self.host[range][..bytes.len()].copy_from_slice(bytes);
+    }
+}
