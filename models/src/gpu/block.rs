@@ -2,15 +2,20 @@
 //! brings to the GPU.
 //!
 //! ```text
-//! ids | positions | slots | picked | counts | small | large | queries | merge rows | starts | part ids | tables …
+//! tokens | positions | slots | picked | counts | tasks (3 tiles) | queries | merge rows, starts, parts | tables …
 //! ```
 //! Where each begins depends on the sizes that the block is laid out for. A recorded step is laid out for the
 //! largest numbers that it can have, any other for its own.
 
-use super::plan::{NO_MERGE, Plan, PlanOptions};
 use crate::batch::Batch;
-use kernels::gpu::{AttentionQuery, AttentionTask, Buffer, Element, Gpu, NO_SLOT, Pinned, Result, Stream};
+use kernels::gpu::{
+    AttentionQuery, AttentionTask, Buffer, Element, Gpu, NO_SLOT, Pinned, Plan, PlanSettings,
+    Result, Stream, bytes_of,
+};
 use std::ops::Range;
+
+/// Row of a merge that fills up a recorded step.
+const NO_MERGE: u32 = u32::MAX;
 
 /// Arrays begin at multiples of this many bytes.
 const ALIGNMENT: usize = 256;
@@ -21,8 +26,9 @@ pub struct Sizes {
     pub rows: usize,
     /// Rows whose logits are wanted.
     pub picked: usize,
-    pub small: usize,
-    pub large: usize,
+    /// By tile.
+    pub tasks: [usize; 3],
+    pub queries: usize,
     pub merges: usize,
     pub part_ids: usize,
 }
@@ -33,21 +39,30 @@ impl Sizes {
         Self {
             rows: batch.tokens.len(),
             picked: batch.logit_rows.len(),
-            small: plan.small.len(),
-            large: plan.large.len(),
+            tasks: plan.tasks.each_ref().map(Vec::len),
+            queries: plan.queries.len(),
             merges: plan.merge_rows.len(),
             part_ids: plan.part_ids.len(),
         }
     }
 
-    /// Those of any step of up to `rows` sequences that have one row each.
-    pub fn of_single_rows(rows: usize, options: &PlanOptions) -> Self {
-        let (small, large) = match options.same_for_all {
-            true => (0, rows),
-            false => (options.most_tasks(rows), 0),
-        };
-        let part_ids = options.most_parts_of_single_rows();
-        Self { rows, picked: rows, small, large, merges: rows, part_ids }
+    /// Those of almost any step of up to `rows` sequences that have one row each: keys that are
+    /// shared twice, and as many cuts as there are multiprocessors for.
+    pub fn of_single_rows(rows: usize, settings: &PlanSettings) -> Self {
+        let cuts = (4 * settings.multiprocessors).div_ceil(settings.kv_heads);
+        let tasks = if settings.same_for_all_batches { [0, rows, 0] } else { [3 * rows + cuts; 3] };
+        let part_ids = (3 * rows + cuts).min(settings.max_parts);
+        Self { rows, picked: rows, tasks, queries: 4 * rows, merges: rows, part_ids }
+    }
+
+    /// Whether a step of sizes `other` has room.
+    pub fn hold(&self, other: &Self) -> bool {
+        other.rows <= self.rows
+            && other.picked <= self.picked
+            && other.tasks.iter().zip(&self.tasks).all(|(one, room)| one <= room)
+            && other.queries <= self.queries
+            && other.merges <= self.merges
+            && other.part_ids <= self.part_ids
     }
 }
 
@@ -58,10 +73,8 @@ struct Places {
     positions: Range<usize>,
     slots: Range<usize>,
     picked: Range<usize>,
-    small_count: Range<usize>,
-    large_count: Range<usize>,
-    small: Range<usize>,
-    large: Range<usize>,
+    task_counts: [Range<usize>; 3],
+    tasks: [Range<usize>; 3],
     queries: Range<usize>,
     merge_rows: Range<usize>,
     merge_starts: Range<usize>,
@@ -82,11 +95,9 @@ impl Places {
             positions: place(sizes.rows, 4),
             slots: place(sizes.rows, 4),
             picked: place(sizes.picked, 4),
-            small_count: place(1, 4),
-            large_count: place(1, 4),
-            small: place(sizes.small, size_of::<AttentionTask>()),
-            large: place(sizes.large, size_of::<AttentionTask>()),
-            queries: place(sizes.rows, size_of::<AttentionQuery>()),
+            task_counts: [1; 3].map(|len| place(len, 4)),
+            tasks: sizes.tasks.map(|len| place(len, size_of::<AttentionTask>())),
+            queries: place(sizes.queries, size_of::<AttentionQuery>()),
             merge_rows: place(sizes.merges, 4),
             merge_starts: place(sizes.merges + 1, 4),
             part_ids: place(sizes.part_ids, 4),
@@ -102,10 +113,8 @@ pub struct Arrays {
     pub positions: Buffer<u32>,
     pub slots: Buffer<u32>,
     pub picked: Buffer<u32>,
-    pub small_count: Buffer<u32>,
-    pub large_count: Buffer<u32>,
-    pub small: Buffer<AttentionTask>,
-    pub large: Buffer<AttentionTask>,
+    pub task_counts: [Buffer<u32>; 3],
+    pub tasks: [Buffer<AttentionTask>; 3],
     pub queries: Buffer<AttentionQuery>,
     pub merge_rows: Buffer<u32>,
     pub merge_starts: Buffer<u32>,
@@ -145,10 +154,8 @@ impl Block {
             positions: ids(&places.positions),
             slots: ids(&places.slots),
             picked: ids(&places.picked),
-            small_count: ids(&places.small_count),
-            large_count: ids(&places.large_count),
-            small: self.device.part(places.small.clone()),
-            large: self.device.part(places.large.clone()),
+            task_counts: places.task_counts.each_ref().map(ids),
+            tasks: places.tasks.clone().map(|range| self.device.part(range)),
             queries: self.device.part(places.queries.clone()),
             merge_rows: ids(&places.merge_rows),
             merge_starts: ids(&places.merge_starts),
@@ -182,21 +189,23 @@ impl Block {
         put(places.positions, &batch.layout.positions, 0);
         put(places.slots, &batch.layout.slots, NO_SLOT);
         put(places.picked, &batch.logit_rows, 0);
-        put(places.small_count, &[plan.small.len() as u32], 0);
-        put(places.large_count, &[plan.large.len() as u32], 0);
+        for (place, tasks) in places.task_counts.into_iter().zip(&plan.tasks) {
+            put(place, &[tasks.len() as u32], 0);
+        }
         put(places.merge_rows, &plan.merge_rows, NO_MERGE);
         put(places.merge_starts, &plan.merge_starts, plan.part_ids.len() as u32);
         put(places.part_ids, &plan.part_ids, 0);
         let end = places.tables + 4 * plan.tables.len();
         put(places.tables..end, &plan.tables, 0);
-        self.put_structures(places.small, &plan.small);
-        self.put_structures(places.large, &plan.large);
+        for (place, tasks) in places.tasks.into_iter().zip(&plan.tasks) {
+            self.put_structures(place, tasks);
+        }
         self.put_structures(places.queries, &plan.queries);
         stream.upload(&self.host, &self.device, end)
     }
 
     fn put_structures<T: Element>(&mut self, range: Range<usize>, structures: &[T]) {
-        let bytes = kernels::gpu::bytes_of(structures);
+        let bytes = bytes_of(structures);
         self.host[range][..bytes.len()].copy_from_slice(bytes);
     }
 }

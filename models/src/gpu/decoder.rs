@@ -2,7 +2,6 @@
 //! step; a step puts work on a stream and waits only for what it gives back.
 
 use super::block::{Arrays, Block, Sizes};
-use super::plan::{Plan, PlanOptions};
 use super::weights::{DeviceWeights, Layer, Matrix};
 use crate::batch::Batch;
 use crate::config::ModelConfig;
@@ -12,7 +11,7 @@ use crate::weights::Weights;
 use half::bf16;
 use kernels::gpu::{
     self, Attention, Buffer, Gather, Gemm, Gpu, Graph, Kv, KvLayer, KvShape, KvType, Merge, Norm,
-    Numbers, Output, Pinned, Rope, Stream, Swiglu, Tile,
+    Numbers, Output, Pinned, Plan, PlanSettings, Rope, Stream, Swiglu,
 };
 use kernels::kv::BLOCK;
 use std::collections::BTreeMap;
@@ -36,7 +35,7 @@ pub struct GpuOptions {
 pub struct GpuDecoder {
     config: ModelConfig,
     options: GpuOptions,
-    plan: PlanOptions,
+    planning: PlanSettings,
     gpu: Gpu,
     stream: Stream,
     weights: DeviceWeights,
@@ -65,14 +64,17 @@ struct Buffers {
     logits: Buffer<f32>,
 }
 
-/// Blocks to copy before the next step.
+/// A block to copy, and where to.
 struct Pairs {
     host: Pinned<u32>,
     device: Buffer<u32>,
 }
 
-/// Copies that go to the GPU at once.
-const PAIRS: usize = 256;
+/// Memory for results of attention over parts of the keys.
+const PARTS_BYTES: usize = 64 << 20;
+
+/// Memory for what steps need from the host, at first.
+const BLOCK_BYTES: usize = 4 << 20;
 
 impl GpuDecoder {
     pub(super) fn new(
@@ -83,25 +85,20 @@ impl GpuDecoder {
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self> {
         let options = GpuOptions { rows: options.rows.max(1), ..options };
-        let plan = PlanOptions {
-            group: config.heads / config.kv_heads,
-            kv_heads: config.kv_heads,
-            multiprocessors: gpu.properties()?.multiprocessors,
-            same_for_all: options.deterministic,
-        };
         let weights = DeviceWeights::read(&config, weights, gpu, progress)?;
-        let buffers = Buffers::new(&config, weights.head_dim, &options, &plan, gpu)?;
+        let planning = planning(&config, weights.head_dim, &options, gpu)?;
+        let buffers = Buffers::new(&config, &planning, &options, gpu)?;
         let kv = Kv::new(gpu, kv_shape(&config, weights.head_dim, 1))?;
         Ok(Self {
             stream: Stream::new(gpu)?,
-            block: Block::new(gpu, Block::bytes_for(&largest(&options, &plan), 1 << 16))?,
-            pairs: Pairs { host: gpu.alloc_pinned(2 * PAIRS)?, device: gpu.alloc(2 * PAIRS)? },
+            block: Block::new(gpu, BLOCK_BYTES)?,
+            pairs: Pairs { host: gpu.alloc_pinned(2)?, device: gpu.alloc(2)? },
             graphs: BTreeMap::new(),
             logits: gpu.alloc_pinned(LOGIT_ROWS * config.vocab)?,
             gpu: gpu.clone(),
             config,
             options,
-            plan,
+            planning,
             weights,
             buffers,
             kv,
@@ -206,30 +203,36 @@ fn kv_shape(config: &ModelConfig, head_dim: usize, blocks: usize) -> KvShape {
     KvShape { layers, blocks, kv_heads, head_dim, kv_type: KvType::Bf16 }
 }
 
-/// What a step of the largest number of rows can need.
-fn largest(options: &GpuOptions, plan: &PlanOptions) -> Sizes {
-    let tasks = plan.most_tasks(options.rows);
-    Sizes {
-        rows: options.rows,
-        picked: options.rows,
-        small: tasks,
-        large: tasks,
-        merges: options.rows,
-        part_ids: plan.most_parts(),
-    }
+/// How the attention of steps is cut into tasks.
+fn planning(
+    config: &ModelConfig,
+    head_dim: usize,
+    options: &GpuOptions,
+    gpu: &Gpu,
+) -> Result<PlanSettings> {
+    let part = size_of::<f32>() * config.heads * (head_dim + 1);
+    Ok(PlanSettings {
+        q_heads: config.heads,
+        kv_heads: config.kv_heads,
+        head_dim,
+        kv_bytes: size_of::<bf16>(),
+        multiprocessors: gpu.properties()?.multiprocessors,
+        max_parts: PARTS_BYTES / part,
+        share: true,
+        same_for_all_batches: options.deterministic,
+    })
 }
 
 impl Buffers {
     fn new(
         config: &ModelConfig,
-        head_dim: usize,
+        &PlanSettings { head_dim, max_parts, .. }: &PlanSettings,
         options: &GpuOptions,
-        plan: &PlanOptions,
         gpu: &Gpu,
     ) -> Result<Self> {
         let ModelConfig { hidden, heads, kv_heads, ffn, vocab, .. } = *config;
         let (rows, picked) = (options.rows, options.rows.min(LOGIT_ROWS));
-        let parts = plan.most_parts().max(1) * heads;
+        let parts = max_parts * heads;
         Ok(Self {
             residual: gpu.alloc(rows * hidden)?,
             normed: Output::Bf16(gpu.alloc(rows * hidden)?),
@@ -260,20 +263,16 @@ impl GpuDecoder {
         see: &mut dyn FnMut(Range<usize>, &[f32]),
     ) -> Result<()> {
         self.check(batch)?;
-        let plan = Plan::new(&batch.layout, &self.plan);
-        let rows = batch.tokens.len();
-        match self.bucket(batch) {
-            Some(bucket) => {
-                let sizes = Sizes::of_single_rows(bucket, &self.plan);
-                self.upload(batch, &plan, &sizes)?;
-                self.replay(&sizes)?;
-                self.show(0..rows, see)
+        let plan = gpu::plan(&batch.layout, &self.planning);
+        let sizes = Sizes::of(batch, &plan);
+        let recorded = self.bucket(batch).filter(|room| room.hold(&sizes));
+        self.upload(batch, &plan, &recorded.unwrap_or(sizes))?;
+        match recorded {
+            Some(room) => {
+                self.replay(&room)?;
+                self.show(0..sizes.rows, see)
             }
-            None => {
-                let sizes = Sizes::of(batch, &plan);
-                self.upload(batch, &plan, &sizes)?;
-                self.compute(batch, sizes, see)
-            }
+            None => self.compute(batch, sizes, see),
         }
     }
 
@@ -294,9 +293,9 @@ impl GpuDecoder {
         Ok(())
     }
 
-    /// Where the batch is one row of each sequence, all with logits, the padded number of rows that
-    /// such steps are recorded for.
-    fn bucket(&self, batch: &Batch) -> Option<usize> {
+    /// Where the batch is one row of each sequence, all with logits, the sizes that such steps are
+    /// recorded for.
+    fn bucket(&self, batch: &Batch) -> Option<Sizes> {
         let rows = batch.tokens.len();
         let single = batch.layout.kv_lens.len() == rows && batch.logit_rows.len() == rows;
         let bucket = match rows {
@@ -305,7 +304,8 @@ impl GpuDecoder {
             _ => rows.next_multiple_of(16),
         };
         let most = LOGIT_ROWS.min(self.options.rows);
-        (self.options.graphs && single && rows > 0 && bucket <= most).then_some(bucket)
+        let recorded = self.options.graphs && single && rows > 0 && bucket <= most;
+        recorded.then(|| Sizes::of_single_rows(bucket, &self.planning))
     }
 
     /// Launches the recording of a step of these sizes, which is made if there is none.
@@ -463,11 +463,9 @@ impl Run<'_> {
                 q_heads,
             },
         )?;
-        let sizes = &arrays.sizes;
-        self.attention(kv, Tile::Rows16, (&arrays.small, &arrays.small_count, sizes.small))?;
-        let tile = decoder.plan.large_tile();
-        self.attention(kv, tile, (&arrays.large, &arrays.large_count, sizes.large))?;
-        if sizes.merges == 0 {
+        (0..arrays.tasks.len()).try_for_each(|tile| self.attention(kv, tile))?;
+        let max_merges = arrays.sizes.merges;
+        if max_merges == 0 {
             return Ok(());
         }
         gpu::merge(
@@ -479,20 +477,17 @@ impl Run<'_> {
                 starts: &arrays.merge_starts,
                 part_ids: &arrays.part_ids,
                 out: &b.heads,
-                max_merges: sizes.merges,
+                max_merges,
                 q_heads,
                 head_dim: decoder.weights.head_dim,
             },
         )
     }
 
-    fn attention(
-        &self,
-        kv: &KvLayer,
-        tile: Tile,
-        (tasks, task_count, max_tasks): (&Buffer<gpu::AttentionTask>, &Buffer<u32>, usize),
-    ) -> gpu::Result<()> {
+    /// The tasks of one tile.
+    fn attention(&self, kv: &KvLayer, tile: usize) -> gpu::Result<()> {
         let Self { decoder, arrays, stream, b } = self;
+        let max_tasks = arrays.sizes.tasks[tile];
         if max_tasks == 0 {
             return Ok(());
         }
@@ -505,8 +500,8 @@ impl Run<'_> {
                 q_stride: (config.heads + 2 * config.kv_heads) * head_dim,
                 q_heads: config.heads,
                 kv,
-                tasks,
-                task_count,
+                tasks: &arrays.tasks[tile],
+                task_count: &arrays.task_counts[tile],
                 max_tasks,
                 queries: &arrays.queries,
                 tables: &arrays.tables,
@@ -514,7 +509,7 @@ impl Run<'_> {
                 parts: &b.parts,
                 part_sums: &b.part_sums,
                 scale: 1.0 / (config.head_dim as f32).sqrt(),
-                tile,
+                tile: Plan::TILES[tile],
             },
         )
     }

@@ -11,7 +11,6 @@
 
 mod block;
 mod decoder;
-mod plan;
 mod stage;
 mod weights;
 
