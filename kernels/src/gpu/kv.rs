@@ -214,6 +214,31 @@ impl KvLayer {
     }
 }
 
+impl KvLayer {
+    /// Sets all bits of tokens from `used[block]` on, of every block.
+    ///
+    /// # Errors
+    /// A stream that failed.
+    pub fn poison_unused(&self, stream: &Stream, used: &[usize]) -> Result<()> {
+        let heads = 0..self.shape.kv_heads;
+        let row = self.shape.head_dim * self.shape.kv_type.size();
+        for (block, &used) in used.iter().enumerate() {
+            for head in heads.clone() {
+                let first = (block * self.shape.kv_heads + head) * BLOCK;
+                for pages in [&self.keys, &self.values] {
+                    stream.fill(&pages.slice((first + used) * row..(first + BLOCK) * row), 0xFF)?;
+                }
+                if self.shape.kv_type == KvType::E4m3 {
+                    for scales in [&self.key_scales, &self.value_scales] {
+                        stream.fill(&scales.slice(first + used..first + BLOCK), 0xFF)?;
+                    }
+                }
+            }
+        }
+        stream.wait()
+    }
+}
+
 /// The value of an 8-bit number: sign, 4 bits of exponent with bias 7, 3 of mantissa.
 fn e4m3(byte: u8) -> f32 {
     let magnitude = f32::from_bits(u32::from(byte & 0x7F) << 20) * 2f32.powi(120);
