@@ -84,6 +84,7 @@ fn flags(toolkit: &Path) -> Vec<String> {
     ];
     flags.extend(fixed.map(String::from));
     flags.push(format!("-DLR_CAPABILITIES=\"{}\"", caps.join(",")));
+    flags.push(format!("-DLR_HAS_WGMMA={}", u8::from(caps.contains(&"90a"))));
     flags
 }
 

@@ -1,6 +1,6 @@
 // Which of the attention kernels runs.
 
-#include "attention.cuh"
+#include "attention_hopper.cuh"
 #include "runtime.cuh"
 
 namespace lr {
@@ -17,12 +17,20 @@ template <class S, unsigned D, bool EIGHT_BITS> int launch_shape(lr_stream *stre
     return launch(stream, {wanted < most ? wanted : most, 1, THREADS, bytes}, "attention", attention_kernel<S, D, EIGHT_BITS>, a);
 }
 
+template <unsigned D> int launch_wide(lr_stream *stream, const lr_attention_args &a) {
+    if (a.q_heads / a.kv_heads > WIDE_ROWS) return fail("attention: %u heads of q share one of k; a tile has %u rows", a.q_heads / a.kv_heads, WIDE_ROWS);
+    const unsigned wanted = a.max_tasks * a.kv_heads, most = WAVES * properties(stream).multiprocessors;
+    return launch(stream, {wanted < most ? wanted : most, 1, WIDE_THREADS, sizeof(WideShared<D>)}, "attention", attention_wide_kernel<D>, a);
+}
+
 template <unsigned D, bool EIGHT_BITS> int launch_tile(lr_stream *stream, const lr_attention_args &a) {
     const bool has_room = properties(stream).shared_memory >= 160 * 1024;
     switch (a.tile) {
     case 16: return has_room ? launch_shape<Shape<1, 1, 3>, D, EIGHT_BITS>(stream, a) : launch_shape<Shape<1, 1, 2>, D, EIGHT_BITS>(stream, a);
     case 64: return launch_shape<Shape<1, 4, 2>, D, EIGHT_BITS>(stream, a);
-    case 128: return launch_shape<Shape<2, 4, 2>, D, EIGHT_BITS>(stream, a);
+    case 128:
+        if (LR_HAS_WGMMA && !EIGHT_BITS && properties(stream).capability == 90) return launch_wide<D>(stream, a);
+        return launch_shape<Shape<2, 4, 2>, D, EIGHT_BITS>(stream, a);
     default: return fail("attention: tiles of %u rows; possible are 16, 64 and 128", a.tile);
     }
 }

@@ -35,6 +35,7 @@ constexpr unsigned KEYS = 64; // of a tile
 constexpr unsigned BLOCKS = KEYS / LR_BLOCK_TOKENS;
 constexpr unsigned WARPS = 4;
 constexpr unsigned THREADS = WARPS * WARP;
+constexpr float LOG2_E = 1.4426950408889634f;
 
 // How the four warps share a tile: ROW_WARPS * KEY_WARPS = 4.
 template <unsigned ROW_TILES_, unsigned ROW_WARPS_, unsigned STAGES_> struct Shape {
@@ -75,6 +76,147 @@ template <class S, unsigned D, bool EIGHT_BITS> struct AttentionShared {
     Widened<D, EIGHT_BITS> widened;
 };
 
+// A task at one head of k, and where its results go.
+template <unsigned D> struct TaskAtHead {
+    const lr_attention_args &a;
+    const lr_attention_task task;
+    const unsigned kv_head, group, rows;
+
+    __device__ __forceinline__ TaskAtHead(const lr_attention_args &a, unsigned index)
+        : a(a), task(a.tasks[index / a.kv_heads]), kv_head(index % a.kv_heads), group(a.q_heads / a.kv_heads),
+          rows(task.query_count * group) {}
+
+    __device__ __forceinline__ const lr_attention_query &query(unsigned row) const { return a.queries[task.first_query + row / group]; }
+    __device__ __forceinline__ unsigned head(unsigned row) const { return kv_head * group + row % group; }
+
+    // Number of a token among the tokens of all heads of all blocks.
+    __device__ __forceinline__ size_t token(uint32_t block, unsigned position) const {
+        return (static_cast<size_t>(block) * a.kv_heads + kv_head) * LR_BLOCK_TOKENS + position % LR_BLOCK_TOKENS;
+    }
+
+    // Eight numbers of a row of q; of none for rows that are not there.
+    __device__ __forceinline__ const Bf16 *q_chunk(unsigned row, unsigned chunk) const {
+        const Bf16 *from = static_cast<const Bf16 *>(a.q);
+        return row < rows ? from + static_cast<size_t>(query(row).row) * a.q_stride + head(row) * D + chunk * 8 : from;
+    }
+
+    __device__ __forceinline__ void store_pair(unsigned row, unsigned column, float x, float y, float sum) const {
+        const float factor = sum > 0.f ? 1.f / sum : 0.f;
+        if (task.part == LR_NONE) {
+            const size_t at = (static_cast<size_t>(query(row).row) * a.q_heads + head(row)) * D + column;
+            *reinterpret_cast<uint32_t *>(static_cast<Bf16 *>(a.out) + at) = pack(x * factor, y * factor);
+        } else {
+            const size_t part = static_cast<size_t>(task.part) + row / group;
+            float *to = a.parts + (part * a.q_heads + head(row)) * D + column;
+            to[0] = x * factor;
+            to[1] = y * factor;
+        }
+    }
+
+    __device__ __forceinline__ void store_sum(unsigned row, float max, float sum) const {
+        if (task.part == LR_NONE) return;
+        const size_t part = static_cast<size_t>(task.part) + row / group;
+        a.part_sums[part * a.q_heads + head(row)] = sum > 0.f ? max * a.scale * LOG2_E + log2f(sum) : -INFINITE;
+    }
+};
+
+// A thread's share of sixteen rows: of rows g and g + 8, with g = lane / 4, those columns that mma gives it.
+template <unsigned D> struct SixteenRows {
+    static constexpr unsigned COLUMN_TILES = D / 8;
+
+    uint32_t visible[2];
+    float maxima[2], sums[2];
+    float out[COLUMN_TILES][4];
+
+    __device__ __forceinline__ void start(const TaskAtHead<D> &t, unsigned first_row) {
+#pragma unroll
+        for (unsigned i = 0; i < 2; ++i) {
+            const unsigned row = first_row + i * 8 + lane_id() / 4;
+            visible[i] = row < t.rows ? t.query(row).visible : t.task.end;
+            maxima[i] = -INFINITE;
+            sums[i] = 0.f;
+        }
+#pragma unroll
+        for (unsigned n = 0; n < COLUMN_TILES; ++n) {
+            for (unsigned i = 0; i < 4; ++i) out[n][i] = 0.f;
+        }
+    }
+
+    // Scores to probabilities (times a power of two that the sums share), and the running maximum; what `out` has to be
+    // multiplied by. A row that has seen nothing yet has a maximum of -inf, for which 0 stands in, as -inf - -inf is no
+    // number.
+    template <unsigned KEY_TILES>
+    __device__ __forceinline__ void soften(float (&scores)[KEY_TILES][4], unsigned first_position, float scale, float (&factors)[2]) {
+#pragma unroll
+        for (unsigned i = 0; i < 2; ++i) {
+            if (first_position + 8 * KEY_TILES > visible[i]) {
+#pragma unroll
+                for (unsigned n = 0; n < KEY_TILES; ++n) {
+                    for (unsigned j = 0; j < 2; ++j) {
+                        const unsigned position = first_position + 8 * n + lane_id() % 4 * 2 + j;
+                        if (position >= visible[i]) scores[n][2 * i + j] = -INFINITE;
+                    }
+                }
+            }
+            float max = maxima[i];
+#pragma unroll
+            for (unsigned n = 0; n < KEY_TILES; ++n) max = fmaxf(max, fmaxf(scores[n][2 * i], scores[n][2 * i + 1]));
+            max = fmaxf(max, shuffle_xor(max, 1));
+            max = fmaxf(max, shuffle_xor(max, 2));
+            const float base = max == -INFINITE ? 0.f : max * scale;
+            factors[i] = exp2_fast(maxima[i] * scale - base);
+            maxima[i] = max;
+            float sum = sums[i] * factors[i];
+#pragma unroll
+            for (unsigned n = 0; n < KEY_TILES; ++n) {
+#pragma unroll
+                for (unsigned j = 0; j < 2; ++j) {
+                    const float p = exp2_fast(scores[n][2 * i + j] * scale - base);
+                    scores[n][2 * i + j] = p;
+                    sum += p;
+                }
+            }
+            sums[i] = sum;
+        }
+    }
+
+    __device__ __forceinline__ void rescale(const float (&factors)[2]) {
+#pragma unroll
+        for (unsigned n = 0; n < COLUMN_TILES; ++n) {
+            for (unsigned i = 0; i < 4; ++i) out[n][i] *= factors[i / 2];
+        }
+    }
+
+    // The four lanes of a row have summed different columns.
+    __device__ __forceinline__ void add_up() {
+#pragma unroll
+        for (unsigned i = 0; i < 2; ++i) {
+            sums[i] += shuffle_xor(sums[i], 1);
+            sums[i] += shuffle_xor(sums[i], 2);
+        }
+    }
+
+    __device__ __forceinline__ void store(const TaskAtHead<D> &t, unsigned first_row) const {
+        const unsigned g = lane_id() / 4, four = lane_id() % 4;
+#pragma unroll
+        for (unsigned i = 0; i < 2; ++i) {
+            const unsigned row = first_row + i * 8 + g;
+            if (row >= t.rows) continue;
+#pragma unroll
+            for (unsigned n = 0; n < COLUMN_TILES; ++n) t.store_pair(row, 8 * n + 2 * four, out[n][2 * i], out[n][2 * i + 1], sums[i]);
+            if (four == 0) t.store_sum(row, maxima[i], sums[i]);
+        }
+    }
+};
+
+// Probabilities of sixteen keys (two tiles of eight) as the left factor of a product.
+__device__ __forceinline__ void to_left(uint32_t (&left)[4], const float (&first)[4], const float (&second)[4]) {
+    left[0] = pack(first[0], first[1]);
+    left[1] = pack(first[2], first[3]);
+    left[2] = pack(second[0], second[1]);
+    left[3] = pack(second[2], second[3]);
+}
+
 // One task at one head of k.
 template <class S, unsigned D, bool EIGHT_BITS> struct Attend {
     using Shared = AttentionShared<S, D, EIGHT_BITS>;
@@ -83,15 +225,10 @@ template <class S, unsigned D, bool EIGHT_BITS> struct Attend {
     static constexpr unsigned COLUMN_TILES = D / 8;
     static constexpr bool Q_IN_REGISTERS = S::ROW_TILES == 1;
 
-    const lr_attention_args &a;
+    const TaskAtHead<D> t;
     Shared &s;
-    const lr_attention_task task;
-    const unsigned kv_head, group, rows;
 
-    // Of this thread's rows: 16 tile + g and + 8 of each tile of its warp.
-    uint32_t visible[S::ROW_TILES][2];
-    float maxima[S::ROW_TILES][2], sums[S::ROW_TILES][2];
-    float out[S::ROW_TILES][COLUMN_TILES][4];
+    SixteenRows<D> own[S::ROW_TILES];
     uint32_t q[Q_IN_REGISTERS ? STEPS : 1][4];
     // A thread fetches the same chunk of sixteen bytes of every KEYS_AT_ONCE-th key, and knows the blocks of these keys
     // for the tile that is fetched next.
@@ -101,15 +238,11 @@ template <class S, unsigned D, bool EIGHT_BITS> struct Attend {
     static constexpr unsigned OWN_BLOCKS = KEY_A_BLOCK ? KEYS / KEYS_AT_ONCE : BLOCKS;
     uint32_t blocks[OWN_BLOCKS];
 
-    __device__ __forceinline__ Attend(const lr_attention_args &a, Shared &s, unsigned index)
-        : a(a), s(s), task(a.tasks[index / a.kv_heads]), kv_head(index % a.kv_heads), group(a.q_heads / a.kv_heads),
-          rows(task.query_count * group) {}
+    __device__ __forceinline__ Attend(const lr_attention_args &a, Shared &s, unsigned index) : t(a, index), s(s) {}
 
-    __device__ __forceinline__ unsigned tiles() const { return (task.end - task.begin + KEYS - 1) / KEYS; }
+    __device__ __forceinline__ unsigned tiles() const { return (t.task.end - t.task.begin + KEYS - 1) / KEYS; }
     __device__ __forceinline__ unsigned first_row() const { return warp_id() / S::KEY_WARPS * S::ROW_TILES * 16; }
     __device__ __forceinline__ unsigned first_key() const { return warp_id() % S::KEY_WARPS * S::WARP_KEYS; }
-    __device__ __forceinline__ const lr_attention_query &query(unsigned row) const { return a.queries[task.first_query + row / group]; }
-    __device__ __forceinline__ unsigned head(unsigned row) const { return kv_head * group + row % group; }
 
     // Fetching. Rows of q and keys that are not there become zeros: a zero probability times what lies in memory that
     // was never written need not be zero.
@@ -117,20 +250,17 @@ template <class S, unsigned D, bool EIGHT_BITS> struct Attend {
     __device__ __forceinline__ void fetch_q() {
         for (unsigned i = threadIdx.x; i < S::ROWS * (D / 8); i += THREADS) {
             const unsigned row = i / (D / 8), chunk = i % (D / 8);
-            const bool there = row < rows;
-            const Bf16 *from = static_cast<const Bf16 *>(a.q);
-            if (there) from += static_cast<size_t>(query(row).row) * a.q_stride + head(row) * D + chunk * 8;
-            copy16_async(s.q.at(row, chunk), from, there);
+            copy16_async(s.q.at(row, chunk), t.q_chunk(row, chunk), row < t.rows);
         }
     }
 
     __device__ __forceinline__ void look_up_blocks(unsigned tile) {
         constexpr unsigned APART = KEY_A_BLOCK ? KEYS_AT_ONCE : unsigned{LR_BLOCK_TOKENS};
-        const unsigned first = task.begin + tile * KEYS + (KEY_A_BLOCK ? threadIdx.x / CHUNKS : 0);
+        const unsigned first = t.task.begin + tile * KEYS + (KEY_A_BLOCK ? threadIdx.x / CHUNKS : 0);
 #pragma unroll
         for (unsigned i = 0; i < OWN_BLOCKS; ++i) {
             const unsigned position = first + i * APART;
-            blocks[i] = position < task.end ? a.tables[task.table + position / LR_BLOCK_TOKENS] : 0;
+            blocks[i] = position < t.task.end ? t.a.tables[t.task.table + position / LR_BLOCK_TOKENS] : 0;
         }
     }
 
@@ -139,9 +269,9 @@ template <class S, unsigned D, bool EIGHT_BITS> struct Attend {
 #pragma unroll
             for (unsigned i = 0; i < KEYS / KEYS_AT_ONCE; ++i) {
                 const unsigned key = i * KEYS_AT_ONCE + threadIdx.x / CHUNKS;
-                const bool there = task.begin + tile * KEYS + key < task.end;
+                const bool there = t.task.begin + tile * KEYS + key < t.task.end;
                 const uint32_t block = blocks[KEY_A_BLOCK ? i : i * KEYS_AT_ONCE / LR_BLOCK_TOKENS];
-                fetch_key(s.stages[tile % S::STAGES], key, (static_cast<size_t>(block) * a.kv_heads + kv_head) * LR_BLOCK_TOKENS + key % LR_BLOCK_TOKENS, there);
+                fetch_key(s.stages[tile % S::STAGES], key, t.token(block, key), there);
             }
         }
         commit_copies();
@@ -152,13 +282,13 @@ template <class S, unsigned D, bool EIGHT_BITS> struct Attend {
     __device__ __forceinline__ void fetch_key(Stage<D, EIGHT_BITS> &stage, unsigned key, size_t token, bool there) {
         const unsigned chunk = threadIdx.x % CHUNKS;
         const size_t at = (token * CHUNKS + chunk) * 16;
-        const unsigned char *keys = static_cast<const unsigned char *>(a.keys) + at, *values = static_cast<const unsigned char *>(a.values) + at;
+        const unsigned char *keys = static_cast<const unsigned char *>(t.a.keys) + at, *values = static_cast<const unsigned char *>(t.a.values) + at;
         if constexpr (EIGHT_BITS) {
             copy16_async(&stage.keys[key * CHUNKS + chunk], keys, there);
             copy16_async(&stage.values[key * CHUNKS + chunk], values, there);
             if (chunk == 0 && key % 4 == 0) {
-                copy16_async(&stage.key_scales[key], a.key_scales + token, there);
-                copy16_async(&stage.value_scales[key], a.value_scales + token, there);
+                copy16_async(&stage.key_scales[key], t.a.key_scales + token, there);
+                copy16_async(&stage.value_scales[key], t.a.value_scales + token, there);
             }
         } else {
             copy16_async(stage.keys.at(key, chunk), keys, there);
@@ -175,7 +305,7 @@ template <class S, unsigned D, bool EIGHT_BITS> struct Attend {
             auto &to = s.widened.stage;
             for (unsigned i = threadIdx.x; i < KEYS * (D / 16); i += THREADS) {
                 const unsigned key = i / (D / 16), chunk = i % (D / 16);
-                const bool there = task.begin + tile * KEYS + key < task.end;
+                const bool there = t.task.begin + tile * KEYS + key < t.task.end;
                 widen(from.keys[i], there ? from.key_scales[key] : 0.f, to.keys, key, chunk);
                 widen(from.values[i], there ? from.value_scales[key] : 0.f, to.values, key, chunk);
             }
@@ -198,24 +328,6 @@ template <class S, unsigned D, bool EIGHT_BITS> struct Attend {
     }
 
     // Computing.
-
-    __device__ __forceinline__ void start() {
-        const unsigned g = lane_id() / 4;
-#pragma unroll
-        for (unsigned m = 0; m < S::ROW_TILES; ++m) {
-#pragma unroll
-            for (unsigned i = 0; i < 2; ++i) {
-                const unsigned row = first_row() + m * 16 + i * 8 + g;
-                visible[m][i] = row < rows ? query(row).visible : task.end;
-                maxima[m][i] = -INFINITE;
-                sums[m][i] = 0.f;
-            }
-#pragma unroll
-            for (unsigned n = 0; n < COLUMN_TILES; ++n) {
-                for (unsigned i = 0; i < 4; ++i) out[m][n][i] = 0.f;
-            }
-        }
-    }
 
     __device__ __forceinline__ void load_q() {
         if constexpr (Q_IN_REGISTERS) {
@@ -249,122 +361,43 @@ template <class S, unsigned D, bool EIGHT_BITS> struct Attend {
             }
         }
 #pragma unroll
-        for (unsigned m = 0; m < S::ROW_TILES; ++m) soften(scores[m], m, task.begin + tile * KEYS + first_key());
+        for (unsigned m = 0; m < S::ROW_TILES; ++m) {
+            float factors[2];
+            own[m].soften(scores[m], t.task.begin + tile * KEYS + first_key(), t.a.scale * LOG2_E, factors);
+            own[m].rescale(factors);
+        }
 #pragma unroll
         for (unsigned step = 0; step < KEY_TILES / 2; ++step) {
             uint32_t left[S::ROW_TILES][4];
 #pragma unroll
-            for (unsigned m = 0; m < S::ROW_TILES; ++m) {
-                for (unsigned i = 0; i < 4; ++i) left[m][i] = pack(scores[m][2 * step + i / 2][i % 2 * 2], scores[m][2 * step + i / 2][i % 2 * 2 + 1]);
-            }
+            for (unsigned m = 0; m < S::ROW_TILES; ++m) to_left(left[m], scores[m][2 * step], scores[m][2 * step + 1]);
 #pragma unroll
             for (unsigned n = 0; n < COLUMN_TILES; n += 2) {
                 uint32_t right[4];
                 stage.values.load_b(right, first_key() + 16 * step, n / 2);
 #pragma unroll
                 for (unsigned m = 0; m < S::ROW_TILES; ++m) {
-                    multiply(out[m][n], left[m], right[0], right[1]);
-                    multiply(out[m][n + 1], left[m], right[2], right[3]);
+                    multiply(own[m].out[n], left[m], right[0], right[1]);
+                    multiply(own[m].out[n + 1], left[m], right[2], right[3]);
                 }
-            }
-        }
-    }
-
-    // Scores of sixteen rows to probabilities (times a power of two that the sums share), and the running maximum. A
-    // row that has seen nothing yet has a maximum of -inf, for which 0 stands in, as -inf - -inf is no number.
-    __device__ __forceinline__ void soften(float (&scores)[KEY_TILES][4], unsigned m, unsigned first_position) {
-        constexpr float LOG2_E = 1.4426950408889634f;
-        const float scale = a.scale * LOG2_E;
-#pragma unroll
-        for (unsigned i = 0; i < 2; ++i) {
-            if (first_position + S::WARP_KEYS > visible[m][i]) {
-#pragma unroll
-                for (unsigned n = 0; n < KEY_TILES; ++n) {
-                    for (unsigned j = 0; j < 2; ++j) {
-                        const unsigned position = first_position + 8 * n + lane_id() % 4 * 2 + j;
-                        if (position >= visible[m][i]) scores[n][2 * i + j] = -INFINITE;
-                    }
-                }
-            }
-            float max = maxima[m][i];
-#pragma unroll
-            for (unsigned n = 0; n < KEY_TILES; ++n) max = fmaxf(max, fmaxf(scores[n][2 * i], scores[n][2 * i + 1]));
-            max = fmaxf(max, shuffle_xor(max, 1));
-            max = fmaxf(max, shuffle_xor(max, 2));
-            const float base = max == -INFINITE ? 0.f : max * scale;
-            const float factor = exp2_fast(maxima[m][i] * scale - base);
-            maxima[m][i] = max;
-            float sum = sums[m][i] * factor;
-#pragma unroll
-            for (unsigned n = 0; n < KEY_TILES; ++n) {
-#pragma unroll
-                for (unsigned j = 0; j < 2; ++j) {
-                    const float p = exp2_fast(scores[n][2 * i + j] * scale - base);
-                    scores[n][2 * i + j] = p;
-                    sum += p;
-                }
-            }
-            sums[m][i] = sum;
-#pragma unroll
-            for (unsigned n = 0; n < COLUMN_TILES; ++n) {
-                for (unsigned j = 0; j < 2; ++j) out[m][n][2 * i + j] *= factor;
             }
         }
     }
 
     // Writing.
 
-    __device__ __forceinline__ void store_pair(unsigned row, unsigned column, float x, float y, float sum) const {
-        const float factor = sum > 0.f ? 1.f / sum : 0.f;
-        if (task.part == LR_NONE) {
-            const size_t at = (static_cast<size_t>(query(row).row) * a.q_heads + head(row)) * D + column;
-            *reinterpret_cast<uint32_t *>(static_cast<Bf16 *>(a.out) + at) = pack(x * factor, y * factor);
-        } else {
-            const size_t part = static_cast<size_t>(task.part) + row / group;
-            float *to = a.parts + (part * a.q_heads + head(row)) * D + column;
-            to[0] = x * factor;
-            to[1] = y * factor;
-        }
-    }
-
-    __device__ __forceinline__ void store_sum(unsigned row, float max, float sum) const {
-        if (task.part == LR_NONE) return;
-        constexpr float LOG2_E = 1.4426950408889634f;
-        const size_t part = static_cast<size_t>(task.part) + row / group;
-        a.part_sums[part * a.q_heads + head(row)] = sum > 0.f ? max * a.scale * LOG2_E + log2f(sum) : -INFINITE;
-    }
-
     __device__ __forceinline__ void finish() {
 #pragma unroll
         for (unsigned m = 0; m < S::ROW_TILES; ++m) {
-#pragma unroll
-            for (unsigned i = 0; i < 2; ++i) {
-                sums[m][i] += shuffle_xor(sums[m][i], 1);
-                sums[m][i] += shuffle_xor(sums[m][i], 2);
-            }
+            own[m].add_up();
+            if constexpr (S::KEY_WARPS == 1) own[m].store(t, first_row() + 16 * m);
         }
-        if constexpr (S::KEY_WARPS == 1) store_own();
-        else store_together();
-    }
-
-    __device__ __forceinline__ void store_own() const {
-        const unsigned g = lane_id() / 4, t = lane_id() % 4;
-#pragma unroll
-        for (unsigned m = 0; m < S::ROW_TILES; ++m) {
-#pragma unroll
-            for (unsigned i = 0; i < 2; ++i) {
-                const unsigned row = first_row() + m * 16 + i * 8 + g;
-                if (row >= rows) continue;
-#pragma unroll
-                for (unsigned n = 0; n < COLUMN_TILES; ++n) store_pair(row, 8 * n + 2 * t, out[m][n][2 * i], out[m][n][2 * i + 1], sums[m][i]);
-                if (t == 0) store_sum(row, maxima[m][i], sums[m][i]);
-            }
-        }
+        if constexpr (S::KEY_WARPS > 1) store_together();
     }
 
     // Warps that had different keys of the same rows put together what they found.
     __device__ __forceinline__ void store_together() {
-        const unsigned g = lane_id() / 4, t = lane_id() % 4, mine = warp_id() % S::KEY_WARPS;
+        const unsigned g = lane_id() / 4, four = lane_id() % 4, mine = warp_id() % S::KEY_WARPS;
         __syncthreads(); // nobody reads the stages any more
 #pragma unroll
         for (unsigned m = 0; m < S::ROW_TILES; ++m) {
@@ -373,37 +406,37 @@ template <class S, unsigned D, bool EIGHT_BITS> struct Attend {
                 const unsigned row = first_row() + m * 16 + i * 8 + g;
 #pragma unroll
                 for (unsigned n = 0; n < COLUMN_TILES; ++n) {
-                    for (unsigned j = 0; j < 2; ++j) s.ends.results[mine][row][8 * n + 2 * t + j] = out[m][n][2 * i + j];
+                    for (unsigned j = 0; j < 2; ++j) s.ends.results[mine][row][8 * n + 2 * four + j] = own[m].out[n][2 * i + j];
                 }
-                if (t == 0) {
-                    s.ends.maxima[mine][row] = maxima[m][i];
-                    s.ends.sums[mine][row] = sums[m][i];
+                if (four == 0) {
+                    s.ends.maxima[mine][row] = own[m].maxima[i];
+                    s.ends.sums[mine][row] = own[m].sums[i];
                 }
             }
         }
         __syncthreads();
         for (unsigned i = threadIdx.x; i < S::ROWS * D / 2; i += THREADS) {
             const unsigned row = i / (D / 2), column = i % (D / 2) * 2;
-            if (row >= rows) break;
+            if (row >= t.rows) break;
             float max = -INFINITE, sum = 0.f, x = 0.f, y = 0.f;
             for (unsigned w = 0; w < S::KEY_WARPS; ++w) max = fmaxf(max, s.ends.maxima[w][row]);
             for (unsigned w = 0; w < S::KEY_WARPS; ++w) {
                 if (s.ends.sums[w][row] == 0.f) continue;
-                constexpr float LOG2_E = 1.4426950408889634f;
-                const float factor = exp2_fast((s.ends.maxima[w][row] - max) * a.scale * LOG2_E);
+                const float factor = exp2_fast((s.ends.maxima[w][row] - max) * t.a.scale * LOG2_E);
                 sum += s.ends.sums[w][row] * factor;
                 x += s.ends.results[w][row][column] * factor;
                 y += s.ends.results[w][row][column + 1] * factor;
             }
-            store_pair(row, column, x, y, sum);
-            if (column == 0) store_sum(row, max, sum);
+            t.store_pair(row, column, x, y, sum);
+            if (column == 0) t.store_sum(row, max, sum);
         }
     }
 
     // Tile t is computed while tiles t + 1 .. t + STAGES - 1 are on their way; the one that is asked for takes the place
     // of tile t - 1, which everybody is done with once all have come to tile t.
     __device__ __forceinline__ void run() {
-        start();
+#pragma unroll
+        for (unsigned m = 0; m < S::ROW_TILES; ++m) own[m].start(t, first_row() + 16 * m);
         fetch_q();
         look_up_blocks(0);
 #pragma unroll

@@ -11,7 +11,7 @@
 //! *How wide*: rows times heads of a group make a tile of 16, 64 or 128 rows. *How long*: long ranges are cut, so that
 //! all multiprocessors have work. A row with more than one range is put together by a merge, in order of position.
 //!
-//! With [`Settings::same_for_all_batches`] nothing is shared or cut, and warps share rows, not keys: a row's bits then
+//! With [`Settings::same_for_all_batches`] nothing is shared or cut, and all tiles are of one kind: a row's bits then
 //! depend neither on the batch nor on how a prompt was cut into chunks.
 
 use super::attention::{AttentionQuery, AttentionTask, Tile, WHOLE_RESULT};
@@ -196,7 +196,7 @@ impl<'a> Builder<'a> {
 
     /// The tile for so many rows of q.
     fn tile(&self, queries: usize) -> usize {
-        let narrowest = usize::from(self.settings.same_for_all_batches);
+        let narrowest = if self.settings.same_for_all_batches { 2 } else { 0 };
         let fits = |tile: &usize| queries * self.group() <= Plan::TILES[*tile].rows();
         (narrowest..2).find(fits).unwrap_or(2)
     }
@@ -393,7 +393,7 @@ mod tests {
                 let plan = plan(&seqs, &settings);
                 check(&seqs, &plan, &settings);
                 if same_for_all_batches {
-                    assert_eq!((plan.parts, plan.tasks[0].len()), (0, 0));
+                    assert_eq!((plan.parts, plan.tasks[0].len(), plan.tasks[1].len()), (0, 0, 0));
                 }
             }
         }
