@@ -52,10 +52,13 @@ fn toolkit() -> PathBuf {
 
 fn candidates() -> Vec<PathBuf> {
     let named = |name| env::var_os(name).map(PathBuf::from);
-    let mut places: Vec<PathBuf> = ["CUDA_HOME", "CUDA_PATH"].into_iter().filter_map(named).collect();
+    let mut places: Vec<PathBuf> =
+        ["CUDA_HOME", "CUDA_PATH"].into_iter().filter_map(named).collect();
     let path = env::var_os("PATH").unwrap_or_default();
     let on_path = env::split_paths(&path).filter(|folder| folder.join("nvcc").is_file());
-    places.extend(on_path.filter_map(|folder| folder.canonicalize().ok()?.parent().map(Path::to_path_buf)));
+    places.extend(
+        on_path.filter_map(|folder| folder.canonicalize().ok()?.parent().map(Path::to_path_buf)),
+    );
     places.push("/usr/local/cuda".into());
     let cache = named("XDG_CACHE_HOME").or_else(|| named("HOME").map(|home| home.join(".cache")));
     places.extend(named("LONGREWARD_CUDA_TOOLKIT"));
@@ -66,7 +69,8 @@ fn candidates() -> Vec<PathBuf> {
 fn flags(toolkit: &Path) -> Vec<String> {
     let caps = env::var("CUDA_COMPUTE_CAPS").unwrap_or_else(|_| DEFAULT_CAPS.into());
     let caps: Vec<&str> = caps.split(',').map(str::trim).filter(|cap| !cap.is_empty()).collect();
-    let mut flags: Vec<String> = caps.iter().map(|cap| format!("-gencode=arch=compute_{cap},code=sm_{cap}")).collect();
+    let mut flags: Vec<String> =
+        caps.iter().map(|cap| format!("-gencode=arch=compute_{cap},code=sm_{cap}")).collect();
     let first = caps.first().expect("CUDA_COMPUTE_CAPS names no device").trim_end_matches('a');
     flags.push(format!("-gencode=arch=compute_{first},code=compute_{first}"));
     flags.push(format!("-I{}", toolkit.join("include").display()));
@@ -80,11 +84,17 @@ fn flags(toolkit: &Path) -> Vec<String> {
     ];
     flags.extend(fixed.map(String::from));
     flags.push(format!("-DLR_CAPABILITIES=\"{}\"", caps.join(",")));
+    flags.push(format!("-DLR_HAS_WGMMA={}", u8::from(caps.contains(&"90a"))));
     flags
 }
 
 /// As many compilers at once as cargo allows.
-fn compile_all(toolkit: &Path, sources: VecDeque<&str>, flags: &[String], out: &Path) -> Vec<PathBuf> {
+fn compile_all(
+    toolkit: &Path,
+    sources: VecDeque<&str>,
+    flags: &[String],
+    out: &Path,
+) -> Vec<PathBuf> {
     let jobs = env::var("NUM_JOBS").ok().and_then(|n| n.parse().ok()).unwrap_or(2);
     let (queue, objects) = (Mutex::new(sources), Mutex::new(Vec::new()));
     let next = || queue.lock().expect("no compiler panics with the queue").pop_front();
@@ -107,9 +117,11 @@ fn compile(toolkit: &Path, source: &str, flags: &[String], out: &Path) -> PathBu
     let object = out.join(source).with_extension("o");
     let mut nvcc = Command::new(toolkit.join("bin/nvcc"));
     nvcc.args(flags).arg("-c").arg(Path::new("cuda").join(source)).arg("-o").arg(&object);
-    let output = nvcc.output().unwrap_or_else(|error| panic!("nvcc of {}: {error}", toolkit.display()));
+    let output =
+        nvcc.output().unwrap_or_else(|error| panic!("nvcc of {}: {error}", toolkit.display()));
     let said = String::from_utf8_lossy(&output.stderr);
-    std::fs::write(out.join(source).with_extension("ptxas.txt"), said.as_bytes()).expect("OUT_DIR can be written");
+    std::fs::write(out.join(source).with_extension("ptxas.txt"), said.as_bytes())
+        .expect("OUT_DIR can be written");
     assert!(output.status.success(), "nvcc failed: {nvcc:?}\n{said}");
     for line in said.lines().filter(|line| line.contains("warning") || line.contains("error")) {
         println!("cargo:warning={source}: {line}");
@@ -120,6 +132,15 @@ fn compile(toolkit: &Path, source: &str, flags: &[String], out: &Path) -> PathBu
 fn archive(toolkit: &Path, objects: &[PathBuf], out: &Path) {
     let library = out.join("liblongreward_gpu.a");
     let _ = std::fs::remove_file(&library);
-    let status = Command::new(toolkit.join("bin/nvcc")).arg("--lib").arg("-o").arg(&library).args(objects).status();
-    assert!(status.is_ok_and(|status| status.success()), "nvcc could not make {}", library.display());
+    let status = Command::new(toolkit.join("bin/nvcc"))
+        .arg("--lib")
+        .arg("-o")
+        .arg(&library)
+        .args(objects)
+        .status();
+    assert!(
+        status.is_ok_and(|status| status.success()),
+        "nvcc could not make {}",
+        library.display()
+    );
 }

@@ -9,6 +9,7 @@
 #include <limits>
 #else
 #define LR_EMULATED 1
+#define LR_HAS_WGMMA 1
 #include "emulation.h"
 #endif
 

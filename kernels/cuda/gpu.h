@@ -184,7 +184,7 @@ typedef struct {
 } lr_merge_args;
 int lr_gpu_merge(lr_stream *stream, const lr_merge_args *args);
 
-/* Sampling; see sample.cuh. */
+/* Sampling; see sample.cu. */
 typedef struct {
     uint32_t row;                   /* of logits; LR_NONE: nothing to do */
     uint32_t first_draw, draw_count;/* random numbers of this row */
@@ -192,7 +192,7 @@ typedef struct {
     uint32_t first_score, score_count;   /* ids whose log-probability is wanted, in `score_ids` */
     uint32_t allowed;               /* first word of its bit set in `allowed`, or LR_NONE: all tokens */
     uint32_t top_k;                 /* 0: all */
-    uint32_t top_logprobs;          /* how many of the likeliest tokens to report */
+    uint32_t top_logprobs;          /* how many of the likeliest tokens to report, at most 512 */
     float temperature, top_p, min_p;
     float penalty;                  /* of changes that say so */
     uint32_t first_top;             /* where the likeliest are written in `top_ids`, `top_values` */
@@ -206,10 +206,11 @@ typedef struct {
 } lr_logit_change;
 
 typedef struct {
-    const float *logits;            /* [.., vocab] */
+    float *logits;                  /* [.., vocab]; those of `changes` are changed, so such a row stands in one entry only */
     const lr_sample_row *rows;      /* [max_rows] */
     const double *uniforms;         /* in 0..1, one for each draw */
     const lr_logit_change *changes; /* ascending tokens within a row */
+    float *originals;               /* one for each change, for the kernel's own use */
     const uint32_t *allowed;        /* (vocab + 31) / 32 words for each set */
     const uint32_t *score_ids;
     uint32_t *tokens;               /* one for each draw; LR_NONE where the logits are not finite numbers */

@@ -155,10 +155,11 @@ pub struct Merge {
 
 #[repr(C)]
 pub struct Sample {
-    pub logits: *const c_void,
+    pub logits: *mut c_void,
     pub rows: *const c_void,
     pub uniforms: *const c_void,
     pub changes: *const c_void,
+    pub originals: *mut c_void,
     pub allowed: *const c_void,
     pub score_ids: *const c_void,
     pub tokens: *mut c_void,

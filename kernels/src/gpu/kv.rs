@@ -7,7 +7,7 @@
 //! The sixteen tokens of a block's head are one piece (4 KiB for 128 columns in bf16), so that attention, which works
 //! head by head, reads whole pieces; larger blocks would gain nothing and waste more of each sequence's last one.
 
-use super::device::{Buffer, Gpu};
+use super::device::{Buffer, Element, Gpu};
 use super::error::{Result, check, ensure};
 use super::ffi;
 use super::stream::Stream;
@@ -156,6 +156,23 @@ impl Kv {
     }
 }
 
+/// Numbers of noise, which is then repeated: more than any cache of the first or second level holds.
+const NOISE: usize = 1 << 26;
+
+/// Fills a buffer with repeats of `values`.
+fn repeat<T: Element>(stream: &Stream, buffer: &Buffer<T>, values: &[T]) -> Result<()> {
+    for start in (0..buffer.len()).step_by(values.len().max(1)) {
+        let end = buffer.len().min(start + values.len());
+        let part = buffer.slice(start..end);
+        if start == 0 {
+            stream.write(&part, values)?;
+        } else {
+            stream.copy_buffer(&buffer.slice(0..end - start), &part)?;
+        }
+    }
+    Ok(())
+}
+
 /// For tests and measurements.
 impl KvLayer {
     /// All keys and all values, `[block, kv head, token, column]`; waits for work under way.
@@ -192,17 +209,18 @@ impl KvLayer {
             state
         };
         for pages in [&self.keys, &self.values] {
+            let len = pages.len().min(NOISE);
             // e4m3: exponents near zero, so that no number is a NaN. bf16: up to 2.
             let bytes: Vec<u8> = match self.shape.kv_type {
-                KvType::E4m3 => (0..pages.len()).map(|_| next() as u8 & 0xBF).collect(),
-                KvType::Bf16 => (0..pages.len() / 2)
+                KvType::E4m3 => (0..len).map(|_| next() as u8 & 0xBF).collect(),
+                KvType::Bf16 => (0..len / 2)
                     .flat_map(|_| {
                         let x = (next() >> 40) as f32 / (1u32 << 22) as f32 - 2.0;
                         bf16::from_f32(x).to_le_bytes()
                     })
                     .collect(),
             };
-            stream.write(pages, &bytes)?;
+            repeat(stream, pages, &bytes)?;
         }
         for scales in [&self.key_scales, &self.value_scales] {
             let numbers: Vec<f32> = (0..scales.len())
@@ -211,6 +229,31 @@ impl KvLayer {
             stream.write(scales, &numbers)?;
         }
         Ok(())
+    }
+}
+
+impl KvLayer {
+    /// Sets all bits of tokens from `used[block]` on, of every block.
+    ///
+    /// # Errors
+    /// A stream that failed.
+    pub fn poison_unused(&self, stream: &Stream, used: &[usize]) -> Result<()> {
+        let heads = 0..self.shape.kv_heads;
+        let row = self.shape.head_dim * self.shape.kv_type.size();
+        for (block, &used) in used.iter().enumerate() {
+            for head in heads.clone() {
+                let first = (block * self.shape.kv_heads + head) * BLOCK;
+                for pages in [&self.keys, &self.values] {
+                    stream.fill(&pages.slice((first + used) * row..(first + BLOCK) * row), 0xFF)?;
+                }
+                if self.shape.kv_type == KvType::E4m3 {
+                    for scales in [&self.key_scales, &self.value_scales] {
+                        stream.fill(&scales.slice(first + used..first + BLOCK), 0xFF)?;
+                    }
+                }
+            }
+        }
+        stream.wait()
     }
 }
 

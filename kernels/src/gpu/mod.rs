@@ -17,6 +17,8 @@ mod error;
 mod ffi;
 mod kv;
 mod operations;
+mod plan;
+mod plan_buffers;
 mod sample;
 mod stream;
 
@@ -30,5 +32,7 @@ pub use operations::{
     Gather, Gemm, NO_SLOT, Norm, Numbers, Output, Rope, RopeTables, Swiglu, gather, gemm, norm,
     rope, swiglu,
 };
+pub use plan::{Plan, Settings as PlanSettings, plan};
+pub use plan_buffers::{PlanBuffers, PlanLimits, PlanSize, PlannedAttention};
 pub use sample::{LogitChange, NO_ROW, Sample, SampleRow, sample};
 pub use stream::{Event, Graph, Stream};

@@ -32,7 +32,7 @@ pub struct SampleRow {
     pub allowed: u32,
     /// 0: all tokens.
     pub top_k: u32,
-    /// How many of the likeliest tokens to report, at most 1,024.
+    /// How many of the likeliest tokens to report, at most 512.
     pub top_logprobs: u32,
     /// 0: the likeliest token, the lowest id of several.
     pub temperature: f32,
@@ -90,13 +90,15 @@ unsafe impl Element for LogitChange {}
 /// The rows to sample, what is needed for it, and where results go.
 #[derive(Debug)]
 pub struct Sample<'a> {
-    /// `[.., vocab]`
+    /// `[.., vocab]`. Logits that have changes are changed in place, so a row that has some stands in one entry only.
     pub logits: &'a Buffer<f32>,
     /// `[max_rows]`
     pub rows: &'a Buffer<SampleRow>,
     /// In 0..1, one for each draw.
     pub uniforms: &'a Buffer<f64>,
     pub changes: &'a Buffer<LogitChange>,
+    /// One for each change, for the kernel's own use.
+    pub originals: &'a Buffer<f32>,
     /// Bit sets of `vocab.div_ceil(32)` words.
     pub allowed: &'a Buffer<u32>,
     pub score_ids: &'a Buffer<u32>,
@@ -121,7 +123,7 @@ pub struct Sample<'a> {
 pub fn sample(stream: &Stream, a: &Sample) -> Result<()> {
     ensure_len(a.rows, a.max_rows, "sample: rows")?;
     ensure_len(a.log_sums, a.max_rows, "sample: log_sums")?;
-    for buffer in [a.logits, a.logprobs, a.scores, a.log_sums, a.top_logprobs] {
+    for buffer in [a.logits, a.originals, a.logprobs, a.scores, a.log_sums, a.top_logprobs] {
         stream.name(buffer);
     }
     for buffer in [a.allowed, a.score_ids, a.tokens, a.top_ids] {
@@ -135,6 +137,7 @@ pub fn sample(stream: &Stream, a: &Sample) -> Result<()> {
         rows: a.rows.ptr(),
         uniforms: a.uniforms.ptr(),
         changes: a.changes.ptr(),
+        originals: a.originals.ptr(),
         allowed: a.allowed.ptr(),
         score_ids: a.score_ids.ptr(),
         tokens: a.tokens.ptr(),

@@ -3,6 +3,8 @@
 
 #![cfg(any(feature = "cuda", feature = "emulated-gpu"))]
 
+mod attention;
 mod harness;
 mod operations;
+mod sampling;
 mod streams;

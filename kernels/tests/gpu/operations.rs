@@ -297,7 +297,7 @@ fn check_rope(h: &Heads, with_bias: bool, kv_type: KvType) {
         for (got, want) in [keys, values].iter().zip(&want) {
             for (i, (g, w)) in got.iter().zip(want).enumerate() {
                 assert_eq!(g.is_nan(), w.is_nan(), "at {i} of layer {layer}: {g} {w}");
-                assert!(w.is_nan() || (g - w).abs() <= tolerance * 6.0, "at {i}: {g} {w}");
+                assert!(w.is_nan() || (g - w).abs() <= tolerance * 7.5, "at {i}: {g} {w}");
             }
         }
     }
@@ -382,5 +382,71 @@ fn products_equal_the_reference() {
             }
             assert_close(&widen(&stream.read(&narrow).unwrap()), &want, BF16);
         }
+    }
+}
+
+#[test]
+fn eight_bit_products_equal_the_reference() {
+    let stream = stream();
+    for (m, n, k) in [(1, 64, 64), (5, 128, 576), (33, 96, 256)] {
+        // Any bits but those of NaN; factors for each row.
+        let bytes = |len: usize, seed: u64| -> Vec<u8> {
+            noise(len, seed, 127.0).iter().map(|x| x.to_bits().to_le_bytes()[2] & 0xB7).collect()
+        };
+        let (x, w) = (bytes(m * k, 31), bytes(n * k, 32));
+        let scales = |len: usize, seed: u64| -> Vec<f32> {
+            noise(len, seed, 0.4).iter().map(|x| x + 0.6).collect()
+        };
+        let (x_scales, w_scales) = (scales(m, 33), scales(n, 34));
+        let there = |values: &[u8], scales: &[f32]| Output::E4m3 {
+            values: stream.buffer_of(values).unwrap(),
+            scales: stream.buffer_of(scales).unwrap(),
+        };
+        let want: Vec<f32> = (0..m * n)
+            .map(|i| {
+                let (x, w) = (&x[i / n * k..][..k], &w[i % n * k..][..k]);
+                let sum: f64 = x.iter().zip(w).map(|(x, w)| f64::from(e4m3(*x) * e4m3(*w))).sum();
+                sum as f32 * x_scales[i / n] * w_scales[i % n]
+            })
+            .collect();
+        let out: Buffer<bf16> = poisoned(&stream, m * n);
+        let (x, w) = (there(&x, &x_scales), there(&w, &w_scales));
+        let numbers = Numbers::Bf16(out.clone());
+        gemm(
+            &stream,
+            &Gemm { x: &x, w: &w, bias: None, out: &numbers, m, n, k, same_for_all_m: false },
+        )
+        .unwrap();
+        // Tensor cores add 8-bit products with fewer bits than f32.
+        assert_close(&widen(&stream.read(&out).unwrap()), &want, 2.0 * BF16);
+    }
+}
+
+/// Rows of a product have the same bits beside any others.
+#[test]
+fn rows_of_products_do_not_depend_on_their_neighbours() {
+    let stream = stream();
+    let (most, n, k) = (300, 128, 1024);
+    let (x, _) = noise_bf16(most * k, 41, 1.0);
+    let (w, _) = noise_bf16(n * k, 42, 1.0);
+    let (x, w) = (stream.buffer_of(&x).unwrap(), Output::Bf16(stream.buffer_of(&w).unwrap()));
+    let run = |m: usize| {
+        let out: Buffer<bf16> = poisoned(&stream, m * n);
+        let args = Gemm {
+            x: &Output::Bf16(x.slice(0..m * k)),
+            w: &w,
+            bias: None,
+            out: &Numbers::Bf16(out.clone()),
+            m,
+            n,
+            k,
+            same_for_all_m: true,
+        };
+        gemm(&stream, &args).unwrap();
+        stream.read(&out).unwrap()
+    };
+    let all = run(most);
+    for m in [1, 2, 17, 64, 255] {
+        assert_eq!(run(m), all[..m * n], "m = {m}");
     }
 }
