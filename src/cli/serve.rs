@@ -134,7 +134,7 @@ fn app(
         deadline: Duration::from_secs(args.deadline),
         client_timeout: Duration::from_secs(args.client_timeout),
         max_connections: args.max_connections.max(1),
-        sequences: common.max_sequences,
+        sequences: model::limits(common, decoder::kind(common)? != "cpu").sequences,
     };
     let app = App::new(handle.clone(), settings);
     let Some(spec) = &args.embedder else {

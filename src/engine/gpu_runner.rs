@@ -16,23 +16,20 @@ pub struct GpuRunner {
 }
 
 impl GpuRunner {
-    /// A pool of the blocks that `memory` bytes hold, or all that is free after the largest step
-    /// has run.
+    /// Blocks that `memory` bytes hold, or all that is free after the largest step has run.
     ///
     /// # Errors
     /// The GPU has not enough memory.
-    pub fn new(mut decoder: GpuDecoder, memory: Option<u64>) -> Result<Self, ModelError> {
+    pub fn room(decoder: &mut GpuDecoder, memory: Option<u64>) -> Result<usize, ModelError> {
         decoder.warm_up()?;
-        let blocks = blocks(&decoder, memory)?;
-        decoder.make_pool(blocks)?;
-        Ok(Self { decoder })
+        blocks(decoder, memory)
     }
 
-    /// A pool of `blocks` blocks, without a try.
+    /// A pool of `blocks` blocks.
     ///
     /// # Errors
     /// The GPU has not enough memory.
-    pub fn with_blocks(mut decoder: GpuDecoder, blocks: usize) -> Result<Self, ModelError> {
+    pub fn new(mut decoder: GpuDecoder, blocks: usize) -> Result<Self, ModelError> {
         decoder.make_pool(blocks)?;
         Ok(Self { decoder })
     }

@@ -54,7 +54,7 @@ pub trait Runner {
 }
 
 /// A runner that was chosen when the program started.
-pub type AnyRunner = Box<dyn Runner<Error = ModelError>>;
+pub type AnyRunner = Box<dyn Runner<Error = ModelError> + Send>;
 
 impl Runner for AnyRunner {
     type Error = ModelError;

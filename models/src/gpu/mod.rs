@@ -11,10 +11,12 @@
 
 mod block;
 mod decoder;
+mod peak;
 mod stage;
 mod weights;
 
 pub use decoder::{GpuDecoder, GpuOptions, LOGIT_ROWS};
+pub use peak::peak;
 
 use crate::config::{self, ModelConfig};
 use crate::dummy::Dummy;
