@@ -69,9 +69,7 @@ fn sizes(args: &Bench, common: &Common) -> Result<()> {
             0.0 => "bf16".to_owned(),
             _ => format!("f32 and {int8_gops:.0} Gop/s of bytes"),
         };
-        println!(
-            "which does at most {f32_gflops:.0} GFLOP/s of {of}, and reads {read_gb:.1} GB/s"
-        );
+        println!("which does at most {f32_gflops:.0} GFLOP/s of {of}, and reads {read_gb:.1} GB/s");
     }
     Ok(())
 }

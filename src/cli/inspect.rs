@@ -6,8 +6,8 @@ use super::model;
 use crate::tokenizer::Turn;
 use anyhow::Result;
 use kernels::kv::BLOCK;
-use models::source::Source;
 use models::ModelConfig;
+use models::source::Source;
 
 /// Obtains a model and says where it lies.
 ///

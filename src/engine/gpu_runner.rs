@@ -1,10 +1,11 @@
 //! Running batches on a GPU.
 
+use super::device_sampler::{is_for_device, outcomes, wanted};
 use super::runner::{Answers, Runner, Want};
 use kernels::kv::BLOCK;
 use models::ModelError;
 use models::batch::Batch;
-use models::gpu::GpuDecoder;
+use models::gpu::{GpuDecoder, Logits};
 use std::ops::Range;
 
 /// Memory that the driver and libraries may still want, beyond what the largest step took.
@@ -13,6 +14,8 @@ const KEPT_FREE: u64 = 256 << 20;
 /// A decoder on a GPU with its KV pool.
 pub struct GpuRunner {
     decoder: GpuDecoder,
+    /// Whether logits are read where they are, so that only tokens and a few numbers come back.
+    pub samples: bool,
 }
 
 impl GpuRunner {
@@ -31,7 +34,7 @@ impl GpuRunner {
     /// The GPU has not enough memory.
     pub fn new(mut decoder: GpuDecoder, blocks: usize) -> Result<Self, ModelError> {
         decoder.make_pool(blocks)?;
-        Ok(Self { decoder })
+        Ok(Self { decoder, samples: true })
     }
 }
 
@@ -76,10 +79,22 @@ impl Runner for GpuRunner {
     fn run(
         &mut self,
         batch: &Batch,
-        _: &[Want],
+        wants: &[Want],
         sink: &mut dyn FnMut(Range<usize>, Answers),
     ) -> Result<(), ModelError> {
-        self.decoder.run(batch, &mut |rows, logits| sink(rows, Answers::Logits(logits)))
+        let (samples, vocab) = (self.samples, self.vocab());
+        self.decoder.run(batch, &mut |rows: Range<usize>, logits: Logits| {
+            let wants = wants.get(rows.clone()).filter(|wants| samples && is_for_device(wants));
+            match wants {
+                Some(wants) => {
+                    let wanted = wanted(wants, vocab);
+                    let found = logits.sample(&wanted)?;
+                    sink(rows, Answers::Outcomes(outcomes(wants, &wanted, &found)));
+                }
+                None => sink(rows, Answers::Logits(logits.read()?)),
+            }
+            Ok(())
+        })
     }
 
     fn copy_block(&mut self, from: u32, to: u32) -> Result<(), ModelError> {

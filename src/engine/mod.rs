@@ -13,6 +13,8 @@ mod batch;
 mod blocks;
 mod decoder_runner;
 #[cfg(feature = "gpu")]
+mod device_sampler;
+#[cfg(feature = "gpu")]
 mod gpu_runner;
 pub mod guide;
 mod jobs;
@@ -38,9 +40,9 @@ pub use scheduler::Limits;
 
 use batch::LogitRow;
 use jobs::{Job, Outcome, Role, Want};
-use runner::Answers;
 use kernels::kv::BLOCK;
 use rayon::prelude::*;
+use runner::Answers;
 use sampler::{LogProbabilities, NotFinite};
 use scheduler::{Chunk, Scheduler, SeqId};
 use std::collections::{BTreeMap, HashMap};

@@ -546,7 +546,8 @@ fn little() -> Vec<Request> {
 #[test]
 fn a_deterministic_gpu_gives_the_same_bits_however_its_work_is_cut() {
     let requests = little();
-    let run = |blocks, limits| run_in(&mut Engine::new(decoder_on_gpu(blocks, true), limits), &requests);
+    let run =
+        |blocks, limits| run_in(&mut Engine::new(decoder_on_gpu(blocks, true), limits), &requests);
     let limits = Limits { tokens_per_step: 256, ..WIDE };
     let mut alone = Vec::new();
     for one in &requests {
@@ -561,6 +562,42 @@ fn a_deterministic_gpu_gives_the_same_bits_however_its_work_is_cut() {
     let mut engine = Engine::new(decoder_on_gpu(64, true), limits);
     assert_eq!(run_in(&mut engine, &requests), alone, "cold");
     assert_eq!(run_in(&mut engine, &requests), alone, "warm");
+}
+
+/// Tokens and log-probabilities read on the GPU are those that the host reads from the same logits.
+#[cfg(feature = "gpu")]
+#[test]
+fn a_gpu_reads_logits_as_the_host_does() {
+    let mut requests = little();
+    let changed = SamplingParams {
+        temperature: 0.0,
+        repetition_penalty: 1.3,
+        frequency_penalty: 0.2,
+        logit_bias: vec![(3, 1.5), (7, -2.0)],
+        ..SamplingParams::default()
+    };
+    requests.push(request(prompt(30, 4), Generate { params: changed, ..generate(9, 4) }));
+    let limits = Limits { tokens_per_step: 256, ..WIDE };
+    let run = |samples| {
+        let mut runner = decoder_on_gpu(64, true);
+        runner.samples = samples;
+        run_in(&mut Engine::new(runner, limits), &requests)
+    };
+    let (on_gpu, on_host) = (run(true), run(false));
+    let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-4, "{a}, not {b}");
+    for (a, b) in on_gpu.iter().zip(&on_host) {
+        let tokens = |x: &Brought| -> Vec<u32> {
+            x.samples.iter().flat_map(|s| s.0.iter().map(|t| t.token)).collect()
+        };
+        assert_eq!(tokens(a), tokens(b));
+        a.scores.iter().zip(&b.scores).for_each(|(&a, &b)| close(a, b));
+        let logprobs = |x: &Brought| -> Vec<f32> {
+            let of_samples = x.samples.iter().flat_map(|s| s.0.iter().filter_map(|t| t.logprob));
+            of_samples.chain(x.prompt.iter().flatten().copied()).collect()
+        };
+        assert_eq!(logprobs(a).len(), logprobs(b).len());
+        logprobs(a).iter().zip(logprobs(b)).for_each(|(&a, b)| close(a.into(), b.into()));
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! step; a step puts work on a stream and waits only for what it gives back.
 
 use super::block::{Arrays, Block, Sizes};
+use super::sampling::{Found, Sampler, Wanted};
 use super::weights::{DeviceWeights, Layer, Matrix};
 use crate::batch::Batch;
 use crate::config::ModelConfig;
@@ -45,8 +46,46 @@ pub struct GpuDecoder {
     kv: Kv,
     /// By the number of rows that they are for.
     graphs: BTreeMap<usize, Graph>,
+    /// Logits on the host, where they are wanted there.
     logits: Pinned<f32>,
+    sampler: Sampler,
 }
+
+/// Logits of some rows on the GPU, `[rows, vocab]`.
+pub struct Logits<'a> {
+    decoder: &'a mut GpuDecoder,
+    rows: usize,
+}
+
+impl<'a> Logits<'a> {
+    /// All of them.
+    ///
+    /// # Errors
+    /// The GPU's.
+    pub fn read(self) -> Result<&'a [f32]> {
+        let GpuDecoder { stream, buffers, logits, config, .. } = self.decoder;
+        let len = self.rows * config.vocab;
+        stream.download(&buffers.logits, logits, len)?;
+        stream.wait()?;
+        Ok(&logits[..len])
+    }
+
+    /// What is wanted of them.
+    ///
+    /// # Errors
+    /// A row beyond them, or the GPU's.
+    pub fn sample(self, wanted: &Wanted) -> Result<Found> {
+        let GpuDecoder { stream, buffers, sampler, config, .. } = self.decoder;
+        if let Some(row) = wanted.rows.iter().find(|row| row.row as usize >= self.rows) {
+            let problem = format!("tokens of row {} of {} rows of logits", row.row, self.rows);
+            return Err(ModelError::Batch(problem));
+        }
+        Ok(sampler.read(stream, &buffers.logits, config.vocab, wanted)?)
+    }
+}
+
+/// What takes the logits of a step, slice by slice.
+type See<'a> = &'a mut dyn FnMut(Range<usize>, Logits<'_>) -> Result<()>;
 
 /// Activations, each with room for the largest step.
 struct Buffers {
@@ -94,7 +133,8 @@ impl GpuDecoder {
             block: Block::new(gpu, BLOCK_BYTES)?,
             pairs: Pairs { host: gpu.alloc_pinned(2)?, device: gpu.alloc(2)? },
             graphs: BTreeMap::new(),
-            logits: gpu.alloc_pinned(LOGIT_ROWS * config.vocab)?,
+            logits: gpu.alloc_pinned(options.rows.min(LOGIT_ROWS) * config.vocab)?,
+            sampler: Sampler::new(gpu)?,
             gpu: gpu.clone(),
             config,
             options,
@@ -132,9 +172,8 @@ impl GpuDecoder {
     /// What a step takes at least.
     pub fn step_cost(&self) -> StepCost {
         let matrices = self.weights.layers.iter();
-        let products = || {
-            matrices.clone().flat_map(|l| [&l.qkv, &l.attention_output, &l.gate_up, &l.down])
-        };
+        let products =
+            || matrices.clone().flat_map(|l| [&l.qkv, &l.attention_output, &l.gate_up, &l.down]);
         let operations = |w: &Matrix| 2 * (w.n * w.k) as u64;
         StepCost {
             bytes: products().map(Matrix::bytes).sum::<usize>() + self.weights.head.bytes(),
@@ -174,7 +213,7 @@ impl GpuDecoder {
         layout.query_starts = vec![0, rows as u32];
         layout.kv_lens = vec![rows as u32];
         layout.block_tables = vec![(0..rows.div_ceil(BLOCK) as u32).collect()];
-        self.run(&batch, &mut |_, _| {})?;
+        self.run(&batch, &mut |_, logits| logits.read().map(|_| ()))?;
         self.make_pool(1)
     }
 
@@ -253,15 +292,12 @@ impl Buffers {
 /// Running.
 impl GpuDecoder {
     /// Runs the batch, stores the keys and values of all its rows, and shows the logits of its `logit_rows`, in
-    /// order, in slices: which of the logit rows, and `rows * vocab` numbers.
+    /// order, in slices: which of the logit rows, and their logits.
     ///
     /// # Errors
-    /// Arrays of the batch that do not fit each other, the vocabulary, the pool or the largest step; or the GPU's.
-    pub fn run(
-        &mut self,
-        batch: &Batch,
-        see: &mut dyn FnMut(Range<usize>, &[f32]),
-    ) -> Result<()> {
+    /// Arrays of the batch that do not fit each other, the vocabulary, the pool or the largest step; those of `see`;
+    /// or the GPU's.
+    pub fn run(&mut self, batch: &Batch, see: See) -> Result<()> {
         self.check(batch)?;
         let plan = gpu::plan(&batch.layout, &self.planning);
         let sizes = Sizes::of(batch, &plan);
@@ -270,25 +306,20 @@ impl GpuDecoder {
         match recorded {
             Some(room) => {
                 self.replay(&room)?;
-                self.show(0..sizes.rows, see)
+                see(0..sizes.rows, Logits { decoder: self, rows: sizes.rows })
             }
             None => self.compute(batch, sizes, see),
         }
     }
 
-    fn compute(
-        &mut self,
-        batch: &Batch,
-        sizes: Sizes,
-        see: &mut dyn FnMut(Range<usize>, &[f32]),
-    ) -> Result<()> {
+    fn compute(&mut self, batch: &Batch, sizes: Sizes, see: See) -> Result<()> {
         let arrays = self.block.arrays(sizes);
-        let run = self.on(&arrays);
-        run.layers()?;
+        self.on(&arrays).layers()?;
         for first in (0..batch.logit_rows.len()).step_by(LOGIT_ROWS) {
             let range = first..(first + LOGIT_ROWS).min(batch.logit_rows.len());
             self.on(&arrays).ends(range.clone())?;
-            self.show(range, see)?;
+            let rows = range.len();
+            see(range, Logits { decoder: self, rows })?;
         }
         Ok(())
     }
@@ -321,19 +352,6 @@ impl GpuDecoder {
         }
         let graph = &self.graphs[&sizes.rows];
         Ok(self.stream.launch(graph)?)
-    }
-
-    /// Shows the logits that the last work leaves.
-    fn show(
-        &mut self,
-        range: Range<usize>,
-        see: &mut dyn FnMut(Range<usize>, &[f32]),
-    ) -> Result<()> {
-        let len = range.len() * self.config.vocab;
-        self.stream.download(&self.buffers.logits, &mut self.logits, len)?;
-        self.stream.wait()?;
-        see(range, &self.logits[..len]);
-        Ok(())
     }
 
     fn upload(&mut self, batch: &Batch, plan: &Plan, sizes: &Sizes) -> Result<()> {

@@ -12,11 +12,13 @@
 mod block;
 mod decoder;
 mod peak;
+mod sampling;
 mod stage;
 mod weights;
 
-pub use decoder::{GpuDecoder, GpuOptions, LOGIT_ROWS};
+pub use decoder::{GpuDecoder, GpuOptions, LOGIT_ROWS, Logits};
 pub use peak::peak;
+pub use sampling::{Found, MOST_TOP, Wanted};
 
 use crate::config::{self, ModelConfig};
 use crate::dummy::Dummy;

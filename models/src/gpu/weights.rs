@@ -147,8 +147,7 @@ impl Loader<'_> {
     fn layer(&mut self, names: LayerTensors) -> Result<Layer> {
         let (stored, on_gpu) = (self.config.head_dim, self.head_dim);
         let columns = Spread { run: stored, stride: on_gpu };
-        let rows =
-            Spread { run: stored * self.config.hidden, stride: on_gpu * self.config.hidden };
+        let rows = Spread { run: stored * self.config.hidden, stride: on_gpu * self.config.hidden };
         let output = [names.attention_output];
         Ok(Layer {
             input_norm: self.vector(&names.input_norm)?,

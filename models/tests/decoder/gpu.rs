@@ -6,7 +6,7 @@ use crate::harness::{BLOCKS_PER_SEQUENCE, Bench, Runs, log_prob};
 use candle_core::Device;
 use kernels::gpu::Gpu;
 use models::batch::Batch;
-use models::gpu::{GpuDecoder, GpuOptions};
+use models::gpu::{GpuDecoder, GpuOptions, Logits};
 use models::source::Source;
 use models::{DtypeChoice, LoadOptions};
 
@@ -26,10 +26,12 @@ impl Runs for OnGpu {
     fn logits(&mut self, batch: &Batch) -> Vec<Vec<f32>> {
         let vocab = self.0.config().vocab;
         let mut all = Vec::new();
-        let mut see = |rows: std::ops::Range<usize>, logits: &[f32]| {
+        let mut see = |rows: std::ops::Range<usize>, logits: Logits| {
+            let logits = logits.read()?;
             assert_eq!(rows.start, all.len());
             assert_eq!(logits.len(), rows.len() * vocab);
             all.extend(logits.chunks(vocab).map(<[f32]>::to_vec));
+            Ok(())
         };
         self.0.run(batch, &mut see).unwrap();
         all
@@ -86,7 +88,8 @@ fn check(case: &str) {
         }
         assert_close(&differences(&got, &want, &tokens), case);
         let of_f32 = run.prompt_logprobs[1..prompt.len()].iter().flatten();
-        let of_f32 = of_f32.chain(run.greedy_logprobs.iter().filter(|_| tokens.len() > prompt.len()));
+        let of_f32 =
+            of_f32.chain(run.greedy_logprobs.iter().filter(|_| tokens.len() > prompt.len()));
         for (i, (want, got)) in of_f32.zip(&got).enumerate() {
             let got = log_prob(got, tokens[i + 1]);
             assert!((got - want).abs() < LARGEST_OF_F32, "{case}, token {}: {got}, {want}", i + 1);
@@ -205,18 +208,17 @@ fn copied_blocks_hold_the_same_keys_and_values() {
         };
         Batch { tokens: tokens.to_vec(), layout, logit_rows: vec![tokens.len() as u32 - 1] }
     };
-    let mut run = |batch: &Batch| {
+    let run = |decoder: &mut GpuDecoder, batch: &Batch| {
         let mut logits = Vec::new();
-        decoder.run(batch, &mut |_, numbers| logits = numbers.to_vec()).unwrap();
+        let mut see = |_, slice: Logits| slice.read().map(|numbers| logits = numbers.to_vec());
+        decoder.run(batch, &mut see).unwrap();
         logits
     };
-    run(&batch(&prompt, 0, &[0, 1]));
-    let want = run(&batch(&[7], 20, &[0, 1]));
+    run(&mut decoder, &batch(&prompt, 0, &[0, 1]));
+    let want = run(&mut decoder, &batch(&[7], 20, &[0, 1]));
     decoder.copy_block(1, 4).unwrap();
     decoder.copy_block(0, 3).unwrap();
-    let mut got = Vec::new();
-    decoder.run(&batch(&[7], 20, &[3, 4]), &mut |_, numbers| got = numbers.to_vec()).unwrap();
-    assert_eq!(got, want);
+    assert_eq!(run(&mut decoder, &batch(&[7], 20, &[3, 4])), want);
     assert!(decoder.copy_block(1, 6).unwrap_err().to_string().contains("there are 6"));
 }
 
@@ -234,7 +236,7 @@ fn a_step_beyond_the_buffers_or_the_vocabulary_is_refused() {
     let mut says = |tokens: Vec<u32>| {
         let layout = layout(tokens.len() as u32);
         let batch = Batch { tokens, layout, logit_rows: vec![0] };
-        decoder.run(&batch, &mut |_, _| {}).map_err(|e| e.to_string())
+        decoder.run(&batch, &mut |_, _| Ok(())).map_err(|e| e.to_string())
     };
     assert!(says(vec![1; 5]).unwrap_err().contains("buffers were made for 4"));
     assert!(says(vec![1, 136]).unwrap_err().contains("token 136"));
