@@ -70,7 +70,7 @@ void lr_gpu_graph_destroy(lr_graph *graph);
 
 enum { LR_BF16 = 0, LR_F32 = 1, LR_E4M3 = 2 };                         /* types of numbers */
 
-/* out [m, n] = x [m, k] . w [n, k]^T (+ bias [n], into bf16 only), sums in f32. n and k are multiples of 8. */
+/* out [m, n] = x [m, k] . w [n, k]^T (+ bias [n], into bf16 only), sums in f32. k is a multiple of 8, in e4m3 n and k of 16. */
 typedef struct {
     const void *x, *w;
     const void *bias;               /* bf16, or null */

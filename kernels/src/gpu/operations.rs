@@ -112,9 +112,9 @@ pub struct Gemm<'a> {
     /// `[m, n]`
     pub out: &'a Numbers,
     pub m: usize,
-    /// A multiple of 8.
+    /// In e4m3 a multiple of 16.
     pub n: usize,
-    /// A multiple of 8, of 16 in e4m3.
+    /// A multiple of 8, in e4m3 of 16.
     pub k: usize,
     /// Whether a row's bits must not depend on `m`: one algorithm for all `m`, without parts of `k` side by side. Costs
     /// speed at small `m`.
