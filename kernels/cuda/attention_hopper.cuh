@@ -123,15 +123,16 @@ template <unsigned D> struct AttendWide {
         const unsigned count = tiles();
         for (unsigned tile = 0; tile + 1 < count; ++tile) {
             arrive(); // of keys tile + 1 and values `tile`; all are done with the tiles before them
-            fetch(s.keys, t.a.keys, tile + 2);
-            fetch(s.values, t.a.values, tile + 1);
-            commit_copies();
             settle(own.out);
             settle(left);
             settle(scores);
             begin_products();
             score(scores, tile + 1);
             add_values(left, tile);
+            // While the tensor cores work: looking up blocks takes a while.
+            fetch(s.keys, t.a.keys, tile + 2);
+            fetch(s.values, t.a.values, tile + 1);
+            commit_copies();
             wait_for_products<1>();
             settle(scores);
             soften(scores, tile + 1, factors);

@@ -2,6 +2,7 @@
 
 #include <cstdarg>
 #include <cstdio>
+#include <csignal>
 #include <cstdlib>
 #include <random>
 #include <sys/mman.h>
@@ -126,6 +127,27 @@ class Region {
     size_t bytes_;
     unsigned char *start_;
 };
+
+struct sigaction former_handler;
+
+// Says who touched memory that is not there, and lets things take their course.
+void explain_fault(int, siginfo_t *info, void *) {
+    if (running) {
+        char text[200];
+        const Place &p = running->place;
+        const int n = snprintf(text, sizeof text, "\nemulated GPU: block %u,%u, thread %u touched %p, which is beyond a buffer\n",
+                               p.block.x, p.block.y, p.thread.x, info->si_addr);
+        if (write(2, text, static_cast<size_t>(n)) < 0) abort();
+    }
+    sigaction(SIGSEGV, &former_handler, nullptr);
+}
+
+bool watch_faults() {
+    struct sigaction action = {};
+    action.sa_sigaction = explain_fault;
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK;
+    return sigaction(SIGSEGV, &action, &former_handler) == 0;
+}
 
 // What one host thread runs: a block at a time.
 struct Machine {
@@ -357,11 +379,16 @@ bool Machine::run_block(dim3 block, dim3 grid, unsigned threads) {
 } // namespace
 
 bool run_grid(dim3 grid, unsigned threads, size_t shared_bytes, const std::function<void()> &kernel, char *error, size_t n) {
+    static const bool watched = watch_faults();
+    (void)watched;
     Machine &m = machine();
     if (threads == 0 || threads > 1024 || shared_bytes > MAX_SHARED) {
         snprintf(error, n, "a launch of %u threads a block with %zu bytes of shared memory", threads, shared_bytes);
         return false;
     }
+    struct Reset {
+        ~Reset() { running = nullptr; }
+    } reset;
     m.kernel = &kernel;
     m.failed = false;
     for (unsigned y = 0; y < grid.y; ++y) {
