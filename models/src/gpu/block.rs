@@ -21,7 +21,7 @@ const NO_MERGE: u32 = u32::MAX;
 const ALIGNMENT: usize = 256;
 
 /// Numbers of entries that a block is laid out for; of tables, only those of this step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Sizes {
     pub rows: usize,
     /// Rows whose logits are wanted.
@@ -53,6 +53,16 @@ impl Sizes {
         let tasks = if settings.same_for_all_batches { [0, rows, 0] } else { [3 * rows + cuts; 3] };
         let part_ids = (3 * rows + cuts).min(settings.max_parts);
         Self { rows, picked: rows, tasks, queries: 4 * rows, merges: rows, part_ids }
+    }
+
+    /// The same without what a step of sizes `other` has nothing of: launches that do nothing take time, too.
+    pub fn without_what_lacks(&self, other: &Self) -> Self {
+        let mut sizes = *self;
+        for (room, &tasks) in sizes.tasks.iter_mut().zip(&other.tasks) {
+            *room = if tasks == 0 { 0 } else { *room };
+        }
+        let merges = if other.merges == 0 { 0 } else { self.merges };
+        Self { merges, ..sizes }
     }
 
     /// Whether a step of sizes `other` has room.

@@ -15,7 +15,7 @@ use kernels::gpu::{
     Numbers, Output, Pinned, Plan, PlanSettings, Rope, Stream, Swiglu,
 };
 use kernels::kv::BLOCK;
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::ops::Range;
 
 /// Rows whose logits exist at the same time.
@@ -44,8 +44,8 @@ pub struct GpuDecoder {
     block: Block,
     pairs: Pairs,
     kv: Kv,
-    /// By the number of rows that they are for.
-    graphs: BTreeMap<usize, Graph>,
+    /// By the sizes that they are for.
+    graphs: HashMap<Sizes, Graph>,
     /// Logits on the host, where they are wanted there.
     logits: Pinned<f32>,
     sampler: Sampler,
@@ -132,7 +132,7 @@ impl GpuDecoder {
             stream: Stream::new(gpu)?,
             block: Block::new(gpu, BLOCK_BYTES)?,
             pairs: Pairs { host: gpu.alloc_pinned(2)?, device: gpu.alloc(2)? },
-            graphs: BTreeMap::new(),
+            graphs: HashMap::new(),
             logits: gpu.alloc_pinned(options.rows.min(LOGIT_ROWS) * config.vocab)?,
             sampler: Sampler::new(gpu)?,
             gpu: gpu.clone(),
@@ -302,6 +302,7 @@ impl GpuDecoder {
         let plan = gpu::plan(&batch.layout, &self.planning);
         let sizes = Sizes::of(batch, &plan);
         let recorded = self.bucket(batch).filter(|room| room.hold(&sizes));
+        let recorded = recorded.map(|room| room.without_what_lacks(&sizes));
         self.upload(batch, &plan, &recorded.unwrap_or(sizes))?;
         match recorded {
             Some(room) => {
@@ -341,16 +342,16 @@ impl GpuDecoder {
 
     /// Launches the recording of a step of these sizes, which is made if there is none.
     fn replay(&mut self, sizes: &Sizes) -> Result<()> {
-        if !self.graphs.contains_key(&sizes.rows) {
+        if !self.graphs.contains_key(sizes) {
             let arrays = self.block.arrays(*sizes);
             // Libraries choose and allocate when a shape comes for the first time, which can't be recorded.
             self.on(&arrays).whole()?;
             self.stream.wait()?;
             let run = self.on(&arrays);
             let graph = self.stream.capture(|_| run.whole())?;
-            self.graphs.insert(sizes.rows, graph);
+            self.graphs.insert(*sizes, graph);
         }
-        let graph = &self.graphs[&sizes.rows];
+        let graph = &self.graphs[sizes];
         Ok(self.stream.launch(graph)?)
     }
 

@@ -122,13 +122,10 @@ fn check(config: &ModelConfig) -> Result<usize> {
     let bad = |what: &str, size: usize, wanted: &str| {
         ModelError::Batch(format!("the GPU's kernels run no {what} of {size}, only {wanted}"))
     };
-    for (what, size) in [("hidden size", config.hidden), ("vocabulary", config.vocab)] {
+    for (what, size) in [("hidden size", config.hidden), ("feed-forward width", config.ffn)] {
         if !size.is_multiple_of(WIDTH) {
             return Err(bad(what, size, "multiples of 8"));
         }
-    }
-    if !config.ffn.is_multiple_of(WIDTH) {
-        return Err(bad("feed-forward width", config.ffn, "multiples of 8"));
     }
     let fits = HEADS.into_iter().find(|&columns| columns >= config.head_dim);
     fits.ok_or_else(|| bad("head size", config.head_dim, "sizes up to 128"))

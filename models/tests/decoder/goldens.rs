@@ -35,7 +35,11 @@ pub struct Run {
 
 /// A case, and its checkpoint.
 pub fn open(case: &str) -> (Golden, tempfile::TempDir) {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/goldens").join(case);
+    // Packed programs run where the sources are not.
+    let goldens = std::env::var_os("LONGREWARD_GOLDENS").map(PathBuf::from);
+    let folder = goldens
+        .unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/goldens"))
+        .join(case);
     let text = std::fs::read_to_string(folder.join("golden.json")).unwrap();
     let golden: Golden = serde_json::from_str(&text).unwrap();
     let config = std::fs::read_to_string(folder.join("config.json")).unwrap();

@@ -129,13 +129,13 @@ fn glm4_as_glm4_for_causal_lm() {
 
 /// Heads of 64, three heads of q for each of k.
 const LLAMA: &str = r#"{"architectures": ["LlamaForCausalLM"], "hidden_size": 96, "intermediate_size": 112,
-    "num_attention_heads": 3, "num_key_value_heads": 1, "head_dim": 64, "num_hidden_layers": 2, "vocab_size": 136,
+    "num_attention_heads": 3, "num_key_value_heads": 1, "head_dim": 64, "num_hidden_layers": 2, "vocab_size": 137,
     "max_position_embeddings": 1024, "rope_theta": 500000.0}"#;
 
 /// Tokens that look random.
 fn tokens(seed: u32, count: usize) -> Vec<u32> {
     let number = |i: u32| (i + seed).wrapping_mul(2_654_435_761) >> 9;
-    (0..count as u32).map(|i| number(i) % 136).collect()
+    (0..count as u32).map(|i| number(i) % 137).collect()
 }
 
 /// What two sequences and a third that comes later give, in different company.
@@ -239,15 +239,15 @@ fn a_step_beyond_the_buffers_or_the_vocabulary_is_refused() {
         decoder.run(&batch, &mut |_, _| Ok(())).map_err(|e| e.to_string())
     };
     assert!(says(vec![1; 5]).unwrap_err().contains("buffers were made for 4"));
-    assert!(says(vec![1, 136]).unwrap_err().contains("token 136"));
+    assert!(says(vec![1, 137]).unwrap_err().contains("token 137"));
     assert_eq!(says(vec![1; 4]), Ok(()));
 }
 
 #[test]
 fn sizes_that_no_kernel_knows_are_refused() {
-    let config = LLAMA.replace("\"vocab_size\": 136", "\"vocab_size\": 137");
+    let config = LLAMA.replace("\"intermediate_size\": 112", "\"intermediate_size\": 113");
     let config = models::config::from_text(&config, "config.json".as_ref()).unwrap();
     let gpu = Gpu::open(0).unwrap();
     let refused = models::gpu::dummy(config, 1, &gpu, OPTIONS, &mut |_, _| ());
-    assert!(refused.err().unwrap().to_string().contains("no vocabulary of 137"));
+    assert!(refused.err().unwrap().to_string().contains("no feed-forward width of 113"));
 }
