@@ -10,13 +10,14 @@ use models::gpu::{GpuDecoder, GpuOptions, Logits};
 use models::source::Source;
 use models::{DtypeChoice, LoadOptions};
 
-/// Largest and mean difference of a log-probability of models this small, whose every activation is rounded to bf16,
-/// from the same weights with activations in f32.
-const LARGEST: f64 = 0.08;
-const MEAN: f64 = 0.015;
+/// Largest and mean difference of a log-probability from that of the same weights with activations in f32, as a share
+/// of the standard deviation of the logits. Each of some thirty roundings on the way is off by up to 1/512, and models
+/// this small average little of it out; what is computed wrongly is off by about 1.
+const LARGEST: f64 = 0.3;
+const MEAN: f64 = 0.03;
 
-/// The same from weights in f32.
-const LARGEST_OF_F32: f64 = 0.25;
+/// The largest from weights in f32.
+const LARGEST_OF_F32: f64 = 0.5;
 
 const OPTIONS: GpuOptions = GpuOptions { rows: 320, deterministic: false, graphs: true };
 
@@ -48,11 +49,20 @@ fn dummy(config: &str, options: GpuOptions) -> GpuDecoder {
     models::gpu::dummy(config, 1, &Gpu::open(0).unwrap(), options, &mut |_, _| ()).unwrap()
 }
 
-/// Differences of log-probabilities of the prompt's tokens.
+/// Standard deviation of a row.
+fn spread(logits: &[f32]) -> f64 {
+    let mean = |numbers: &dyn Fn(f32) -> f64| {
+        logits.iter().map(|&x| numbers(x)).sum::<f64>() / logits.len() as f64
+    };
+    let centre = mean(&f64::from);
+    mean(&|x| (f64::from(x) - centre).powi(2)).sqrt()
+}
+
+/// Differences of log-probabilities of the tokens that follow.
 fn differences(got: &[Vec<f32>], want: &[Vec<f32>], prompt: &[u32]) -> Vec<f64> {
     let next = prompt[1..].iter();
     let of = |((got, want), &token): ((&Vec<f32>, &Vec<f32>), &u32)| {
-        (log_prob(got, token) - log_prob(want, token)).abs()
+        (log_prob(got, token) - log_prob(want, token)).abs() / spread(want)
     };
     got.iter().zip(want).zip(next).map(of).collect()
 }
@@ -71,7 +81,7 @@ fn check(case: &str) {
     let source = Source::Folder(folder.path().to_path_buf());
     let options = LoadOptions { dtype: DtypeChoice::Bf16, device: Device::Cpu };
     let processor = models::load(&source, &options, &mut |_, _| ()).unwrap();
-    let prompt = &golden.prompt[..golden.prompt.len().min(OPTIONS.rows)];
+    let prompt = golden.prompt.as_slice();
     for run in &golden.runs {
         let gpu = Gpu::open(0).unwrap();
         let decoder = models::gpu::load(&source, &gpu, OPTIONS, &mut |_, _| ()).unwrap();
@@ -88,11 +98,11 @@ fn check(case: &str) {
         }
         assert_close(&differences(&got, &want, &tokens), case);
         let of_f32 = run.prompt_logprobs[1..prompt.len()].iter().flatten();
-        let of_f32 =
-            of_f32.chain(run.greedy_logprobs.iter().filter(|_| tokens.len() > prompt.len()));
-        for (i, (want, got)) in of_f32.zip(&got).enumerate() {
-            let got = log_prob(got, tokens[i + 1]);
-            assert!((got - want).abs() < LARGEST_OF_F32, "{case}, token {}: {got}, {want}", i + 1);
+        let of_f32 = of_f32.chain(&run.greedy_logprobs);
+        for (i, (want, row)) in of_f32.zip(&got).enumerate() {
+            let found = log_prob(row, tokens[i + 1]);
+            let share = (found - want).abs() / spread(row);
+            assert!(share < LARGEST_OF_F32, "{case}, token {}: {found}, {want}", i + 1);
         }
     }
 }
