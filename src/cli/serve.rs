@@ -2,10 +2,10 @@
 
 mod tools;
 
-use super::Ending;
 use super::args::{Common, PromptArgs, WorkArgs};
 use super::embedder::{self, Bert};
 use super::stages::{self, Lazy};
+use super::{Ending, decoder, model};
 use crate::chat::service::{Handle, service};
 use crate::serve::{self, App, Settings};
 use anyhow::{Context, Result, bail, ensure};
