@@ -117,27 +117,38 @@ template <unsigned D> struct AttendWide {
         begin_products();
         score(scores, 0);
         wait_for_products<0>();
+        settle(scores);
         soften(scores, 0, factors);
         to_left_factor(left, scores);
         const unsigned count = tiles();
         for (unsigned tile = 0; tile + 1 < count; ++tile) {
             arrive(); // of keys tile + 1 and values `tile`; all are done with the tiles before them
-            fetch(s.keys, t.a.keys, tile + 2);
-            fetch(s.values, t.a.values, tile + 1);
-            commit_copies();
+            settle(own.out);
+            settle(left);
+            settle(scores);
             begin_products();
             score(scores, tile + 1);
             add_values(left, tile);
+            // While the tensor cores work: looking up blocks takes a while.
+            fetch(s.keys, t.a.keys, tile + 2);
+            fetch(s.values, t.a.values, tile + 1);
+            commit_copies();
             wait_for_products<1>();
+            settle(scores);
             soften(scores, tile + 1, factors);
             wait_for_products<0>();
+            settle(own.out);
+            settle(left);
             own.rescale(factors);
             to_left_factor(left, scores);
         }
         arrive();
+        settle(own.out);
+        settle(left);
         begin_products();
         add_values(left, count - 1);
         wait_for_products<0>();
+        settle(own.out);
         own.add_up();
         own.store(t, first_row);
         __syncthreads(); // the next task may use shared memory

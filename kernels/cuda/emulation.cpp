@@ -2,6 +2,7 @@
 
 #include <cstdarg>
 #include <cstdio>
+#include <csignal>
 #include <cstdlib>
 #include <random>
 #include <sys/mman.h>
@@ -79,7 +80,7 @@ void change(Context &save, Context &load) {
 }
 #endif
 
-enum class State { Ready, AtCollective, AtBarrier, Paused, Done };
+enum class State { Ready, AtCollective, AtBarrier, Done };
 
 struct Copy {
     unsigned char *to;
@@ -119,12 +120,34 @@ class Region {
     Region(const Region &) = delete;
     Region &operator=(const Region &) = delete;
     unsigned char *start() const { return start_; }
-    unsigned char *ending(size_t bytes) const { return start_ + bytes_ - (bytes + 127) / 128 * 128; }
+    // Room for so many bytes before that page, aligned as descriptors of matrices need it.
+    unsigned char *ending(size_t bytes) const { return start_ + bytes_ - (bytes + 1023) / 1024 * 1024; }
 
   private:
     size_t bytes_;
     unsigned char *start_;
 };
+
+struct sigaction former_handler;
+
+// Says who touched memory that is not there, and lets things take their course.
+void explain_fault(int, siginfo_t *info, void *) {
+    if (running) {
+        char text[200];
+        const Place &p = running->place;
+        const int n = snprintf(text, sizeof text, "\nemulated GPU: block %u,%u, thread %u touched %p, which is beyond a buffer\n",
+                               p.block.x, p.block.y, p.thread.x, info->si_addr);
+        if (write(2, text, static_cast<size_t>(n)) < 0) abort();
+    }
+    sigaction(SIGSEGV, &former_handler, nullptr);
+}
+
+bool watch_faults() {
+    struct sigaction action = {};
+    action.sa_sigaction = explain_fault;
+    action.sa_flags = SA_SIGINFO | SA_ONSTACK;
+    return sigaction(SIGSEGV, &action, &former_handler) == 0;
+}
 
 // What one host thread runs: a block at a time.
 struct Machine {
@@ -211,11 +234,6 @@ void collective(const char *what, void *data, void (*work)(void **)) {
     running->data = data;
     running->work = work;
     running->state = State::AtCollective;
-    machine().leave();
-}
-
-void pause() {
-    running->state = State::Paused;
     machine().leave();
 }
 
@@ -315,11 +333,10 @@ bool Machine::release_barriers() {
 }
 
 void Machine::explain_deadlock() {
-    unsigned at_barrier = 0, at_collective = 0, paused = 0, done = 0;
+    unsigned at_barrier = 0, at_collective = 0, done = 0;
     const char *what = "";
     for (const Lane &lane : lanes) {
         at_barrier += lane.state == State::AtBarrier;
-        paused += lane.state == State::Paused;
         done += lane.state == State::Done;
         if (lane.state == State::AtCollective) {
             ++at_collective;
@@ -327,8 +344,8 @@ void Machine::explain_deadlock() {
         }
     }
     failed = true;
-    snprintf(message, sizeof message, "deadlock: %u threads at a barrier, %u in %s, %u in a waiting loop, %u at the end",
-             at_barrier, at_collective, at_collective ? what : "collective operations", paused, done);
+    snprintf(message, sizeof message, "deadlock: %u threads at a barrier, %u in %s, %u at the end", at_barrier, at_collective,
+             at_collective ? what : "collective operations", done);
 }
 
 bool Machine::run_block(dim3 block, dim3 grid, unsigned threads) {
@@ -342,7 +359,6 @@ bool Machine::run_block(dim3 block, dim3 grid, unsigned threads) {
         prepare(lane.context, stacks.start() + i * STACK, enter);
     }
     const unsigned warps = (threads + WARP - 1) / WARP;
-    unsigned idle_rounds = 0;
     while (!failed) {
         bool ran = false;
         const unsigned turn = order == Order::Random ? random() % warps : 0;
@@ -351,18 +367,11 @@ bool Machine::run_block(dim3 block, dim3 grid, unsigned threads) {
             ran |= step_warp(warp);
             if (failed) return false;
         }
-        bool done = true, paused = false;
-        for (const Lane &lane : lanes) {
-            done &= lane.state == State::Done;
-            paused |= lane.state == State::Paused;
-        }
+        bool done = true;
+        for (const Lane &lane : lanes) done &= lane.state == State::Done;
         if (done) return true;
         const bool released = release_barriers();
-        idle_rounds = ran || released ? 0 : idle_rounds + 1;
-        for (Lane &lane : lanes) {
-            if (lane.state == State::Paused) lane.state = State::Ready;
-        }
-        if ((idle_rounds && !paused) || idle_rounds > 1000) explain_deadlock();
+        if (!ran && !released && !failed) explain_deadlock();
     }
     return false;
 }
@@ -370,17 +379,22 @@ bool Machine::run_block(dim3 block, dim3 grid, unsigned threads) {
 } // namespace
 
 bool run_grid(dim3 grid, unsigned threads, size_t shared_bytes, const std::function<void()> &kernel, char *error, size_t n) {
+    static const bool watched = watch_faults();
+    (void)watched;
     Machine &m = machine();
     if (threads == 0 || threads > 1024 || shared_bytes > MAX_SHARED) {
         snprintf(error, n, "a launch of %u threads a block with %zu bytes of shared memory", threads, shared_bytes);
         return false;
     }
+    struct Reset {
+        ~Reset() { running = nullptr; }
+    } reset;
     m.kernel = &kernel;
     m.failed = false;
     for (unsigned y = 0; y < grid.y; ++y) {
         for (unsigned x = 0; x < grid.x; ++x) {
             m.shared_start = m.shared.ending(shared_bytes);
-            memset(m.shared_start, 0xFF, (shared_bytes + 127) / 128 * 128);
+            memset(m.shared_start, 0xFF, (shared_bytes + 1023) / 1024 * 1024);
             if (!m.run_block({x, y, 0}, grid, threads)) {
                 snprintf(error, n, "%s", m.message);
                 return false;

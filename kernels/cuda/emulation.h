@@ -46,8 +46,6 @@ const Place &place();
 void barrier(unsigned id, unsigned threads);
 // All lanes of the warp hand in `data`; the last one does `work` for all of them.
 void collective(const char *what, void *data, void (*work)(void **data));
-// Lets others run; for loops that wait for something.
-void pause();
 // Ends the launch with an error.
 [[noreturn]] void fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 

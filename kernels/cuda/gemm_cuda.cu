@@ -152,6 +152,11 @@ int recommend(lr_matrix_library &l, const lr_gemm_args &a, uint32_t m, cublasLtM
     const uint64_t workspace = WORKSPACE_BYTES;
     cublasStatus_t s = f.preference_create(&preference.value);
     s = s ? s : f.preference_set(preference.value, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace, sizeof workspace);
+    // Parts of buffers begin at multiples of sixteen bytes.
+    for (int which = CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES; which <= CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES; ++which) {
+        const uint32_t sixteen = 16;
+        s = s ? s : f.preference_set(preference.value, which, &sixteen, sizeof sixteen);
+    }
     if (a.same_for_all_m) {
         const uint32_t none = 0;
         s = s ? s : f.preference_set(preference.value, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &none, sizeof none);

@@ -70,7 +70,7 @@ void lr_gpu_graph_destroy(lr_graph *graph);
 
 enum { LR_BF16 = 0, LR_F32 = 1, LR_E4M3 = 2 };                         /* types of numbers */
 
-/* out [m, n] = x [m, k] . w [n, k]^T (+ bias [n], into bf16 only), sums in f32. n and k are multiples of 8. */
+/* out [m, n] = x [m, k] . w [n, k]^T (+ bias [n], into bf16 only), sums in f32. k is a multiple of 8, in e4m3 n and k of 16. */
 typedef struct {
     const void *x, *w;
     const void *bias;               /* bf16, or null */
@@ -129,6 +129,15 @@ typedef struct {
     uint32_t type, out_type;        /* LR_BF16 or LR_F32 */
 } lr_gather_args;
 int lr_gpu_gather(lr_stream *stream, const lr_gather_args *args);
+
+/* ids[i] = drawn[from[i]], or given[i] where from[i] is LR_NONE: tokens of one step become the ids of the next. */
+typedef struct {
+    const uint32_t *given, *from;   /* [rows] */
+    const uint32_t *drawn;
+    uint32_t *ids;                  /* [rows] */
+    uint32_t rows;
+} lr_feed_args;
+int lr_gpu_feed(lr_stream *stream, const lr_feed_args *args);
 
 /* Copies parts of arrays: in each of `arrays` (which lie `array_bytes` apart) unit `to` becomes unit `from`. */
 typedef struct {

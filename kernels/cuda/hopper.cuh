@@ -146,6 +146,30 @@ template <unsigned LEFT> __device__ __forceinline__ void wait_for_products() {
 #endif
 }
 
+// The compiler knows nothing of products under way: what is done to these registers before stays before, and what is done
+// after stays after.
+template <unsigned N> __device__ __forceinline__ void settle(float (&registers)[N][4]) {
+#if !LR_EMULATED
+#pragma unroll
+    for (unsigned i = 0; i < N; ++i) {
+        asm volatile("" : "+f"(registers[i][0]), "+f"(registers[i][1]), "+f"(registers[i][2]), "+f"(registers[i][3])::"memory");
+    }
+#else
+    (void)registers;
+#endif
+}
+
+template <unsigned N> __device__ __forceinline__ void settle(uint32_t (&registers)[N][4]) {
+#if !LR_EMULATED
+#pragma unroll
+    for (unsigned i = 0; i < N; ++i) {
+        asm volatile("" : "+r"(registers[i][0]), "+r"(registers[i][1]), "+r"(registers[i][2]), "+r"(registers[i][3])::"memory");
+    }
+#else
+    (void)registers;
+#endif
+}
+
 #define LR_TILE(tile) "+f"((tile)[0]), "+f"((tile)[1]), "+f"((tile)[2]), "+f"((tile)[3])
 
 // c = a . b^T (+ c): 64 rows of sixteen columns at `a`, 8 TILES rows of sixteen columns at `b`.

@@ -19,6 +19,7 @@ __global__ void __launch_bounds__(WARPS *WARP) merge_kernel(lr_merge_args a) {
     for (uint32_t i = begin; i < end; ++i) max = fmaxf(max, sum_of(i));
     for (unsigned column = 4 * lane_id(); column < a.head_dim; column += 4 * WARP) {
         float total = 0.f, out[4] = {};
+#pragma unroll 4
         for (uint32_t i = begin; i < end; ++i) {
             const float sum = sum_of(i);
             if (sum == -INFINITE) continue;

@@ -20,7 +20,8 @@ const lr_gpu_properties &properties(const lr_stream *stream);
 // What both libraries support.
 inline int check_gemm(const lr_gemm_args &a) {
     if (a.type != LR_BF16 && a.type != LR_E4M3) return fail("matrix product: factors of type %u", a.type);
-    if (a.n % 8 || a.k % (a.type == LR_E4M3 ? 16 : 8)) return fail("matrix product: n = %u, k = %u; both must be multiples of 8, k of e4m3 of 16", a.n, a.k);
+    if (a.type == LR_E4M3 && (a.n % 16 || a.k % 16)) return fail("matrix product: n = %u, k = %u; in e4m3 both must be multiples of 16", a.n, a.k);
+    if (a.k % 8) return fail("matrix product: k = %u, which is no multiple of 8", a.k);
     if (a.bias && a.out_type != LR_BF16) return fail("matrix product: a bias needs a result in bf16");
     return 0;
 }

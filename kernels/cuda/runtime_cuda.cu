@@ -178,10 +178,12 @@ int lr_gpu_stream_wait(lr_stream *stream) {
 }
 
 int lr_gpu_copy(lr_stream *stream, void *to, const void *from, uint64_t bytes) {
+    if (bytes == 0) return 0;
     return cuda("copy", cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream->handle));
 }
 
 int lr_gpu_fill(lr_stream *stream, void *to, uint8_t value, uint64_t bytes) {
+    if (bytes == 0) return 0;
     return cuda("fill", cudaMemsetAsync(to, value, bytes, stream->handle));
 }
 

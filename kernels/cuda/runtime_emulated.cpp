@@ -95,7 +95,8 @@ const lr_gpu_properties &properties(const lr_stream *) {
         lr_gpu_properties p = {};
         snprintf(p.name, sizeof p.name, "emulated on the processor");
         p.multiprocessors = 4;
-        p.capability = 90;
+        const char *capability = getenv("LR_EMULATED_CAPABILITY"); // which of the kernels run
+        p.capability = capability ? static_cast<uint32_t>(atoi(capability)) : 90;
         p.shared_memory = 227 << 10;
         p.emulated = 1;
         p.l2_bytes = 1 << 20;

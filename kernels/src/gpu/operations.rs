@@ -112,9 +112,9 @@ pub struct Gemm<'a> {
     /// `[m, n]`
     pub out: &'a Numbers,
     pub m: usize,
-    /// A multiple of 8.
+    /// In e4m3 a multiple of 16.
     pub n: usize,
-    /// A multiple of 8, of 16 in e4m3.
+    /// A multiple of 8, in e4m3 of 16.
     pub k: usize,
     /// Whether a row's bits must not depend on `m`: one algorithm for all `m`, without parts of `k` side by side. Costs
     /// speed at small `m`.
@@ -348,4 +348,42 @@ pub fn gather(stream: &Stream, a: &Gather) -> Result<()> {
     };
     // SAFETY: all buffers are alive and long enough; the kernel checks ids.
     check(unsafe { ffi::lr_gpu_gather(stream.as_ptr(), &raw const args) })
+}
+
+/// `ids[i] = drawn[from[i]]`, or `given[i]` where `from[i]` is [`GIVEN`]: tokens that a step drew become ids of the next
+/// without a way over the host.
+#[derive(Debug)]
+pub struct Feed<'a> {
+    /// `[rows]`
+    pub given: &'a Buffer<u32>,
+    /// `[rows]`: places in `drawn`; not checked.
+    pub from: &'a Buffer<u32>,
+    pub drawn: &'a Buffer<u32>,
+    /// `[rows]`
+    pub ids: &'a Buffer<u32>,
+    pub rows: usize,
+}
+
+/// In [`Feed::from`]: the id is given.
+pub const GIVEN: u32 = u32::MAX;
+
+/// See [`Feed`].
+///
+/// # Errors
+/// Buffers that are too short.
+pub fn feed(stream: &Stream, a: &Feed) -> Result<()> {
+    for buffer in [a.given, a.from, a.ids] {
+        ensure_len(buffer, a.rows, "feed: ids")?;
+        stream.name(buffer);
+    }
+    stream.name(a.drawn);
+    let args = ffi::Feed {
+        given: a.given.ptr(),
+        from: a.from.ptr(),
+        drawn: a.drawn.ptr(),
+        ids: a.ids.ptr(),
+        rows: a.rows as u32,
+    };
+    // SAFETY: all buffers are alive and long enough; places in `drawn` are the caller's to keep within bounds.
+    check(unsafe { ffi::lr_gpu_feed(stream.as_ptr(), &raw const args) })
 }

@@ -56,6 +56,9 @@ impl Plan {
 /// Shortest range that a cut leaves: below it, parts cost more than idle multiprocessors.
 const SHORTEST: usize = 256;
 
+/// Keys that could be read in the time in which a task begins and ends.
+const TASK_COST: usize = 64;
+
 /// Blocks of threads that a multiprocessor runs at a time.
 const RESIDENT: usize = 2;
 
@@ -219,17 +222,29 @@ impl<'a> Builder<'a> {
         tiles
     }
 
-    /// The length of ranges with which all multiprocessors have about as much to do.
+    /// The length of ranges with which all multiprocessors are done soonest, by a rough count: as much as one has to do on
+    /// the whole, or a half, third or quarter of that, which fill the last round better.
     fn range_length(&self) -> usize {
-        let mut total = 0;
-        for segment in &self.segments {
-            for (tile, _, end) in self.tiles(segment) {
-                // What a key costs a block of threads, roughly: reading for few rows, arithmetic for many.
-                total += end.saturating_sub(segment.begin) * [1, 1, 2][tile];
-            }
-        }
+        let lengths: Vec<usize> = self
+            .segments
+            .iter()
+            .flat_map(|segment| {
+                self.tiles(segment).into_iter().map(|(tile, _, end)| (tile, end, segment.begin))
+            })
+            // What a key costs a block of threads: reading for few rows, arithmetic for many.
+            .map(|(tile, end, begin)| end.saturating_sub(begin) * [1, 1, 2][tile])
+            .collect();
         let blocks = RESIDENT * self.settings.multiprocessors;
-        (total * self.settings.kv_heads).div_ceil(blocks).next_multiple_of(64).max(SHORTEST)
+        let total = lengths.iter().sum::<usize>() * self.settings.kv_heads;
+        let length =
+            |share: usize| total.div_ceil(blocks * share).next_multiple_of(64).max(SHORTEST);
+        let time = |length: usize| {
+            let pieces = |&tokens: &usize| tokens.div_ceil(length).max(1);
+            let tasks = lengths.iter().map(pieces).sum::<usize>() * self.settings.kv_heads;
+            let longest = lengths.iter().map(|tokens| tokens / pieces(tokens)).max().unwrap_or(0);
+            (tasks.div_ceil(blocks) * (total / tasks.max(1) + TASK_COST)).max(longest + TASK_COST)
+        };
+        (1..=4).map(length).min_by_key(|&length| time(length)).unwrap_or(SHORTEST)
     }
 
     fn finish(mut self, length: usize) -> Plan {
@@ -468,6 +483,16 @@ mod tests {
         let plan = plan(&seqs, &settings());
         check(&seqs, &plan, &settings());
         assert!((30..=40).contains(&plan.tasks[0].len()), "{}", plan.tasks[0].len());
+    }
+
+    #[test]
+    fn rounds_are_filled() {
+        // 48 x 8 tasks on 264 places would take two rounds, the second half empty.
+        let seqs: Vec<_> = (0..48).map(|i| (1, 4096, table(300 * i, 4096))).collect();
+        let seqs = batch(&seqs);
+        let plan = plan(&seqs, &settings());
+        check(&seqs, &plan, &settings());
+        assert_eq!(plan.tasks[0].len(), 96);
     }
 
     #[test]
