@@ -31,7 +31,8 @@ impl FromStr for DeviceChoice {
 }
 
 impl DeviceChoice {
-    /// Opens the device.
+    /// Opens the device of tensors: the processor where models run on the program's own kernels for NVIDIA GPUs
+    /// ([`gpu::open`]).
     ///
     /// # Errors
     /// The build lacks the backend, or the machine the device; the text says which.
@@ -39,22 +40,55 @@ impl DeviceChoice {
         use anyhow::Context;
         match self {
             Self::Cpu => Ok(Device::Cpu),
-            Self::Auto if cfg!(feature = "cuda") => {
-                Device::cuda_if_available(0).context("CUDA did not start; try --device cpu")
-            }
             Self::Auto if cfg!(feature = "metal") => {
                 Device::new_metal(0).context("Metal did not start; try --device cpu")
             }
             Self::Auto => Ok(Device::Cpu),
-            Self::Cuda(_) if !cfg!(feature = "cuda") => {
+            Self::Cuda(_) if !cfg!(feature = "gpu") => {
                 anyhow::bail!("this build has no CUDA: build with `--features cuda`")
             }
             Self::Metal if !cfg!(feature = "metal") => {
                 anyhow::bail!("this build has no Metal: build with `--features metal`")
             }
-            Self::Cuda(n) => Device::new_cuda(n).with_context(|| format!("no CUDA device {n}")),
+            Self::Cuda(_) => Ok(Device::Cpu),
             Self::Metal => Device::new_metal(0).context("no Metal device"),
         }
+    }
+}
+
+/// NVIDIA GPUs, which models run on without tensors.
+#[cfg(feature = "gpu")]
+pub mod gpu {
+    use super::DeviceChoice;
+    use anyhow::Context;
+    use kernels::gpu::Gpu;
+
+    /// The GPU that models run on, if they do.
+    ///
+    /// # Errors
+    /// There is no such GPU, no driver, or none of the kernels are for it; the text says which.
+    pub fn open(choice: DeviceChoice) -> anyhow::Result<Option<Gpu>> {
+        match choice {
+            DeviceChoice::Cpu | DeviceChoice::Metal => Ok(None),
+            DeviceChoice::Cuda(n) => {
+                Gpu::open(n).map(Some).with_context(|| format!("cuda:{n} can't be used"))
+            }
+            // Nobody wants a GPU that the processor plays without asking for it.
+            DeviceChoice::Auto if !cfg!(feature = "cuda") => Ok(None),
+            DeviceChoice::Auto => Ok(Gpu::open(0)
+                .inspect_err(|error| tracing::warn!("no GPU, so the processor: {error}"))
+                .ok()),
+        }
+    }
+
+    /// A short name for reports.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn describe(gpu: &Gpu) -> anyhow::Result<String> {
+        let (is, memory) = (gpu.properties()?, gpu.memory()?);
+        let (major, minor) = (is.capability / 10, is.capability % 10);
+        Ok(format!("{}, {major}.{minor}, {:.0} GB", is.name, memory.total as f64 / 1e9))
     }
 }
 

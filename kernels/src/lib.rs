@@ -11,6 +11,8 @@
 
 pub mod attention;
 pub mod embedding;
+#[cfg(any(feature = "cuda", feature = "emulated-gpu"))]
+pub mod gpu;
 mod host;
 pub mod kv;
 pub mod linear;

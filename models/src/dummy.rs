@@ -12,7 +12,7 @@ use crate::decoder::Decoder;
 use crate::encoder;
 use crate::error::{ModelError, Result};
 use crate::spec::TensorSpec;
-use crate::weights::{Weight, Weights};
+use crate::weights::{Piece, Weight, Weights};
 use candle_core::{DType, Device, Tensor};
 use rayon::prelude::*;
 use std::collections::BTreeSet;
@@ -22,6 +22,9 @@ const CONFIG: &str = "config.json";
 
 /// Elements that one task fills.
 const CHUNK: usize = 1 << 16;
+
+/// Elements that are shown at a time.
+const PIECE: usize = 64 * CHUNK;
 
 /// The built-in shapes, by the name to ask for them.
 const SHAPES: [(&str, &str); 3] = [
@@ -86,9 +89,8 @@ pub fn decoder(
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Decoder> {
     let dtype = options.dtype.dtype().unwrap_or(config.stored_dtype);
-    let tensors = config.architecture.spec().tensors(&config);
-    let pending = tensors.into_iter().map(|t| (t.name, t.shape)).collect();
-    Decoder::build(config, &mut Dummy { seed, dtype, pending }, options, progress)
+    let mut weights = Dummy::new(&config, seed, dtype);
+    Decoder::build(config, &mut weights, options, progress)
 }
 
 /// Writes a folder with `config.json` (the text as given) and `model.safetensors` (f32) that
@@ -125,10 +127,18 @@ fn write(folder: &Path, config_json: &str, specs: Vec<TensorSpec>, seed: u64) ->
 }
 
 /// Makes tensors when they are asked for.
-struct Dummy {
+pub(crate) struct Dummy {
     seed: u64,
     dtype: DType,
     pending: BTreeSet<(String, Vec<usize>)>,
+}
+
+impl Dummy {
+    pub(crate) fn new(config: &ModelConfig, seed: u64, dtype: DType) -> Self {
+        let tensors = config.architecture.spec().tensors(config);
+        let pending = tensors.into_iter().map(|t| (t.name, t.shape)).collect();
+        Self { seed, dtype, pending }
+    }
 }
 
 impl Weights for Dummy {
@@ -149,6 +159,21 @@ impl Weights for Dummy {
         Ok(Weight::Dense(made.to_dtype(self.dtype)?.to_device(device)?))
     }
 
+    fn read(
+        &mut self,
+        tensor: &TensorSpec,
+        see: &mut dyn FnMut(Piece<'_>) -> Result<()>,
+    ) -> Result<()> {
+        self.pending.remove(&(tensor.name.clone(), tensor.shape.clone()));
+        let mut some = vec![0f32; tensor.elements().min(PIECE)];
+        for first in (0..tensor.elements()).step_by(PIECE) {
+            let some = &mut some[..(tensor.elements() - first).min(PIECE)];
+            fill_in_parallel(PartOf { tensor, first, seed: self.seed }, some);
+            see(Piece::F32(some))?;
+        }
+        Ok(())
+    }
+
     fn left_over(&self) -> Option<ModelError> {
         let (name, _) = self.pending.first()?;
         Some(ModelError::tensor(Path::new("dummy weights"), name, "was not used by the model"))
@@ -158,10 +183,14 @@ impl Weights for Dummy {
 /// The elements of a tensor in row-major order.
 fn values(tensor: &TensorSpec, seed: u64) -> Vec<f32> {
     let mut values = vec![0f32; tensor.elements()];
-    values.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, part)| {
-        fill(PartOf { tensor, first: chunk * CHUNK, seed }, part);
-    });
+    fill_in_parallel(PartOf { tensor, first: 0, seed }, &mut values);
     values
+}
+
+fn fill_in_parallel(from: PartOf, values: &mut [f32]) {
+    values.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, part)| {
+        fill(PartOf { first: from.first + chunk * CHUNK, ..from }, part);
+    });
 }
 
 /// Elements of a tensor from number `first` on.

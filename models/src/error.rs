@@ -24,6 +24,10 @@ pub enum ModelError {
     /// From the tensor library or a kernel.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
+    /// From the GPU.
+    #[cfg(feature = "gpu")]
+    #[error(transparent)]
+    Gpu(#[from] kernels::gpu::Error),
 }
 
 /// `Result` with this crate's error.

@@ -19,6 +19,8 @@ pub mod dummy;
 pub mod encoder;
 pub mod error;
 mod glm4;
+#[cfg(feature = "gpu")]
+pub mod gpu;
 pub mod kv;
 mod llama;
 mod rope;

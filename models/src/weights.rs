@@ -19,6 +19,14 @@ pub enum Weight {
     Quantized(QTensor),
 }
 
+/// Some of a tensor's numbers.
+#[derive(Debug, Clone, Copy)]
+pub enum Piece<'a> {
+    /// As they are stored: two bytes each, the lower one first.
+    Bf16(&'a [[u8; 2]]),
+    F32(&'a [f32]),
+}
+
 /// Something that tensors can be taken from: a checkpoint, or seeded random numbers.
 pub trait Weights {
     /// Bytes of all tensors that have not been taken.
@@ -30,6 +38,16 @@ pub trait Weights {
     /// # Errors
     /// Names file and tensor: not there, of another shape, of a type that can't be read.
     fn take(&mut self, tensor: &TensorSpec, device: &Device) -> Result<Weight>;
+    /// As [`Weights::take`], but shows the tensor in pieces, in order, so that it never lies in
+    /// memory as a whole.
+    ///
+    /// # Errors
+    /// As [`Weights::take`], or those of `see`.
+    fn read(
+        &mut self,
+        tensor: &TensorSpec,
+        see: &mut dyn FnMut(Piece<'_>) -> Result<()>,
+    ) -> Result<()>;
     /// What to say if something is there that nobody took.
     fn left_over(&self) -> Option<ModelError>;
 }

@@ -1,6 +1,6 @@
 //! What a way of storing and multiplying costs in accuracy: the same tokens through two decoders.
 
-use crate::engine::Runner;
+use crate::engine::runner::{Answers, Runner};
 use kernels::kv::{BLOCK, VarLen};
 use models::batch::Batch;
 use rayon::prelude::*;
@@ -43,7 +43,8 @@ pub fn predict<R: Runner>(runner: &mut R, tokens: &[u32]) -> Result<Vec<Predicti
     for first in (0..tokens.len().saturating_sub(1)).step_by(STEP) {
         let last = (first + STEP).min(tokens.len() - 1);
         let next = &tokens[first + 1..=last];
-        runner.run(&batch(tokens, first, last), &mut |rows, logits| {
+        runner.run(&batch(tokens, first, last), &[], &mut |rows, answers| {
+            let Answers::Logits(logits) = answers else { return };
             let rows = logits.par_chunks_exact(vocab).zip(&next[rows]);
             all.par_extend(rows.map(|(logits, &token)| prediction(logits, token)));
         })?;

@@ -28,25 +28,30 @@ pub struct Cli {
 /// Options of every command.
 #[derive(Debug, Clone, Args)]
 pub struct Common {
-    /// Where models run: auto, cpu, cuda[:N] or metal
+    /// Where models run: auto, cpu, cuda[:N] or metal. auto is the first NVIDIA GPU that this build has kernels for, if
+    /// there is one, else Metal if built for it, else the processor
     #[arg(long, global = true, default_value = "auto", value_name = "DEVICE")]
     pub device: DeviceChoice,
     /// Type of the weights; auto keeps what is stored, so that quantised ones stay quantised. With
-    /// f32, keys and values are f32 too, else f16
+    /// f32, keys and values are f32 too, else f16. (On NVIDIA GPUs all are bf16)
     #[arg(long, global = true, default_value = "auto", value_name = "TYPE")]
     pub dtype: Dtype,
     /// Processor threads; as many as there are cores if not given
     #[arg(long, global = true, value_name = "N")]
     pub threads: Option<usize>,
-    /// Memory for keys and values, e.g. 4GiB or 500MB; half of what is free if not given
+    /// Memory for keys and values, e.g. 4GiB or 500MB; half of what is free if not given (on a GPU, all that is free
+    /// beside weights and the largest step)
     #[arg(long, global = true, value_name = "SIZE", value_parser = bytes)]
     pub kv_memory: Option<u64>,
-    /// Tokens of one step: prefill chunks and decodes together
-    #[arg(long, global = true, default_value_t = 512, value_name = "N")]
-    pub batch_tokens: usize,
-    /// Sequences that run at once, at most
-    #[arg(long, global = true, default_value_t = 64, value_name = "N")]
-    pub max_sequences: usize,
+    /// Tokens of one step: prefill chunks and decodes together; 512 if not given, on a GPU 8192
+    #[arg(long, global = true, value_name = "N")]
+    pub batch_tokens: Option<usize>,
+    /// Sequences that run at once, at most; 64 if not given, on a GPU 128
+    #[arg(long, global = true, value_name = "N")]
+    pub max_sequences: Option<usize>,
+    /// On a GPU: the same bits whatever else is in the batch, at some cost. (The processor's always are)
+    #[arg(long, global = true)]
+    pub deterministic: bool,
     /// Options from a TOML file: keys are the long names; [command] tables hold for one command.
     /// What is typed goes before what the file says
     #[arg(long, global = true, value_name = "FILE")]

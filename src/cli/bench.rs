@@ -3,19 +3,15 @@
 use super::args::{Bench, Common, Dtype, WorkArgs};
 use super::method_args::score_options;
 use super::stages::{self, Lazy, ScoreFiles};
-use super::{Ending, model};
+use super::{Ending, decoder::AnyDecoder, model};
 use crate::bench::{
     Asked, DecodeSize, Limit, Measurement, Prediction, Quality, decode, predict, prefill, requests,
 };
-use crate::device;
-use crate::engine::DecoderRunner;
 use crate::pipeline::score::ScorePlan;
 use anyhow::{Context, Result, bail};
 use kernels::kv::BLOCK;
-use kernels::peak::{self, Peak};
-use models::decoder::Decoder;
+use kernels::peak::Peak;
 use models::dummy;
-use models::kv::KvPool;
 use models::source::{Resolved, resolve};
 use serde_json::json;
 use std::path::Path;
@@ -45,12 +41,12 @@ fn sizes(args: &Bench, common: &Common) -> Result<()> {
         (Some(name), _) => model::load(&resolve(name)?, common)?,
         (None, Some(shape)) => {
             let config = dummy::config(shape, args.dummy_factor)?;
-            dummy::decoder(config, args.seed, &model::load_options(common)?, &mut |_, _| {})?
+            AnyDecoder::dummy(config, args.seed, common)?
         }
         (None, None) => bail!("--model or --dummy is needed"),
     };
-    let on = device::describe(decoder.device());
-    let limit = limit(&decoder, common);
+    let on = decoder.place()?;
+    let limit = decoder.limit(common)?;
     let mut engine = model::engine(decoder, common)?;
     let mut found: Vec<Measurement> = Vec::new();
     for (i, &len) in args.prefill.iter().enumerate() {
@@ -75,10 +71,11 @@ fn sizes(args: &Bench, common: &Common) -> Result<()> {
     }
     println!("on {on}");
     if let Some(Peak { f32_gflops, int8_gops, read_gb }) = limit.map(|limit| limit.peak) {
-        println!(
-            "which does at most {f32_gflops:.0} GFLOP/s of f32 and {int8_gops:.0} Gop/s of bytes, and reads \
-             {read_gb:.1} GB/s"
-        );
+        let of = match int8_gops {
+            0.0 => "bf16".to_owned(),
+            _ => format!("f32 and {int8_gops:.0} Gop/s of bytes"),
+        };
+        println!("which does at most {f32_gflops:.0} GFLOP/s of {of}, and reads {read_gb:.1} GB/s");
     }
     Ok(())
 }
@@ -101,15 +98,6 @@ fn given(file: &Path, args: &Bench, common: &Common) -> Result<()> {
         println!("{}", json!({"measurements": found}));
     }
     Ok(())
-}
-
-/// What the processor allows at most, measured now; of other devices it is not known.
-fn limit(decoder: &Decoder, common: &Common) -> Option<Limit> {
-    decoder.device().is_cpu().then(|| {
-        let config = decoder.config().clone();
-        let bytes_per_token = KvPool::bytes_per_token(&config, model::kv_dtype(common));
-        Limit { peak: peak::measure(), step: decoder.step_cost(), config, bytes_per_token }
-    })
 }
 
 /// Prints the last measurement as a row of the table.
@@ -170,7 +158,7 @@ fn predictions(found: &Resolved, texts: &[Vec<u32>], common: &Common) -> Result<
         bail!("--quality-tokens {longest} are more than the model's context of {context}");
     }
     let blocks = longest.div_ceil(BLOCK).max(1);
-    let mut runner = DecoderRunner::new(decoder, blocks, model::kv_dtype(common))?;
+    let mut runner = decoder.runner_of(blocks, common)?;
     let mut all = Vec::new();
     for tokens in texts {
         all.extend(predict(&mut runner, tokens)?);

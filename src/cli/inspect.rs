@@ -1,12 +1,13 @@
 //! `longreward pull` and `longreward inspect`.
 
 use super::args::{Common, Inspect, Pull};
+use super::decoder::AnyDecoder;
 use super::model;
 use crate::tokenizer::Turn;
 use anyhow::Result;
 use kernels::kv::BLOCK;
+use models::ModelConfig;
 use models::source::Source;
-use models::{KvPool, ModelConfig};
 
 /// Obtains a model and says where it lies.
 ///
@@ -36,7 +37,7 @@ pub fn inspect(args: &Inspect, common: &Common) -> Result<()> {
     println!("vocabulary      {} tokens in the tokenizer", opened.text.tokenizer.vocab_size());
     println!("stop tokens     {:?}", opened.text.tokenizer.stop_tokens());
     println!("template        {}", opened.text.template.name());
-    print_memory(opened.decoder.bytes() as u64, config, common)?;
+    print_memory(opened.decoder, common)?;
     let example = [Turn::user("Hello!")];
     println!("\na conversation as the model sees it:\n{}", opened.text.template.render(&example)?);
     Ok(())
@@ -56,13 +57,15 @@ fn print_config(config: &ModelConfig) {
     println!("rope            {:?}", config.rope);
 }
 
-fn print_memory(weights: u64, config: &ModelConfig, common: &Common) -> Result<()> {
-    let blocks = model::kv_blocks(config, common)?;
-    let per_token = KvPool::bytes_per_token(config, model::kv_dtype(common));
-    println!("\nweights         {}", size(weights));
+fn print_memory(mut decoder: AnyDecoder, common: &Common) -> Result<()> {
+    let (weights, per_token) = (decoder.bytes() as u64, decoder.bytes_per_token(common));
+    let place = decoder.place()?;
+    let tokens = decoder.kv_blocks(common)? * BLOCK;
+    println!("\ndevice          {place}");
+    println!("weights         {}", size(weights));
     println!("KV per token    {}", size(per_token as u64));
-    println!("KV pool         {}", size((blocks * BLOCK * per_token) as u64));
-    println!("tokens that fit {}", blocks * BLOCK);
+    println!("KV pool         {}", size((tokens * per_token) as u64));
+    println!("tokens that fit {tokens}");
     Ok(())
 }
 

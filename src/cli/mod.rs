@@ -6,6 +6,7 @@ mod args;
 mod bench;
 mod calibrate;
 mod config_file;
+mod decoder;
 mod demo;
 mod dummy;
 mod embedder;

@@ -1,18 +1,18 @@
 //! Opening models as the options say.
 
 use super::args::{Common, Dtype};
-use crate::device;
-use crate::engine::{DecoderRunner, Engine, Limits};
+use super::decoder::AnyDecoder;
+use crate::engine::{AnyRunner, Engine, Limits, Runner};
 use crate::tokenizer::{ChatTemplate, Tokenizer};
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use kernels::kv::{BLOCK, KvDtype};
 use models::source::{Resolved, resolve};
-use models::{Decoder, DtypeChoice, KvPool, LoadOptions, ModelConfig};
+use models::{DtypeChoice, KvPool, LoadOptions, ModelConfig};
 use std::sync::Arc;
 
 /// A checkpoint in memory.
 pub struct Opened {
-    pub decoder: Decoder,
+    pub decoder: AnyDecoder,
     pub text: Text,
 }
 
@@ -54,19 +54,19 @@ pub fn open(model: &str, common: &Common) -> Result<Opened> {
 ///
 /// # Errors
 /// What is wrong with the checkpoint.
-pub fn load(found: &Resolved, common: &Common) -> Result<Decoder> {
+pub fn load(found: &Resolved, common: &Common) -> Result<AnyDecoder> {
     let bar = super::progress::bytes_bar(&format!("loading {}", found.name));
     let mut show = |done, total| {
         bar.set_length(total);
         bar.set_position(done);
     };
-    let decoder = models::load(&found.source, &load_options(common)?, &mut show)?;
+    let decoder = AnyDecoder::load(&found.source, common, &mut show)?;
     bar.finish_and_clear();
     tracing::info!(
         "{}: {} MB of weights on {}",
         found.name,
         decoder.bytes() / 1_000_000,
-        device::describe(decoder.device())
+        decoder.place()?
     );
     Ok(decoder)
 }
@@ -119,14 +119,19 @@ pub fn kv_blocks(config: &ModelConfig, common: &Common) -> Result<usize> {
 ///
 /// # Errors
 /// Not enough memory for keys and values.
-pub fn engine(decoder: Decoder, common: &Common) -> Result<Engine<DecoderRunner>> {
-    let blocks = kv_blocks(decoder.config(), common)?;
+pub fn engine(decoder: AnyDecoder, common: &Common) -> Result<Engine<AnyRunner>> {
+    let limits = decoder.limits(common);
+    let runner = decoder.runner(common)?;
+    let blocks = runner.blocks();
     tracing::info!("KV pool: {blocks} blocks, {} tokens", blocks * BLOCK);
-    let runner = DecoderRunner::new(decoder, blocks, kv_dtype(common))
-        .context("no room for keys and values")?;
-    let limits = Limits {
-        tokens_per_step: common.batch_tokens.max(1),
-        sequences: common.max_sequences.max(1),
-    };
     Ok(Engine::new(runner, limits))
+}
+
+/// What a step may hold where nothing else is typed: on the processor, or on a GPU.
+pub fn limits(common: &Common, on_gpu: bool) -> Limits {
+    let (tokens, sequences) = if on_gpu { (8192, 128) } else { (512, 64) };
+    Limits {
+        tokens_per_step: common.batch_tokens.unwrap_or(tokens).max(1),
+        sequences: common.max_sequences.unwrap_or(sequences).max(1),
+    }
 }

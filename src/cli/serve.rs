@@ -3,11 +3,11 @@
 mod scoring;
 mod tools;
 
-use super::Ending;
 use super::args::{Common, PromptArgs, WorkArgs};
 use super::embedder::{self, Bert};
 use super::method_args::{Means, MethodArgs};
 use super::stages::Lazy;
+use super::{Ending, decoder, model};
 use crate::chat::service::{Handle, service};
 use crate::serve::{self, App, Settings};
 use anyhow::{Context, Result, bail, ensure};
@@ -140,7 +140,7 @@ fn app(
         deadline: Duration::from_secs(args.deadline),
         client_timeout: Duration::from_secs(args.client_timeout),
         max_connections: args.max_connections.max(1),
-        sequences: common.max_sequences,
+        sequences: model::limits(common, decoder::kind(common)? != "cpu").sequences,
     };
     let app = App::new(handle.clone(), settings);
     let (loaded, search) = evidence(args.embedder.as_deref());

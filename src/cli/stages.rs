@@ -11,14 +11,13 @@ use super::method_args::score_options;
 use super::model::{self, Text};
 use super::progress::Reporter;
 use super::remote::{Named, RemoteArgs};
-use super::{Ending, embedder};
+use super::{Ending, decoder, embedder};
 use crate::bench::Recorder;
 use crate::chat::cache::{Cached, CallCache};
 use crate::chat::local::Local;
 use crate::chat::remote::Remote;
 use crate::chat::{Chat, Sampling};
-use crate::device;
-use crate::engine::{DecoderRunner, Engine};
+use crate::engine::{AnyRunner, Engine};
 use crate::judge::{Calibrations, Judge, LangChoice, Prompts, Settings as JudgeSettings};
 use crate::pipeline::chunk_info::{self, ChunkInfoPlan};
 use crate::pipeline::pairs;
@@ -48,7 +47,7 @@ pub struct Lazy<'a> {
 
 /// Where a model is.
 enum Place {
-    Here { found: Resolved, chat: Option<Box<Local<DecoderRunner>>> },
+    Here { found: Resolved, chat: Option<Box<Local<AnyRunner>>> },
     There(Remote),
 }
 
@@ -121,7 +120,6 @@ impl<'a> Lazy<'a> {
 
     fn settings_here(&self, found: &Resolved) -> Result<Settings> {
         let text = self.text()?;
-        let device = self.common.device.open()?;
         Ok([
             ("version", env!("CARGO_PKG_VERSION").to_owned()),
             ("model", text.name.clone()),
@@ -129,7 +127,7 @@ impl<'a> Lazy<'a> {
             ("tokenizer", text.tokenizer.hash().to_owned()),
             ("template", text.template.hash()),
             ("dtype", format!("{:?}", self.common.dtype).to_lowercase()),
-            ("device", device::kind(&device).to_owned()),
+            ("device", decoder::kind(self.common)?.to_owned()),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .into())
@@ -152,11 +150,12 @@ impl<'a> Lazy<'a> {
     ///
     /// # Errors
     /// The checkpoint can't be read, there is not enough memory, or the model is behind a server.
-    pub fn local(&mut self) -> Result<&mut Local<DecoderRunner>> {
+    pub fn local(&mut self) -> Result<&mut Local<AnyRunner>> {
         if let Place::Here { chat: None, .. } = &self.place {
             let engine = self.engine()?;
             let Text { tokenizer, template, .. } = self.text()?;
-            let sequences = self.common.max_sequences.max(1);
+            let on_gpu = decoder::kind(self.common)? != "cpu";
+            let sequences = model::limits(self.common, on_gpu).sequences;
             let new = Local::new(engine, tokenizer.clone(), template.clone(), sequences);
             if let Place::Here { chat, .. } = &mut self.place {
                 *chat = Some(Box::new(new));
@@ -193,7 +192,7 @@ impl<'a> Lazy<'a> {
     ///
     /// # Errors
     /// The checkpoint can't be read, or there is not enough memory.
-    pub fn engine(&self) -> Result<Engine<DecoderRunner>> {
+    pub fn engine(&self) -> Result<Engine<AnyRunner>> {
         model::engine(model::load(self.found()?, self.common)?, self.common)
     }
 

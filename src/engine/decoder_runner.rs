@@ -1,6 +1,6 @@
 //! Running batches on a decoder.
 
-use super::Runner;
+use super::runner::{Answers, Runner, Want};
 use candle_core::{Storage, Tensor};
 use kernels::kv::KvDtype;
 use models::batch::Batch;
@@ -45,14 +45,15 @@ impl Runner for DecoderRunner {
     fn run(
         &mut self,
         batch: &Batch,
-        sink: &mut dyn FnMut(Range<usize>, &[f32]),
+        _: &[Want],
+        sink: &mut dyn FnMut(Range<usize>, Answers),
     ) -> Result<(), ModelError> {
         let hidden = self.decoder.hidden(batch, &mut self.pool)?;
         let rows = batch.logit_rows.len();
         for first in (0..rows).step_by(ROWS) {
             let last = (first + ROWS).min(rows);
             let logits = self.decoder.head(&hidden.narrow(0, first, last - first)?)?;
-            read(&logits, &mut |numbers| sink(first..last, numbers))?;
+            read(&logits, &mut |numbers| sink(first..last, Answers::Logits(numbers)))?;
         }
         Ok(())
     }

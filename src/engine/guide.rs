@@ -17,6 +17,12 @@ impl TokenSet {
         Self(words)
     }
 
+    /// As [`TokenSet::from_words`] was given them.
+    #[cfg(feature = "gpu")]
+    pub fn words(&self) -> &[u32] {
+        &self.0
+    }
+
     pub fn contains(&self, token: u32) -> bool {
         let word = self.0.get(token as usize / 32).copied().unwrap_or(0);
         word >> (token % 32) & 1 == 1

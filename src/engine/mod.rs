@@ -12,6 +12,10 @@
 mod batch;
 mod blocks;
 mod decoder_runner;
+#[cfg(feature = "gpu")]
+mod device_sampler;
+#[cfg(feature = "gpu")]
+mod gpu_runner;
 pub mod guide;
 mod jobs;
 mod prefix;
@@ -29,13 +33,16 @@ mod workload;
 pub use request::{
     Event, Finish, Generate, Refused, Request, RequestId, Sampled, SamplingParams, Task,
 };
-pub use runner::{DecoderRunner, Runner};
+#[cfg(feature = "gpu")]
+pub use runner::GpuRunner;
+pub use runner::{AnyRunner, DecoderRunner, Runner};
 pub use scheduler::Limits;
 
 use batch::LogitRow;
 use jobs::{Job, Outcome, Role, Want};
 use kernels::kv::BLOCK;
 use rayon::prelude::*;
+use runner::Answers;
 use sampler::{LogProbabilities, NotFinite};
 use scheduler::{Chunk, Scheduler, SeqId};
 use std::collections::{BTreeMap, HashMap};
@@ -267,11 +274,14 @@ impl<R: Runner> Engine<R> {
         debug_assert_eq!(wants.len(), rows.len(), "each sequence has an owner");
         let vocab = runner.vocab();
         let mut outcomes: Vec<Result<Outcome, NotFinite>> = Vec::with_capacity(rows.len());
-        let mut sink = |range: Range<usize>, logits: &[f32]| {
-            let read = wants[range].par_iter().zip(logits.par_chunks(vocab));
-            outcomes.par_extend(read.map(|(want, logits)| want.meet(logits)));
+        let mut sink = |range: Range<usize>, answers: Answers| match answers {
+            Answers::Logits(logits) => {
+                let read = wants[range].par_iter().zip(logits.par_chunks(vocab));
+                outcomes.par_extend(read.map(|(want, logits)| want.meet(logits)));
+            }
+            Answers::Outcomes(read) => outcomes.extend(read),
         };
-        runner.run(&batch, &mut sink).map_err(StepError::Runner)?;
+        runner.run(&batch, &wants, &mut sink).map_err(StepError::Runner)?;
         debug_assert_eq!(outcomes.len(), rows.len(), "the runner hands out each row once");
         let finite = |(row, outcome): (LogitRow, Result<Outcome, NotFinite>)| match outcome {
             Ok(outcome) => Ok((row, outcome)),

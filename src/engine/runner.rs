@@ -1,15 +1,25 @@
 //! What computes a batch.
 
 pub use super::decoder_runner::DecoderRunner;
+#[cfg(feature = "gpu")]
+pub use super::gpu_runner::GpuRunner;
+pub use super::jobs::{Outcome, Want};
+pub use super::sampler::{Draw, LogProbabilities, NotFinite};
 
+use models::ModelError;
 use models::batch::Batch;
 use std::ops::Range;
 
+/// A row of logits, or what was read from it.
+#[derive(Debug)]
+pub enum Answers<'a> {
+    /// `rows * vocab` numbers.
+    Logits(&'a [f32]),
+    /// One for each row; only where wants were given.
+    Outcomes(Vec<Result<Outcome, NotFinite>>),
+}
+
 /// Runs batches over a pool of KV blocks. Tests script it.
-///
-/// Logits leave it slice by slice, so that those of a whole long prompt never exist at once. (A
-/// runner that samples on its device would be given what each row is wanted for together with the
-/// batch, which the engine knows before the step as plain data: `jobs::Want`.)
 pub trait Runner {
     type Error: std::error::Error + 'static;
 
@@ -22,16 +32,18 @@ pub trait Runner {
     /// Blocks of the KV pool.
     fn blocks(&self) -> usize;
 
-    /// Computes the batch, stores its KV, and hands the logits of `batch.logit_rows`, in order, to
-    /// `sink` in slices of a few hundred rows at most: which of the logit rows, and `rows * vocab`
-    /// numbers.
+    /// Computes the batch, stores its KV, and hands what came of `batch.logit_rows`, in order, to `sink` in slices of
+    /// a few hundred rows at most, so that the logits of a whole long prompt never exist at once: which of the logit
+    /// rows, and their logits. A runner that samples on its device hands out what the rows are wanted for instead:
+    /// `wants` has one entry for each of them, or none where the caller reads logits itself.
     ///
     /// # Errors
     /// Whatever stops the device. The KV written by this batch is then undefined.
     fn run(
         &mut self,
         batch: &Batch,
-        sink: &mut dyn FnMut(Range<usize>, &[f32]),
+        wants: &[Want],
+        sink: &mut dyn FnMut(Range<usize>, Answers),
     ) -> Result<(), Self::Error>;
 
     /// Copies a block's KV in all layers; later batches see the copy.
@@ -39,4 +51,36 @@ pub trait Runner {
     /// # Errors
     /// As [`Runner::run`].
     fn copy_block(&mut self, from: u32, to: u32) -> Result<(), Self::Error>;
+}
+
+/// A runner that was chosen when the program started.
+pub type AnyRunner = Box<dyn Runner<Error = ModelError> + Send>;
+
+impl Runner for AnyRunner {
+    type Error = ModelError;
+
+    fn vocab(&self) -> usize {
+        (**self).vocab()
+    }
+
+    fn context(&self) -> usize {
+        (**self).context()
+    }
+
+    fn blocks(&self) -> usize {
+        (**self).blocks()
+    }
+
+    fn run(
+        &mut self,
+        batch: &Batch,
+        wants: &[Want],
+        sink: &mut dyn FnMut(Range<usize>, Answers),
+    ) -> Result<(), ModelError> {
+        (**self).run(batch, wants, sink)
+    }
+
+    fn copy_block(&mut self, from: u32, to: u32) -> Result<(), ModelError> {
+        (**self).copy_block(from, to)
+    }
 }

@@ -347,7 +347,7 @@ fn penalise(logits: &[f32], seen: &[u32], penalty: f32) -> Vec<f32> {
 
 /// A number in 0..1 that depends on the seed and the index alone, in steps of 2^-53: two rounds of
 /// the finaliser of SplitMix64 (Steele, Lea, Flood 2014).
-fn uniform(seed: u64, index: u64) -> f64 {
+pub(super) fn uniform(seed: u64, index: u64) -> f64 {
     fn mix(z: u64) -> u64 {
         let z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         let z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
@@ -373,6 +373,42 @@ pub struct Draw<'a> {
     pub logprobs: Option<usize>,
     /// Only these can be drawn; there is at least one.
     pub allowed: Option<&'a TokenSet>,
+}
+
+/// How a logit differs from the model's own where tokens are drawn: the repetition penalty, then what is added.
+#[cfg(feature = "gpu")]
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Change {
+    pub token: u32,
+    pub penalised: bool,
+    pub added: f32,
+}
+
+/// What [`adjust`] does to logits, by ascending token.
+#[cfg(feature = "gpu")]
+pub fn logit_changes(draw: &Draw) -> Vec<Change> {
+    let params = draw.params;
+    if !params.adjusts_logits() {
+        return Vec::new();
+    }
+    let mut changes = std::collections::BTreeMap::new();
+    let none = |token: u32| Change { token, penalised: false, added: 0.0 };
+    if params.repetition_penalty != 1.0 {
+        for &token in draw.seen {
+            changes.insert(token, Change { penalised: true, ..none(token) });
+        }
+    }
+    let mut counted = std::collections::BTreeMap::new();
+    for &token in &draw.seen[draw.seen.len().saturating_sub(draw.index)..] {
+        *counted.entry(token).or_insert(0u32) += 1;
+    }
+    let subtracted = counted.into_iter().map(|(token, count)| {
+        (token, -params.presence_penalty - params.frequency_penalty * count as f32)
+    });
+    for (token, added) in subtracted.chain(params.logit_bias.iter().copied()) {
+        changes.entry(token).or_insert_with(|| none(token)).added += added;
+    }
+    changes.into_values().collect()
 }
 
 /// The logits that tokens are drawn from, where they are not the model's own.

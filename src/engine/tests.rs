@@ -519,6 +519,87 @@ fn a_real_decoder_gives_the_same_bits_however_its_work_is_cut() {
     assert_eq!(run_in(&mut engine, &requests), alone, "warm");
 }
 
+/// A small decoder on a GPU, with the same weights in every test.
+#[cfg(feature = "gpu")]
+fn decoder_on_gpu(blocks: usize, deterministic: bool) -> GpuRunner {
+    let config = models::dummy::config("smollm2-135m", 0.1).unwrap();
+    let gpu = kernels::gpu::Gpu::open(0).unwrap();
+    let options = models::gpu::GpuOptions { rows: 256, deterministic, graphs: true };
+    let decoder = models::gpu::dummy(config, 1, &gpu, options, &mut |_, _| {}).unwrap();
+    GpuRunner::new(decoder, blocks).unwrap()
+}
+
+/// Little work: a GPU that the processor plays is slow.
+#[cfg(feature = "gpu")]
+fn little() -> Vec<Request> {
+    let short = |n, seed| Generate { n, stop_tokens: Vec::new(), ..generate(9, seed) };
+    let base = prompt(40, 1);
+    vec![
+        request(base.clone(), short(3, 1)),
+        request([&base[..33], &[5, 6]].concat(), short(1, 2)),
+        request(prompt(20, 2), Generate { prompt_logprobs: Some(2), ..short(1, 3) }),
+        score(base, &[&[1], &[2, 3], &[1, 0, 4]], Some(&[7, 9])),
+    ]
+}
+
+#[cfg(feature = "gpu")]
+#[test]
+fn a_deterministic_gpu_gives_the_same_bits_however_its_work_is_cut() {
+    let requests = little();
+    let run =
+        |blocks, limits| run_in(&mut Engine::new(decoder_on_gpu(blocks, true), limits), &requests);
+    let limits = Limits { tokens_per_step: 256, ..WIDE };
+    let mut alone = Vec::new();
+    for one in &requests {
+        let mut engine = Engine::new(decoder_on_gpu(64, true), limits);
+        alone.extend(run_in(&mut engine, std::slice::from_ref(one)));
+    }
+    assert_eq!(run(64, limits), alone, "together");
+    assert_eq!(run(64, Limits { tokens_per_step: 23, ..limits }), alone, "in chunks");
+    let mut engine = Engine::new(decoder_on_gpu(6, true), limits);
+    assert_eq!(run_in(&mut engine, &requests), alone, "preempted");
+    assert!(engine.stats().preemptions > 0);
+    let mut engine = Engine::new(decoder_on_gpu(64, true), limits);
+    assert_eq!(run_in(&mut engine, &requests), alone, "cold");
+    assert_eq!(run_in(&mut engine, &requests), alone, "warm");
+}
+
+/// Tokens and log-probabilities read on the GPU are those that the host reads from the same logits.
+#[cfg(feature = "gpu")]
+#[test]
+fn a_gpu_reads_logits_as_the_host_does() {
+    let mut requests = little();
+    let changed = SamplingParams {
+        temperature: 0.0,
+        repetition_penalty: 1.3,
+        frequency_penalty: 0.2,
+        logit_bias: vec![(3, 1.5), (7, -2.0)],
+        ..SamplingParams::default()
+    };
+    requests.push(request(prompt(30, 4), Generate { params: changed, ..generate(9, 4) }));
+    let limits = Limits { tokens_per_step: 256, ..WIDE };
+    let run = |samples| {
+        let mut runner = decoder_on_gpu(64, true);
+        runner.samples = samples;
+        run_in(&mut Engine::new(runner, limits), &requests)
+    };
+    let (on_gpu, on_host) = (run(true), run(false));
+    let close = |a: f64, b: f64| assert!((a - b).abs() < 1e-4, "{a}, not {b}");
+    for (a, b) in on_gpu.iter().zip(&on_host) {
+        let tokens = |x: &Brought| -> Vec<u32> {
+            x.samples.iter().flat_map(|s| s.0.iter().map(|t| t.token)).collect()
+        };
+        assert_eq!(tokens(a), tokens(b));
+        a.scores.iter().zip(&b.scores).for_each(|(&a, &b)| close(a, b));
+        let logprobs = |x: &Brought| -> Vec<f32> {
+            let of_samples = x.samples.iter().flat_map(|s| s.0.iter().filter_map(|t| t.logprob));
+            of_samples.chain(x.prompt.iter().flatten().copied()).collect()
+        };
+        assert_eq!(logprobs(a).len(), logprobs(b).len());
+        logprobs(a).iter().zip(logprobs(b)).for_each(|(&a, b)| close(a.into(), b.into()));
+    }
+}
+
 #[test]
 fn random_work_in_random_limits_gives_what_each_request_gives_alone() {
     let mut state = 3u64;

@@ -1,7 +1,7 @@
 //! A toy model for tests: its next-token logits are a hash of the whole prefix, read back through
 //! slots and block tables, so that a wrong one of them shows in every later token.
 
-use super::runner::Runner;
+use super::runner::{Answers, Runner, Want};
 use kernels::kv::BLOCK;
 use models::batch::Batch;
 use std::collections::HashMap;
@@ -118,7 +118,8 @@ impl Runner for Toy {
     fn run(
         &mut self,
         batch: &Batch,
-        sink: &mut dyn FnMut(Range<usize>, &[f32]),
+        _: &[Want],
+        sink: &mut dyn FnMut(Range<usize>, Answers),
     ) -> Result<(), Broken> {
         batch.layout.validate(self.blocks()).unwrap();
         if self.fail_at == Some(self.batches) {
@@ -134,7 +135,8 @@ impl Runner for Toy {
             logits.extend(self.run_sequence(batch, s, &batch.logit_rows[from..to]));
         }
         for (index, slice) in logits.chunks(SLICE).enumerate() {
-            sink(index * SLICE..index * SLICE + slice.len(), &slice.concat());
+            let rows = index * SLICE..index * SLICE + slice.len();
+            sink(rows, Answers::Logits(&slice.concat()));
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 //! is read, and then *taken* tensor by tensor.
 
 mod gguf;
+mod pieces;
 mod safetensors;
 #[cfg(test)]
 mod tests;
@@ -12,7 +13,7 @@ use crate::config::ModelConfig;
 use crate::error::{ModelError, Result};
 use crate::source::Source;
 use crate::spec::TensorSpec;
-use crate::weights::{Weight, Weights};
+use crate::weights::{Piece, Weight, Weights};
 use candle_core::quantized::{GgmlDType, ggml_file::qtensor_from_ggml};
 use candle_core::{DType, Device, Tensor};
 use std::collections::BTreeMap;
@@ -121,6 +122,18 @@ impl Checkpoint {
         self.report(model, [missing, misshapen, extra])
     }
 
+    /// A tensor that is as expected, and from now on off the list.
+    fn remove(&mut self, tensor: &TensorSpec) -> Result<Stored> {
+        let Some(stored) = self.tensors.remove(&tensor.name) else {
+            return Err(ModelError::tensor(&self.path, &tensor.name, "missing"));
+        };
+        if stored.shape != tensor.shape {
+            let problem = format!("shape {:?} instead of {:?}", stored.shape, tensor.shape);
+            return Err(ModelError::tensor(&self.files[stored.file].path, &tensor.name, problem));
+        }
+        Ok(stored)
+    }
+
     fn report(&self, model: &str, [missing, misshapen, extra]: [Vec<String>; 3]) -> Result<()> {
         let mut problems = vec![];
         for (what, names) in [
@@ -158,14 +171,9 @@ impl Weights for Checkpoint {
     }
 
     fn take(&mut self, tensor: &TensorSpec, device: &Device) -> Result<Weight> {
-        let Some(stored) = self.tensors.remove(&tensor.name) else {
-            return Err(ModelError::tensor(&self.path, &tensor.name, "missing"));
-        };
+        let stored = self.remove(tensor)?;
         let file = &self.files[stored.file];
         let bad = |problem: String| ModelError::tensor(&file.path, &tensor.name, problem);
-        if stored.shape != tensor.shape {
-            return Err(bad(format!("shape {:?} instead of {:?}", stored.shape, tensor.shape)));
-        }
         let bytes = &file.bytes[stored.bytes];
         match stored.format {
             Format::Dense(dtype) => Tensor::from_raw_buffer(bytes, dtype, &stored.shape, device)
@@ -179,6 +187,18 @@ impl Weights for Checkpoint {
                 .map_err(|e| bad(e.to_string())),
             Format::Unknown(name) => Err(bad(format!("stored as {name}, which is not supported"))),
         }
+    }
+
+    fn read(
+        &mut self,
+        tensor: &TensorSpec,
+        see: &mut dyn FnMut(Piece<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let stored = self.remove(tensor)?;
+        let file = &self.files[stored.file];
+        let bytes = &file.bytes[stored.bytes.clone()];
+        let bad = |problem| ModelError::tensor(&file.path, &tensor.name, problem);
+        pieces::show(&stored, bytes, &bad, see)
     }
 
     fn left_over(&self) -> Option<ModelError> {

@@ -11,11 +11,11 @@ use std::path::PathBuf;
 const TOLERANCE: f64 = 1e-4;
 
 #[derive(Deserialize)]
-struct Golden {
+pub struct Golden {
     seed: u64,
     tensors: HashMap<String, TensorCheck>,
-    prompt: Vec<u32>,
-    runs: Vec<Run>,
+    pub prompt: Vec<u32>,
+    pub runs: Vec<Run>,
 }
 
 #[derive(Deserialize)]
@@ -26,21 +26,31 @@ struct TensorCheck {
 }
 
 #[derive(Deserialize)]
-struct Run {
-    first_position: usize,
-    prompt_logprobs: Vec<Option<f64>>,
-    greedy: Vec<u32>,
-    greedy_logprobs: Vec<f64>,
+pub struct Run {
+    pub first_position: usize,
+    pub prompt_logprobs: Vec<Option<f64>>,
+    pub greedy: Vec<u32>,
+    pub greedy_logprobs: Vec<f64>,
 }
 
-fn check(case: &str) {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/goldens").join(case);
+/// A case, and its checkpoint.
+pub fn open(case: &str) -> (Golden, tempfile::TempDir) {
+    // Packed programs run where the sources are not.
+    let goldens = std::env::var_os("LONGREWARD_GOLDENS").map(PathBuf::from);
+    let folder = goldens
+        .unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/goldens"))
+        .join(case);
     let text = std::fs::read_to_string(folder.join("golden.json")).unwrap();
     let golden: Golden = serde_json::from_str(&text).unwrap();
     let config = std::fs::read_to_string(folder.join("config.json")).unwrap();
     let checkpoint = tempfile::tempdir().unwrap();
     models::dummy::write_checkpoint(checkpoint.path(), &config, golden.seed).unwrap();
     check_weights(&golden, checkpoint.path());
+    (golden, checkpoint)
+}
+
+fn check(case: &str) {
+    let (golden, checkpoint) = open(case);
     let source = Source::Folder(checkpoint.path().to_path_buf());
     let decoder = models::load(&source, &options(), &mut |_, _| ()).unwrap();
     for run in &golden.runs {

@@ -18,10 +18,27 @@ pub fn dummy(config_json: &str) -> Decoder {
     models::dummy::decoder(config, 1, &options(), &mut |_, _| ()).unwrap()
 }
 
-/// A decoder and sequences that grow on it.
-pub struct Bench<'a> {
+/// What computes the logits of a batch.
+pub trait Runs {
+    fn logits(&mut self, batch: &Batch) -> Vec<Vec<f32>>;
+}
+
+/// A decoder on the processor, with its pool.
+struct OnProcessor<'a> {
     decoder: &'a Decoder,
     pool: KvPool,
+}
+
+impl Runs for OnProcessor<'_> {
+    fn logits(&mut self, batch: &Batch) -> Vec<Vec<f32>> {
+        let logits: Tensor = self.decoder.forward(batch, &mut self.pool).unwrap();
+        logits.to_vec2().unwrap()
+    }
+}
+
+/// A decoder and sequences that grow on it.
+pub struct Bench<'a> {
+    runs: Box<dyn Runs + 'a>,
     /// Tokens of each sequence whose KV is in the pool.
     cached: Vec<usize>,
     /// Position that the rotary embedding gives to the first token of every sequence.
@@ -32,7 +49,12 @@ impl<'a> Bench<'a> {
     pub fn new(decoder: &'a Decoder, sequences: usize) -> Self {
         let blocks = sequences * BLOCKS_PER_SEQUENCE;
         let pool = KvPool::new(decoder.config(), blocks, KvDtype::F32, &Device::Cpu).unwrap();
-        Self { decoder, pool, cached: vec![0; sequences], first_position: 0 }
+        Self::on(OnProcessor { decoder, pool }, sequences)
+    }
+
+    /// The same on anything that has blocks for as many sequences.
+    pub fn on(runs: impl Runs + 'a, sequences: usize) -> Self {
+        Self { runs: Box::new(runs), cached: vec![0; sequences], first_position: 0 }
     }
 
     /// One step that appends tokens to some sequences: logits of all new rows, in order.
@@ -44,8 +66,7 @@ impl<'a> Bench<'a> {
     /// The same, with the logits of some rows only.
     pub fn step_for(&mut self, work: &[(usize, &[u32])], logit_rows: Vec<u32>) -> Vec<Vec<f32>> {
         let batch = self.batch(work, logit_rows);
-        let logits: Tensor = self.decoder.forward(&batch, &mut self.pool).unwrap();
-        logits.to_vec2().unwrap()
+        self.runs.logits(&batch)
     }
 
     fn batch(&mut self, work: &[(usize, &[u32])], logit_rows: Vec<u32>) -> Batch {

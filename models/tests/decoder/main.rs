@@ -2,4 +2,6 @@
 
 mod equivalence;
 mod goldens;
+#[cfg(feature = "gpu")]
+mod gpu;
 mod harness;

@@ -1,0 +1,65 @@
+// Putting kernels on streams, for both libraries, and errors.
+#pragma once
+
+#include "device.cuh"
+
+#include <cstdio>
+
+namespace lr {
+
+// Keeps the text for lr_gpu_error; returns 1.
+int fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+struct Launch {
+    unsigned blocks_x = 1, blocks_y = 1, threads = 32;
+    size_t shared_bytes = 0;
+};
+
+const lr_gpu_properties &properties(const lr_stream *stream);
+
+// What both libraries support.
+inline int check_gemm(const lr_gemm_args &a) {
+    if (a.type != LR_BF16 && a.type != LR_E4M3) return fail("matrix product: factors of type %u", a.type);
+    if (a.type == LR_E4M3 && (a.n % 16 || a.k % 16)) return fail("matrix product: n = %u, k = %u; in e4m3 both must be multiples of 16", a.n, a.k);
+    if (a.k % 8) return fail("matrix product: k = %u, which is no multiple of 8", a.k);
+    if (a.bias && a.out_type != LR_BF16) return fail("matrix product: a bias needs a result in bf16");
+    return 0;
+}
+
+#if LR_EMULATED
+
+// Put at the end of the stream: `work` returns false, with the reason in `error`, if it went wrong.
+int enqueue(lr_stream *stream, std::function<bool(char *error, size_t n)> work);
+
+template <class... Parameters, class... Arguments>
+int launch(lr_stream *stream, const Launch &l, const char *name, void (*kernel)(Parameters...), Arguments... arguments) {
+    if (l.blocks_x == 0 || l.blocks_y == 0) return 0;
+    const std::function<void()> run = [=] { kernel(arguments...); };
+    return enqueue(stream, [=](char *error, size_t n) {
+        char reason[512];
+        if (emulated::run_grid({l.blocks_x, l.blocks_y, 1}, l.threads, l.shared_bytes, run, reason, sizeof reason)) return true;
+        snprintf(error, n, "%s: %s", name, reason);
+        return false;
+    });
+}
+
+#else
+
+cudaStream_t handle(lr_stream *stream);
+// Allows a kernel more shared memory than it has by default.
+int allow_shared(const void *kernel, size_t bytes);
+
+template <class... Parameters, class... Arguments>
+int launch(lr_stream *stream, const Launch &l, const char *name, void (*kernel)(Parameters...), Arguments... arguments) {
+    if (l.blocks_x == 0 || l.blocks_y == 0) return 0;
+    if (l.shared_bytes > 48 * 1024) {
+        if (const int error = allow_shared(reinterpret_cast<const void *>(kernel), l.shared_bytes)) return error;
+    }
+    kernel<<<dim3(l.blocks_x, l.blocks_y), l.threads, l.shared_bytes, handle(stream)>>>(arguments...);
+    const cudaError_t error = cudaGetLastError();
+    return error == cudaSuccess ? 0 : fail("%s: %s", name, cudaGetErrorString(error));
+}
+
+#endif
+
+} // namespace lr

@@ -1,0 +1,572 @@
+//! A decoder on a GPU, in reading order. It is [`crate::decoder`] over buffers that are made once, for the largest
+//! step; a step puts work on a stream and waits only for what it gives back.
+
+use super::block::{Arrays, Block, Sizes};
+use super::sampling::{Found, Sampler, Wanted};
+use super::weights::{DeviceWeights, Layer, Matrix};
+use crate::batch::Batch;
+use crate::config::ModelConfig;
+use crate::decoder::StepCost;
+use crate::error::{ModelError, Result};
+use crate::weights::Weights;
+use half::bf16;
+use kernels::gpu::{
+    self, Attention, Buffer, Gather, Gemm, Gpu, Graph, Kv, KvLayer, KvShape, KvType, Merge, Norm,
+    Numbers, Output, Pinned, Plan, PlanSettings, Rope, Stream, Swiglu,
+};
+use kernels::kv::BLOCK;
+use std::collections::HashMap;
+use std::ops::Range;
+
+/// Rows whose logits exist at the same time.
+pub const LOGIT_ROWS: usize = 128;
+
+/// How a decoder runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GpuOptions {
+    /// Rows of the largest step.
+    pub rows: usize,
+    /// A row's bits do not depend on what else is in its step, at some cost.
+    pub deterministic: bool,
+    /// Steps that decode one token of each sequence are recorded once and replayed.
+    pub graphs: bool,
+}
+
+/// A decoder with its keys and values.
+pub struct GpuDecoder {
+    config: ModelConfig,
+    options: GpuOptions,
+    planning: PlanSettings,
+    gpu: Gpu,
+    stream: Stream,
+    weights: DeviceWeights,
+    buffers: Buffers,
+    block: Block,
+    pairs: Pairs,
+    kv: Kv,
+    /// By the sizes that they are for.
+    graphs: HashMap<Sizes, Graph>,
+    /// Logits on the host, where they are wanted there.
+    logits: Pinned<f32>,
+    sampler: Sampler,
+}
+
+/// Logits of some rows on the GPU, `[rows, vocab]`.
+pub struct Logits<'a> {
+    decoder: &'a mut GpuDecoder,
+    rows: usize,
+}
+
+impl<'a> Logits<'a> {
+    /// All of them.
+    ///
+    /// # Errors
+    /// The GPU's.
+    pub fn read(self) -> Result<&'a [f32]> {
+        let GpuDecoder { stream, buffers, logits, config, .. } = self.decoder;
+        let len = self.rows * config.vocab;
+        stream.download(&buffers.logits, logits, len)?;
+        stream.wait()?;
+        Ok(&logits[..len])
+    }
+
+    /// What is wanted of them.
+    ///
+    /// # Errors
+    /// A row beyond them, or the GPU's.
+    pub fn sample(self, wanted: &Wanted) -> Result<Found> {
+        let GpuDecoder { stream, buffers, sampler, config, .. } = self.decoder;
+        if let Some(row) = wanted.rows.iter().find(|row| row.row as usize >= self.rows) {
+            let problem = format!("tokens of row {} of {} rows of logits", row.row, self.rows);
+            return Err(ModelError::Batch(problem));
+        }
+        Ok(sampler.read(stream, &buffers.logits, config.vocab, wanted)?)
+    }
+}
+
+/// What takes the logits of a step, slice by slice.
+type See<'a> = &'a mut dyn FnMut(Range<usize>, Logits<'_>) -> Result<()>;
+
+/// Activations, each with room for the largest step.
+struct Buffers {
+    residual: Buffer<f32>,
+    normed: Output,
+    qkv: Buffer<bf16>,
+    heads: Buffer<bf16>,
+    projected: Buffer<bf16>,
+    gate_up: Buffer<bf16>,
+    gated: Output,
+    parts: Buffer<f32>,
+    part_sums: Buffer<f32>,
+    picked_residual: Buffer<f32>,
+    picked_heads: Buffer<bf16>,
+    logits: Buffer<f32>,
+}
+
+/// A block to copy, and where to.
+struct Pairs {
+    host: Pinned<u32>,
+    device: Buffer<u32>,
+}
+
+/// Memory for results of attention over parts of the keys.
+const PARTS_BYTES: usize = 64 << 20;
+
+/// Memory for what steps need from the host, at first.
+const BLOCK_BYTES: usize = 4 << 20;
+
+impl GpuDecoder {
+    pub(super) fn new(
+        config: ModelConfig,
+        weights: &mut dyn Weights,
+        gpu: &Gpu,
+        options: GpuOptions,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Self> {
+        let options = GpuOptions { rows: options.rows.max(1), ..options };
+        let weights = DeviceWeights::read(&config, weights, gpu, progress)?;
+        let planning = planning(&config, weights.head_dim, &options, gpu)?;
+        let buffers = Buffers::new(&config, &planning, &options, gpu)?;
+        let kv = Kv::new(gpu, kv_shape(&config, weights.head_dim, 1))?;
+        Ok(Self {
+            stream: Stream::new(gpu)?,
+            block: Block::new(gpu, BLOCK_BYTES)?,
+            pairs: Pairs { host: gpu.alloc_pinned(2)?, device: gpu.alloc(2)? },
+            graphs: HashMap::new(),
+            logits: gpu.alloc_pinned(options.rows.min(LOGIT_ROWS) * config.vocab)?,
+            sampler: Sampler::new(gpu)?,
+            gpu: gpu.clone(),
+            config,
+            options,
+            planning,
+            weights,
+            buffers,
+            kv,
+        })
+    }
+
+    /// The shape of the model.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    pub fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
+    /// Memory that all weights take.
+    pub fn bytes(&self) -> usize {
+        self.weights.bytes
+    }
+
+    /// Memory that a block of keys and values takes in all layers.
+    pub fn bytes_per_block(&self) -> usize {
+        kv_shape(&self.config, self.weights.head_dim, 1).bytes_per_block()
+    }
+
+    /// Blocks of the pool.
+    pub fn blocks(&self) -> usize {
+        self.kv.shape().blocks
+    }
+
+    /// What a step takes at least.
+    pub fn step_cost(&self) -> StepCost {
+        let matrices = self.weights.layers.iter();
+        let products =
+            || matrices.clone().flat_map(|l| [&l.qkv, &l.attention_output, &l.gate_up, &l.down]);
+        let operations = |w: &Matrix| 2 * (w.n * w.k) as u64;
+        StepCost {
+            bytes: products().map(Matrix::bytes).sum::<usize>() + self.weights.head.bytes(),
+            layer_operations: products().map(operations).sum(),
+            head_operations: operations(&self.weights.head),
+            quantized: false,
+        }
+    }
+
+    /// Makes a new pool of `blocks` blocks in place of the one there is.
+    ///
+    /// # Errors
+    /// Not enough memory.
+    pub fn make_pool(&mut self, blocks: usize) -> Result<()> {
+        self.stream.wait()?;
+        // The memory of the old one is needed for the new one.
+        self.graphs.clear();
+        self.kv = Kv::new(&self.gpu, kv_shape(&self.config, self.weights.head_dim, 1))?;
+        self.kv = Kv::new(&self.gpu, kv_shape(&self.config, self.weights.head_dim, blocks))?;
+        Ok(())
+    }
+
+    /// Runs the largest step once, so that everything that libraries allocate is there. The pool is
+    /// a small one afterwards.
+    ///
+    /// # Errors
+    /// Not enough memory, or the GPU's.
+    pub fn warm_up(&mut self) -> Result<()> {
+        let rows = self.options.rows.min(self.config.max_positions);
+        self.make_pool(rows.div_ceil(BLOCK))?;
+        let mut batch = Batch::default();
+        batch.tokens = vec![0; rows];
+        batch.logit_rows = (0..rows.min(LOGIT_ROWS) as u32).collect();
+        let layout = &mut batch.layout;
+        layout.positions = (0..rows as u32).collect();
+        layout.slots = layout.positions.clone();
+        layout.query_starts = vec![0, rows as u32];
+        layout.kv_lens = vec![rows as u32];
+        layout.block_tables = vec![(0..rows.div_ceil(BLOCK) as u32).collect()];
+        self.run(&batch, &mut |_, logits| logits.read().map(|_| ()))?;
+        self.make_pool(1)
+    }
+
+    /// Copies a block's keys and values in all layers; later steps see the copy.
+    ///
+    /// # Errors
+    /// A block beyond the pool, or the GPU's.
+    pub fn copy_block(&mut self, from: u32, to: u32) -> Result<()> {
+        let blocks = self.blocks();
+        if from.max(to) as usize >= blocks {
+            let problem = format!("block {from} can't be copied to {to}: there are {blocks}");
+            return Err(ModelError::Batch(problem));
+        }
+        if from == to {
+            return Ok(());
+        }
+        self.stream.wait()?;
+        self.pairs.host[..2].copy_from_slice(&[from, to]);
+        self.stream.upload(&self.pairs.host, &self.pairs.device, 2)?;
+        Ok(self.kv.copy_blocks(&self.stream, &self.pairs.device, 1)?)
+    }
+}
+
+fn kv_shape(config: &ModelConfig, head_dim: usize, blocks: usize) -> KvShape {
+    let ModelConfig { layers, kv_heads, .. } = *config;
+    KvShape { layers, blocks, kv_heads, head_dim, kv_type: KvType::Bf16 }
+}
+
+/// How the attention of steps is cut into tasks.
+fn planning(
+    config: &ModelConfig,
+    head_dim: usize,
+    options: &GpuOptions,
+    gpu: &Gpu,
+) -> Result<PlanSettings> {
+    let part = size_of::<f32>() * config.heads * (head_dim + 1);
+    Ok(PlanSettings {
+        q_heads: config.heads,
+        kv_heads: config.kv_heads,
+        head_dim,
+        kv_bytes: size_of::<bf16>(),
+        multiprocessors: gpu.properties()?.multiprocessors,
+        max_parts: PARTS_BYTES / part,
+        share: true,
+        same_for_all_batches: options.deterministic,
+    })
+}
+
+impl Buffers {
+    fn new(
+        config: &ModelConfig,
+        &PlanSettings { head_dim, max_parts, .. }: &PlanSettings,
+        options: &GpuOptions,
+        gpu: &Gpu,
+    ) -> Result<Self> {
+        let ModelConfig { hidden, heads, kv_heads, ffn, vocab, .. } = *config;
+        let (rows, picked) = (options.rows, options.rows.min(LOGIT_ROWS));
+        let parts = max_parts * heads;
+        Ok(Self {
+            residual: gpu.alloc(rows * hidden)?,
+            normed: Output::Bf16(gpu.alloc(rows * hidden)?),
+            qkv: gpu.alloc(rows * (heads + 2 * kv_heads) * head_dim)?,
+            heads: gpu.alloc(rows * heads * head_dim)?,
+            projected: gpu.alloc(rows * hidden)?,
+            gate_up: gpu.alloc(rows * 2 * ffn)?,
+            gated: Output::Bf16(gpu.alloc(rows * ffn)?),
+            parts: gpu.alloc(parts * head_dim)?,
+            part_sums: gpu.alloc(parts)?,
+            picked_residual: gpu.alloc(picked * hidden)?,
+            picked_heads: gpu.alloc(picked * heads * head_dim)?,
+            logits: gpu.alloc(picked * vocab)?,
+        })
+    }
+}
+
+/// Running.
+impl GpuDecoder {
+    /// Runs the batch, stores the keys and values of all its rows, and shows the logits of its `logit_rows`, in
+    /// order, in slices: which of the logit rows, and their logits.
+    ///
+    /// # Errors
+    /// Arrays of the batch that do not fit each other, the vocabulary, the pool or the largest step; those of `see`;
+    /// or the GPU's.
+    pub fn run(&mut self, batch: &Batch, see: See) -> Result<()> {
+        self.check(batch)?;
+        let plan = gpu::plan(&batch.layout, &self.planning);
+        let sizes = Sizes::of(batch, &plan);
+        let recorded = self.bucket(batch).filter(|room| room.hold(&sizes));
+        let recorded = recorded.map(|room| room.without_what_lacks(&sizes));
+        self.upload(batch, &plan, &recorded.unwrap_or(sizes))?;
+        match recorded {
+            Some(room) => {
+                self.replay(&room)?;
+                see(0..sizes.rows, Logits { decoder: self, rows: sizes.rows })
+            }
+            None => self.compute(batch, sizes, see),
+        }
+    }
+
+    fn compute(&mut self, batch: &Batch, sizes: Sizes, see: See) -> Result<()> {
+        let arrays = self.block.arrays(sizes);
+        self.on(&arrays).layers()?;
+        for first in (0..batch.logit_rows.len()).step_by(LOGIT_ROWS) {
+            let range = first..(first + LOGIT_ROWS).min(batch.logit_rows.len());
+            self.on(&arrays).ends(range.clone())?;
+            let rows = range.len();
+            see(range, Logits { decoder: self, rows })?;
+        }
+        Ok(())
+    }
+
+    /// Where the batch is one row of each sequence, all with logits, the sizes that such steps are
+    /// recorded for.
+    fn bucket(&self, batch: &Batch) -> Option<Sizes> {
+        let rows = batch.tokens.len();
+        let single = batch.layout.kv_lens.len() == rows && batch.logit_rows.len() == rows;
+        let bucket = match rows {
+            0..=8 => rows.next_power_of_two(),
+            9..=32 => rows.next_multiple_of(8),
+            _ => rows.next_multiple_of(16),
+        };
+        let most = LOGIT_ROWS.min(self.options.rows);
+        let recorded = self.options.graphs && single && rows > 0 && bucket <= most;
+        recorded.then(|| Sizes::of_single_rows(bucket, &self.planning))
+    }
+
+    /// Launches the recording of a step of these sizes, which is made if there is none.
+    fn replay(&mut self, sizes: &Sizes) -> Result<()> {
+        if !self.graphs.contains_key(sizes) {
+            let arrays = self.block.arrays(*sizes);
+            // Libraries choose and allocate when a shape comes for the first time, which can't be recorded.
+            self.on(&arrays).whole()?;
+            self.stream.wait()?;
+            let run = self.on(&arrays);
+            let graph = self.stream.capture(|_| run.whole())?;
+            self.graphs.insert(*sizes, graph);
+        }
+        let graph = &self.graphs[sizes];
+        Ok(self.stream.launch(graph)?)
+    }
+
+    fn upload(&mut self, batch: &Batch, plan: &Plan, sizes: &Sizes) -> Result<()> {
+        let needed = Block::bytes_for(sizes, plan.tables.len());
+        // What is in it may still be on its way.
+        self.stream.wait()?;
+        if needed > self.block.bytes() {
+            self.graphs.clear();
+            self.block = Block::new(&self.gpu, needed.next_power_of_two())?;
+        }
+        Ok(self.block.upload(&self.stream, batch, plan, sizes)?)
+    }
+
+    fn on<'a>(&'a self, arrays: &'a Arrays) -> Run<'a> {
+        Run { decoder: self, arrays, stream: &self.stream, b: &self.buffers }
+    }
+
+    fn check(&self, batch: &Batch) -> Result<()> {
+        let rows = batch.tokens.len();
+        let bad = |problem: String| Err(ModelError::Batch(format!("batch: {problem}")));
+        if rows != batch.layout.rows() {
+            return bad(format!("{rows} tokens but {} slots", batch.layout.rows()));
+        }
+        if rows > self.options.rows {
+            return bad(format!("{rows} rows, but buffers were made for {}", self.options.rows));
+        }
+        if let Some(row) = batch.logit_rows.iter().find(|&&row| row as usize >= rows) {
+            return bad(format!("logits of row {row} of {rows}"));
+        }
+        let (vocab, positions) = (self.config.vocab, self.config.max_positions);
+        if let Some(token) = batch.tokens.iter().find(|&&token| token as usize >= vocab) {
+            return bad(format!("token {token} of a vocabulary of {vocab}"));
+        }
+        if let Some(p) = batch.layout.positions.iter().find(|&&p| p as usize >= positions) {
+            return bad(format!("position {p} of {positions}"));
+        }
+        Ok(batch.layout.validate(self.blocks())?)
+    }
+}
+
+/// A step on the stream.
+struct Run<'a> {
+    decoder: &'a GpuDecoder,
+    arrays: &'a Arrays,
+    stream: &'a Stream,
+    b: &'a Buffers,
+}
+
+/// The residual stream and the attention heads of some rows.
+struct Rows<'a> {
+    residual: &'a Buffer<f32>,
+    heads: &'a Buffer<bf16>,
+    rows: usize,
+}
+
+impl Run<'_> {
+    /// All of a step whose logits fit at once.
+    fn whole(&self) -> gpu::Result<()> {
+        self.layers()?;
+        self.ends(0..self.arrays.sizes.picked)
+    }
+
+    /// From tokens to the attention heads of the last layer.
+    fn layers(&self) -> gpu::Result<()> {
+        let Self { decoder, arrays, stream, b } = self;
+        let (config, weights) = (&decoder.config, &decoder.weights);
+        let rows = arrays.sizes.rows;
+        gpu::gather(
+            stream,
+            &Gather {
+                table: &Numbers::Bf16(weights.embedding.clone()),
+                ids: &arrays.tokens,
+                out: &Numbers::F32(b.residual.clone()),
+                rows,
+                width: config.hidden,
+                table_rows: config.vocab,
+            },
+        )?;
+        let all = Rows { residual: &b.residual, heads: &b.heads, rows };
+        let Some(first) = weights.layers.first() else { return Ok(()) };
+        self.norm(&all, None, None, &first.input_norm)?;
+        for (number, layer) in weights.layers.iter().enumerate() {
+            self.attend(layer, &decoder.kv.layer(number))?;
+            if let Some(next) = weights.layers.get(number + 1) {
+                self.finish(layer, &all, &next.input_norm)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// From the attention heads of the last layer to the logits of some of the rows that are wanted.
+    fn ends(&self, range: Range<usize>) -> gpu::Result<()> {
+        let Self { decoder, arrays, stream, b } = self;
+        let (config, weights) = (&decoder.config, &decoder.weights);
+        let rows = range.len();
+        let Some(last) = weights.layers.last().filter(|_| rows > 0) else { return Ok(()) };
+        let ids = arrays.picked.slice(range);
+        let pick = |table: Numbers, out: Numbers, width| {
+            let (table, out, table_rows) = (&table, &out, arrays.sizes.rows);
+            gpu::gather(stream, &Gather { table, ids: &ids, out, rows, width, table_rows })
+        };
+        let (residual, heads) = (&b.picked_residual, &b.picked_heads);
+        pick(Numbers::F32(b.residual.clone()), Numbers::F32(residual.clone()), config.hidden)?;
+        let width = config.heads * weights.head_dim;
+        pick(Numbers::Bf16(b.heads.clone()), Numbers::Bf16(heads.clone()), width)?;
+        self.finish(last, &Rows { residual, heads, rows }, &weights.final_norm)?;
+        self.multiply(&b.normed, &weights.head, &Numbers::F32(b.logits.clone()), rows)
+    }
+
+    /// From the normed input of a layer to the results of its attention heads.
+    fn attend(&self, layer: &Layer, kv: &KvLayer) -> gpu::Result<()> {
+        let Self { decoder, arrays, stream, b } = self;
+        let (rows, q_heads) = (arrays.sizes.rows, decoder.config.heads);
+        let qkv = &layer.qkv;
+        let product = Matrix { w: qkv.w.clone(), bias: None, n: qkv.n, k: qkv.k };
+        self.multiply(&b.normed, &product, &Numbers::Bf16(b.qkv.clone()), rows)?;
+        gpu::rope(
+            stream,
+            &Rope {
+                qkv: &b.qkv,
+                bias: qkv.bias.as_ref(),
+                positions: &arrays.positions,
+                slots: &arrays.slots,
+                tables: &decoder.weights.rope,
+                kv,
+                rows,
+                q_heads,
+            },
+        )?;
+        (0..arrays.tasks.len()).try_for_each(|tile| self.attention(kv, tile))?;
+        let max_merges = arrays.sizes.merges;
+        if max_merges == 0 {
+            return Ok(());
+        }
+        gpu::merge(
+            stream,
+            &Merge {
+                parts: &b.parts,
+                part_sums: &b.part_sums,
+                rows: &arrays.merge_rows,
+                starts: &arrays.merge_starts,
+                part_ids: &arrays.part_ids,
+                out: &b.heads,
+                max_merges,
+                q_heads,
+                head_dim: decoder.weights.head_dim,
+            },
+        )
+    }
+
+    /// The tasks of one tile.
+    fn attention(&self, kv: &KvLayer, tile: usize) -> gpu::Result<()> {
+        let Self { decoder, arrays, stream, b } = self;
+        let max_tasks = arrays.sizes.tasks[tile];
+        if max_tasks == 0 {
+            return Ok(());
+        }
+        let config = &decoder.config;
+        let head_dim = decoder.weights.head_dim;
+        gpu::attention(
+            stream,
+            &Attention {
+                q: &b.qkv,
+                q_stride: (config.heads + 2 * config.kv_heads) * head_dim,
+                q_heads: config.heads,
+                kv,
+                tasks: &arrays.tasks[tile],
+                task_count: &arrays.task_counts[tile],
+                max_tasks,
+                queries: &arrays.queries,
+                tables: &arrays.tables,
+                out: &b.heads,
+                parts: &b.parts,
+                part_sums: &b.part_sums,
+                scale: 1.0 / (config.head_dim as f32).sqrt(),
+                tile: Plan::TILES[tile],
+            },
+        )
+    }
+
+    /// The rest of a layer after its attention heads, and the norm before what follows.
+    fn finish(&self, layer: &Layer, of: &Rows, next_norm: &Buffer<f32>) -> gpu::Result<()> {
+        let Self { decoder, stream, b, .. } = self;
+        let rows = of.rows;
+        let projected = Numbers::Bf16(b.projected.clone());
+        let heads = Output::Bf16(of.heads.clone());
+        self.multiply(&heads, &layer.attention_output, &projected, rows)?;
+        let post = layer.attention_output_norm.as_ref();
+        self.norm(of, Some(&b.projected), post, &layer.ffn_norm)?;
+        self.multiply(&b.normed, &layer.gate_up, &Numbers::Bf16(b.gate_up.clone()), rows)?;
+        let width = decoder.config.ffn;
+        gpu::swiglu(stream, &Swiglu { gate_up: &b.gate_up, out: &b.gated, rows, width })?;
+        self.multiply(&b.gated, &layer.down, &projected, rows)?;
+        self.norm(of, Some(&b.projected), layer.ffn_output_norm.as_ref(), next_norm)
+    }
+
+    fn norm(
+        &self,
+        of: &Rows,
+        x: Option<&Buffer<bf16>>,
+        post_weight: Option<&Buffer<f32>>,
+        weight: &Buffer<f32>,
+    ) -> gpu::Result<()> {
+        let Self { decoder, stream, b, .. } = self;
+        let residual = &Numbers::F32(of.residual.clone());
+        let (hidden, eps) = (decoder.config.hidden, decoder.config.rms_eps as f32);
+        let (out, rows) = (&b.normed, of.rows);
+        gpu::norm(stream, &Norm { x, post_weight, residual, weight, out, rows, hidden, eps })
+    }
+
+    fn multiply(&self, x: &Output, w: &Matrix, out: &Numbers, rows: usize) -> gpu::Result<()> {
+        let same_for_all_m = self.decoder.options.deterministic;
+        let Matrix { w, bias, n, k } = w;
+        let (bias, m, n, k) = (bias.as_ref(), rows, *n, *k);
+        gpu::gemm(self.stream, &Gemm { x, w, bias, out, m, n, k, same_for_all_m })
+    }
+}
