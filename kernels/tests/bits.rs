@@ -17,7 +17,7 @@ fn noise(shape: &[usize], seed: u64) -> Result<Tensor> {
             state ^= state >> 7;
             state ^= state << 17;
             let value = (state >> 40) as f32 / (1u32 << 21) as f32 - 4.0;
-            if state % 97 == 0 { value * 100.0 } else { value }
+            if state.is_multiple_of(97) { value * 100.0 } else { value }
         })
         .collect();
     Tensor::from_vec(values, shape, &Device::Cpu)

@@ -15,6 +15,7 @@ mod avx512;
 mod element;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+#[cfg(any(test, not(target_arch = "aarch64")))]
 mod scalar;
 
 pub use element::{Bf16, Element, F16, F32};
