@@ -175,8 +175,9 @@ unsafe impl<D: Bytes> Simd for Avx2<D> {
     #[inline(always)]
     unsafe fn load_i8(p: *const i8) -> V {
         unsafe {
-            let eight = |p: *const i8| _mm256_cvtepi8_epi32(_mm_loadl_epi64(p.cast()));
-            [_mm256_cvtepi32_ps(eight(p)), _mm256_cvtepi32_ps(eight(p.add(8)))]
+            let low = _mm256_cvtepi8_epi32(_mm_loadl_epi64(p.cast()));
+            let high = _mm256_cvtepi8_epi32(_mm_loadl_epi64(p.add(8).cast()));
+            [_mm256_cvtepi32_ps(low), _mm256_cvtepi32_ps(high)]
         }
     }
     #[inline(always)]
