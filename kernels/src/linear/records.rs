@@ -80,8 +80,11 @@ impl Layout {
         let group_scales = kinds * mins;
         let group_mins = group_scales + groups * PANEL;
         let values = (group_scales + kinds * groups * PANEL).next_multiple_of(LINE);
-        let record = values + spans * vectors_of_span(format.nibbles) * LINE;
-        let panel = (k / SPAN).div_ceil(spans) * record;
+        let vectors = vectors_of_span(format.nibbles);
+        let record = values + spans * vectors * LINE;
+        // Where spans do not fill the last record, it ends with its last span.
+        let missing = (k / SPAN).next_multiple_of(spans) - k / SPAN;
+        let panel = (k / SPAN).div_ceil(spans) * record - missing * vectors * LINE;
         Self { panel, record, values, mins, group_scales, group_mins }
     }
 
@@ -89,7 +92,7 @@ impl Layout {
     pub fn write(&self, format: &Format, block: &Block, number: usize, lane: usize, to: &mut [u8]) {
         let blocks = spans_of_record(format.is_nested()) * SPAN / format.len;
         let (record, place) = (number / blocks, number % blocks);
-        let to = &mut to[record * self.record..][..self.record];
+        let to = &mut to[record * self.record..];
         let at = place * HALVES + 2 * lane;
         to[at..at + 2].copy_from_slice(&block.scale.to_le_bytes());
         if format.has_min {
