@@ -1,4 +1,5 @@
-//! Prints how fast each operation runs on this machine: `cargo bench -p kernels`.
+//! Prints how fast each operation runs on this machine: `cargo bench -p kernels`, or parts of it by name:
+//! `cargo bench -p kernels --bench operations -- cold-attention`.
 //!
 //! Rates are the median of several runs. Nothing here decides a test.
 
@@ -119,6 +120,43 @@ fn attention(
     seconds(|| paged_attention(&q, &kv, &seqs, 0.125).map(drop))
 }
 
+/// Decoding one token of one sequence: thirty layers in turn, which no cache holds, as in a step.
+fn cold_attention(len: usize) -> Result<()> {
+    let (heads, kv_heads, d, layers) = (9, 3, 64, 30);
+    let blocks = len.div_ceil(BLOCK);
+    let shape = KvShape { blocks, kv_heads, head_dim: d, dtype: KvDtype::F16 };
+    let arena = &mut Arena::huge_pages()?;
+    let slots: Vec<u32> = (0..(blocks * BLOCK) as u32).collect();
+    let filled = randn(&[slots.len(), kv_heads, d])?;
+    let layer = |_| {
+        let mut layer = KvLayer::new(shape, &Device::Cpu, arena)?;
+        layer.store(&filled, &filled, &slots)?;
+        Ok(layer)
+    };
+    let kv = (0..layers).map(layer).collect::<Result<Vec<_>>>()?;
+    let seqs = VarLen {
+        positions: vec![len as u32 - 1],
+        slots: vec![len as u32 - 1],
+        query_starts: vec![0, 1],
+        kv_lens: vec![len as u32],
+        block_tables: vec![(0..blocks as u32).collect()],
+    };
+    let q = randn(&[1, heads, d])?;
+    let all = || kv.iter().try_for_each(|kv| paged_attention(&q, kv, &seqs, 0.125).map(drop));
+    let s = seconds(|| wide_awake(all))?;
+    let bytes = layers * len * kv_heads * d * 2 * 2;
+    let (per_layer, rate) = (s * 1e6 / layers as f64, bytes as f64 / s / 1e9);
+    println!("{len:8} {per_layer:10.1} {rate:8.1}");
+    Ok(())
+}
+
+fn cold_attentions() -> Result<()> {
+    println!(
+        "\nattention, 1 token, 9/3 heads × 64, f16, 30 layers in turn\n     len   us/layer     GB/s"
+    );
+    [512, 1024, 2048, 4096, 16_384].into_iter().try_for_each(cold_attention)
+}
+
 fn attentions() -> Result<()> {
     println!("\nattention, 9/3 heads × 64     ms per layer and GFLOP/s (causal), KV in f32 | f16");
     for (name, sequences, len, rows, shared) in [
@@ -142,6 +180,9 @@ fn attentions() -> Result<()> {
     Ok(())
 }
 
+/// A name to ask for it, and what prints it.
+type Part = (&'static str, fn() -> Result<()>);
+
 fn main() -> Result<()> {
     println!("{} threads, {}", rayon::current_num_threads(), kernels::instruction_set());
     let peak = kernels::peak::measure();
@@ -149,7 +190,17 @@ fn main() -> Result<()> {
         "at most {:.0} GFLOP/s of f32, {:.0} Gop/s of 8-bit integers, {:.1} GB/s read",
         peak.f32_gflops, peak.int8_gops, peak.read_gb
     );
-    cold_products()?;
-    products()?;
-    attentions()
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|a| !a.starts_with('-')).collect();
+    let parts: [Part; 4] = [
+        ("cold-products", cold_products),
+        ("products", products),
+        ("cold-attention", cold_attentions),
+        ("attention", attentions),
+    ];
+    for (name, part) in parts {
+        if wanted.is_empty() || wanted.iter().any(|one| one == name) {
+            part()?;
+        }
+    }
+    Ok(())
 }

@@ -14,17 +14,23 @@
 //!
 //! Tiles start at multiples of 64 and a row goes through them in order, so that its bits depend
 //! on its own queries, keys and values alone: masked positions get weight 0 exactly, and adding
-//! them changes nothing.
+//! them changes nothing. After each 1,024 positions, a *segment*, the softmax begins anew, and
+//! what segments came to is added up in their order (as in Flash-Decoding, Dao et al. 2023). Where
+//! there are fewer tasks than threads could take, each segment is a task.
 
 use crate::host::{Shared, for_each_task, with_f32, written};
 use crate::kv::{BLOCK, Pages, VarLen};
 use crate::simd::{Element, Kernel, LANES, Simd, dispatch, exp};
 use candle_core::{Result, Tensor, bail};
+use rayon::prelude::*;
+use std::ops::Range;
 
 /// Blocks of a tile.
 const TILE_BLOCKS: usize = 4;
 /// Positions of a tile.
 const TILE: usize = TILE_BLOCKS * BLOCK;
+/// Tiles of a segment.
+const SEGMENT: usize = 16;
 /// Rows that a task aims for: enough to pay for a read of keys and values, few enough for their
 /// state to stay in the second-level cache.
 const ROWS: usize = 96;
@@ -51,10 +57,25 @@ pub fn paged_attention<E: Element>(
     let attend = |out: Shared<f32>, q: &[f32]| {
         let shape = Shape { heads, d, group, scale };
         // Neighbouring tasks work on one head's pages of the same sequences.
+        let task = |i: usize| Task {
+            q,
+            pages,
+            seqs,
+            spans: &tasks[i / kv_heads],
+            kv_head: i % kv_heads,
+            shape,
+        };
+        let count = tasks.len() * kv_heads;
+        let segments: Vec<usize> = (0..count).map(|i| task(i).segments()).collect();
+        let few = count < FEW * rayon::current_num_threads();
+        if few && segments.iter().any(|&segments| segments > 1) {
+            by_segment(count, &segments, task, out);
+            return Ok(());
+        }
         let operations = seqs.kv_lens.iter().map(|&l| l as usize).sum::<usize>() * heads * d / 4;
-        for_each_task(tasks.len() * kv_heads, operations, |i| {
-            let (spans, kv_head) = (&tasks[i / kv_heads], i % kv_heads);
-            dispatch(Task { q, pages, seqs, spans, kv_head, shape, out });
+        for_each_task(count, operations, |i| {
+            let sums = dispatch(Attend { task: task(i), segments: 0..segments[i] });
+            task(i).write(&sums, out);
         });
         Ok(())
     };
@@ -62,6 +83,29 @@ pub fn paged_attention<E: Element>(
     let out =
         unsafe { written(t * heads * d, |out| with_f32(q, "attention: q", |q| attend(out, q)))? };
     Tensor::from_vec(out, (t, heads * d), q.device())
+}
+
+/// Tasks for each thread below which their segments are tasks of their own.
+const FEW: usize = 4;
+
+/// Attends to each segment of each task by itself.
+fn by_segment<'a, E: Element>(
+    count: usize,
+    segments: &[usize],
+    task: impl Fn(usize) -> Task<'a, E> + Sync,
+    out: Shared<f32>,
+) {
+    let all: Vec<(usize, usize)> =
+        (0..count).flat_map(|i| (0..segments[i]).map(move |segment| (i, segment))).collect();
+    let attend = |&(i, segment): &(usize, usize)| {
+        dispatch(Attend { task: task(i), segments: segment..segment + 1 })
+    };
+    let mut parts: Vec<Sums> = all.par_iter().with_max_len(1).map(attend).collect();
+    let mut parts = parts.drain(..);
+    for (i, &segments) in segments.iter().enumerate() {
+        let parts: Vec<Sums> = parts.by_ref().take(segments).collect();
+        task(i).write(&dispatch(AddUp { parts, d: task(i).shape.d }), out);
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -131,6 +175,7 @@ fn split(seqs: &VarLen, limit: usize) -> Vec<Vec<Span>> {
     tasks
 }
 
+#[derive(Clone, Copy)]
 struct Task<'a, E: Element> {
     q: &'a [f32],
     pages: &'a Pages<E>,
@@ -138,61 +183,157 @@ struct Task<'a, E: Element> {
     spans: &'a [Span],
     kv_head: usize,
     shape: Shape,
-    out: Shared<f32>,
 }
 
 /// The rows of a task on their way through the tiles.
 struct Rows {
     /// Scaled queries, `[rows][D]`.
     q: Vec<f32>,
-    /// Weighted sums of values so far, `[rows][D]`.
-    o: Vec<f32>,
     /// Scores, then weights, of the current tile, `[rows][TILE]`.
     s: Vec<f32>,
-    /// Largest score so far.
-    largest: Vec<f32>,
-    /// Sum of weights so far.
-    total: Vec<f32>,
+    /// What the current segment came to so far.
+    sums: Sums,
     /// Positions of the current tile that each row sees.
     seen: Vec<usize>,
 }
 
-impl<E: Element> Kernel for Task<'_, E> {
-    type Output = ();
+/// A softmax over some positions, by row.
+struct Sums {
+    /// Weighted sums of values, `[rows][D]`.
+    o: Vec<f32>,
+    /// The largest score, relative to which weights are.
+    largest: Vec<f32>,
+    /// Sums of weights; 0 where a row sees none of the positions.
+    total: Vec<f32>,
+}
+
+impl Sums {
+    fn new(rows: usize, d: usize) -> Self {
+        let (o, largest) = (vec![0.0; rows * d], vec![f32::NEG_INFINITY; rows]);
+        Self { o, largest, total: vec![0.0; rows] }
+    }
+
+    fn clear(&mut self) {
+        self.o.fill(0.0);
+        self.largest.fill(f32::NEG_INFINITY);
+        self.total.fill(0.0);
+    }
+
+    /// Adds what later positions came to.
+    #[inline(always)]
+    unsafe fn add<S: Simd>(&mut self, later: &Self, d: usize) {
+        // (Not: above 0. What is not a number must stay one.)
+        for row in (0..self.total.len()).filter(|&row| later.total[row] != 0.0) {
+            if self.total[row] == 0.0 {
+                self.o[row * d..][..d].copy_from_slice(&later.o[row * d..][..d]);
+                (self.largest[row], self.total[row]) = (later.largest[row], later.total[row]);
+                continue;
+            }
+            let (ours, theirs) = (self.largest[row], later.largest[row]);
+            let largest = if theirs > ours { theirs } else { ours };
+            // SAFETY: both have `d` sums for each row, a multiple of the lanes.
+            unsafe {
+                let weight = |of: f32| S::largest(exp::<S>(S::splat(of - largest)));
+                let (keep, take) = (weight(ours), weight(theirs));
+                let (o, other) = (self.o.as_mut_ptr().add(row * d), later.o.as_ptr().add(row * d));
+                for i in (0..d).step_by(LANES) {
+                    let kept = S::mul(S::load(o.add(i)), S::splat(keep));
+                    S::store(o.add(i), S::fma(S::load(other.add(i)), S::splat(take), kept));
+                }
+                self.total[row] = self.total[row] * keep + later.total[row] * take;
+            }
+            self.largest[row] = largest;
+        }
+    }
+}
+
+/// Adds up what consecutive segments came to.
+struct AddUp {
+    parts: Vec<Sums>,
+    d: usize,
+}
+
+impl Kernel for AddUp {
+    type Output = Sums;
 
     #[inline(always)]
-    unsafe fn run<S: Simd>(self) {
-        let mut rows = self.load();
-        let mut active = Vec::with_capacity(rows.total.len());
-        let end = self.spans.iter().map(Span::end).max().unwrap_or(0);
-        for tile in 0..end.div_ceil(TILE) {
-            let mut i = 0;
-            while i < self.spans.len() {
-                let j = self.run_of_equal_blocks(i, tile);
-                self.activate(i..j, tile, &mut rows, &mut active);
-                if let Some(longest) = active.iter().map(|&r| rows.seen[r]).max() {
-                    let blocks = &self.blocks(i, tile)[..longest.div_ceil(BLOCK)];
-                    let next = if j < self.spans.len() {
-                        self.blocks(j, tile)
-                    } else {
-                        self.blocks(0, tile + 1)
-                    };
-                    // SAFETY: `active` names rows of the task, and the blocks hold keys and
-                    // values of the positions that those rows see.
-                    unsafe {
-                        self.scores::<S>(&mut rows, &active, blocks);
-                        self.softmax::<S>(&mut rows, &active, blocks.len());
-                        self.values::<S>(&mut rows, &active, blocks, longest, next);
-                    }
-                }
-                i = j;
+    unsafe fn run<S: Simd>(self) -> Sums {
+        let mut parts = self.parts.into_iter();
+        let mut all = parts.next().unwrap_or_else(|| Sums::new(0, self.d));
+        // SAFETY: all are sums of the same rows.
+        parts.for_each(|later| unsafe { all.add::<S>(&later, self.d) });
+        all
+    }
+}
+
+/// Attention to some segments, added up.
+struct Attend<'a, E: Element> {
+    task: Task<'a, E>,
+    segments: Range<usize>,
+}
+
+impl<E: Element> Kernel for Attend<'_, E> {
+    type Output = Sums;
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) -> Sums {
+        let Self { task, segments } = self;
+        let mut rows = task.load();
+        let mut active = Vec::with_capacity(rows.seen.len());
+        let (first, last) = (segments.start, segments.end);
+        let mut all = Sums::new(if last - first > 1 { rows.seen.len() } else { 0 }, task.shape.d);
+        for segment in segments {
+            for tile in segment * SEGMENT..((segment + 1) * SEGMENT).min(task.tiles()) {
+                // SAFETY: the caller's.
+                unsafe { task.tile::<S>(&mut rows, &mut active, tile) };
             }
+            if last - first == 1 {
+                return rows.sums;
+            }
+            // SAFETY: both are sums of the task's rows.
+            unsafe { all.add::<S>(&rows.sums, task.shape.d) };
+            rows.sums.clear();
         }
-        self.write(&rows);
+        all
     }
 }
 
 impl<E: Element> Task<'_, E> {
+    /// Tiles up to the last position that is seen.
+    fn tiles(&self) -> usize {
+        self.spans.iter().map(Span::end).max().unwrap_or(0).div_ceil(TILE)
+    }
+
+    fn segments(&self) -> usize {
+        self.tiles().div_ceil(SEGMENT)
+    }
+
+    /// Takes all rows through a tile.
+    #[inline(always)]
+    unsafe fn tile<S: Simd>(&self, rows: &mut Rows, active: &mut Vec<usize>, tile: usize) {
+        let mut i = 0;
+        while i < self.spans.len() {
+            let j = self.run_of_equal_blocks(i, tile);
+            self.activate(i..j, tile, rows, active);
+            if let Some(longest) = active.iter().map(|&r| rows.seen[r]).max() {
+                let blocks = &self.blocks(i, tile)[..longest.div_ceil(BLOCK)];
+                let next = if j < self.spans.len() {
+                    self.blocks(j, tile)
+                } else {
+                    self.blocks(0, tile + 1)
+                };
+                // SAFETY: `active` names rows of the task, and the blocks hold keys and values of
+                // the positions that those rows see.
+                unsafe {
+                    self.scores::<S>(rows, active, blocks);
+                    self.softmax::<S>(rows, active, blocks.len());
+                    self.values::<S>(rows, active, blocks, longest, next);
+                }
+            }
+            i = j;
+        }
+    }
+
     fn load(&self) -> Rows {
         let Shape { heads, d, group, scale } = self.shape;
         let rows = self.spans.iter().map(|s| s.tokens).sum::<usize>() * group;
@@ -203,27 +344,20 @@ impl<E: Element> Task<'_, E> {
                 q.extend(self.q[at..][..group * d].iter().map(|x| x * scale));
             }
         }
-        Rows {
-            q,
-            o: vec![0.0; rows * d],
-            s: vec![0.0; rows * TILE],
-            largest: vec![f32::NEG_INFINITY; rows],
-            total: vec![0.0; rows],
-            seen: vec![0; rows],
-        }
+        Rows { q, s: vec![0.0; rows * TILE], sums: Sums::new(rows, d), seen: vec![0; rows] }
     }
 
-    fn write(&self, rows: &Rows) {
+    fn write(&self, sums: &Sums, out: Shared<f32>) {
         let Shape { heads, d, group, .. } = self.shape;
         let mut row = 0;
         for span in self.spans {
             for token in span.first..span.first + span.tokens {
                 for head in 0..group {
                     let at = (token * heads + self.kv_head * group + head) * d;
-                    let total = rows.total[row];
-                    for (i, o) in rows.o[row * d..][..d].iter().enumerate() {
+                    let total = sums.total[row];
+                    for (i, o) in sums.o[row * d..][..d].iter().enumerate() {
                         // SAFETY: each head of each token belongs to one task only.
-                        unsafe { self.out.at(at + i).write(o / total) };
+                        unsafe { out.at(at + i).write(o / total) };
                     }
                     row += 1;
                 }
@@ -248,13 +382,7 @@ impl<E: Element> Task<'_, E> {
     }
 
     /// Collects the rows of some spans that see positions of this tile, and how many.
-    fn activate(
-        &self,
-        spans: std::ops::Range<usize>,
-        tile: usize,
-        rows: &mut Rows,
-        active: &mut Vec<usize>,
-    ) {
+    fn activate(&self, spans: Range<usize>, tile: usize, rows: &mut Rows, active: &mut Vec<usize>) {
         active.clear();
         let group = self.shape.group;
         let mut row = self.spans[..spans.start].iter().map(|s| s.tokens).sum::<usize>() * group;
@@ -381,7 +509,7 @@ impl<E: Element> Task<'_, E> {
                     top = S::max(top, S::load(s.as_ptr().add(b * BLOCK)));
                 }
                 let top = S::largest(top);
-                let before = rows.largest[row];
+                let before = rows.sums.largest[row];
                 let largest = if top > before { top } else { before };
                 let mut total = S::splat(0.0);
                 for b in 0..blocks {
@@ -393,14 +521,14 @@ impl<E: Element> Task<'_, E> {
                 let total = S::sum(total);
                 if largest > before {
                     let keep = S::largest(exp::<S>(S::splat(before - largest)));
-                    rows.largest[row] = largest;
-                    rows.total[row] *= keep;
-                    let o = rows.o.as_mut_ptr().add(row * d);
+                    rows.sums.largest[row] = largest;
+                    rows.sums.total[row] *= keep;
+                    let o = rows.sums.o.as_mut_ptr().add(row * d);
                     for i in (0..d).step_by(LANES) {
                         S::store(o.add(i), S::mul(S::load(o.add(i)), S::splat(keep)));
                     }
                 }
-                rows.total[row] += total;
+                rows.sums.total[row] += total;
             }
         }
     }
@@ -476,7 +604,8 @@ impl<E: Element> Task<'_, E> {
             let mut acc = [[S::splat(0.0); NV]; MR];
             for r in 0..MR {
                 for v in 0..NV {
-                    acc[r][v] = S::load(rows.o.as_ptr().add(active[r] * d + column + v * LANES));
+                    let o = rows.sums.o.as_ptr().add(active[r] * d + column + v * LANES);
+                    acc[r][v] = S::load(o);
                 }
             }
             for (b, &block) in blocks.iter().enumerate() {
@@ -502,7 +631,7 @@ impl<E: Element> Task<'_, E> {
             }
             for r in 0..MR {
                 for v in 0..NV {
-                    let to = rows.o.as_mut_ptr().add(active[r] * d + column + v * LANES);
+                    let to = rows.sums.o.as_mut_ptr().add(active[r] * d + column + v * LANES);
                     S::store(to, acc[r][v]);
                 }
             }

@@ -7,13 +7,16 @@ use candle_core::Device;
 /// Sequences as (tokens in the cache before, new tokens).
 type Batch = &'static [(usize, usize)];
 
-const BATCHES: [Batch; 6] = [
+const BATCHES: [Batch; 8] = [
     &[(0, 1)],
     &[(0, 17)],
     &[(5, 1), (0, 3), (100, 1), (63, 2)],
     &[(0, 64), (64, 64), (63, 130)],
     &[(1000, 1), (1000, 1), (17, 40)],
     &[(0, 300)],
+    // Of several segments.
+    &[(2100, 1), (1023, 2), (3, 40)],
+    &[(900, 200)],
 ];
 
 const HEADS: [(usize, usize, usize); 4] = [(1, 1, 16), (9, 3, 64), (4, 2, 48), (32, 2, 128)];

@@ -2,9 +2,10 @@
 //! lanes holds one column of sixteen tokens, which is what a tile of scores multiplies:
 //!
 //! ```text
-//! keys    [block][kv head][column 0..D][token 0..16]
-//! values  [block][kv head][token 0..16][column 0..D]
+//! keys    [kv head][block][column 0..D][token 0..16]
+//! values  [kv head][block][token 0..16][column 0..D]
 //! ```
+//! Blocks of a sequence mostly follow each other, so a head's keys are one stream, as its values are.
 
 use super::{BLOCK, KvDtype, KvShape};
 use crate::host::with_f32;
@@ -48,6 +49,7 @@ pub struct Pages<E: Element> {
     values: Numbers<E::Stored>,
     kv_heads: usize,
     head_dim: usize,
+    blocks: usize,
 }
 
 impl<E: Element> Pages<E> {
@@ -55,21 +57,27 @@ impl<E: Element> Pages<E> {
         let KvShape { blocks, kv_heads, head_dim, .. } = shape;
         let len = blocks * kv_heads * head_dim * BLOCK;
         let (keys, values) = (arena.zeroed(len)?, arena.zeroed(len)?);
-        Ok(Self { keys, values, kv_heads, head_dim })
+        Ok(Self { keys, values, kv_heads, head_dim, blocks })
     }
 
     /// Keys of a block's head, `[D][BLOCK]`.
     #[inline(always)]
     pub fn keys(&self, block: u32, head: usize) -> &[E::Stored] {
         let page = self.head_dim * BLOCK;
-        &self.keys[(block as usize * self.kv_heads + head) * page..][..page]
+        &self.keys[self.page(block as usize, head) * page..][..page]
     }
 
     /// Values of a block's head, `[BLOCK][D]`.
     #[inline(always)]
     pub fn values(&self, block: u32, head: usize) -> &[E::Stored] {
         let page = self.head_dim * BLOCK;
-        &self.values[(block as usize * self.kv_heads + head) * page..][..page]
+        &self.values[self.page(block as usize, head) * page..][..page]
+    }
+
+    /// Which page a block's head has.
+    #[inline(always)]
+    fn page(&self, block: usize, head: usize) -> usize {
+        head * self.blocks + block
     }
 
     fn store(&mut self, k: &Tensor, v: &Tensor, slots: &[u32]) -> Result<()> {
@@ -92,7 +100,7 @@ impl<E: Element> Pages<E> {
         let d = self.head_dim;
         let page = d * BLOCK;
         for head in 0..self.kv_heads {
-            let at = (block * self.kv_heads + head) * page;
+            let at = self.page(block, head) * page;
             let column = self.keys[at..at + page].iter_mut().skip(offset).step_by(BLOCK);
             for (to, from) in column.zip(&k[head * d..][..d]) {
                 *to = *from;
@@ -102,9 +110,11 @@ impl<E: Element> Pages<E> {
     }
 
     fn copy_block(&mut self, from: u32, to: u32) {
-        let len = self.kv_heads * self.head_dim * BLOCK;
-        let (from, to) = (from as usize * len, to as usize * len);
-        self.keys.copy_within(from..from + len, to);
-        self.values.copy_within(from..from + len, to);
+        let len = self.head_dim * BLOCK;
+        for head in 0..self.kv_heads {
+            let [from, to] = [from, to].map(|block| self.page(block as usize, head) * len);
+            self.keys.copy_within(from..from + len, to);
+            self.values.copy_within(from..from + len, to);
+        }
     }
 }
