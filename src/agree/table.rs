@@ -5,7 +5,8 @@ use super::compare::Comparison;
 use super::metrics::{Confusion, Estimate, Metrics};
 use super::recall::Recall;
 use super::summary::{
-    LengthBias, PairwiseSummary, Predictor, RatingSummary, Reading, Spread, Summary, SupportSummary,
+    Gain, LengthBias, PairwiseSummary, Predictor, RatingSummary, Reading, Spread, Summary,
+    SupportSummary,
 };
 use std::fmt;
 
@@ -162,6 +163,9 @@ impl fmt::Display for Summary {
         if let Some(rating) = &self.rating {
             write!(f, "{rating}")?;
         }
+        if let Some(gain) = &self.gain {
+            write!(f, "{gain}")?;
+        }
         if let Some(bias) = &self.bias {
             write!(f, "{bias}")?;
         }
@@ -201,6 +205,18 @@ impl fmt::Display for RatingSummary {
         predictors(f, &self.predictors, &CORRELATIONS[..3])?;
         predictors(f, &self.predictors, WITHIN)?;
         after(f, None, self.spread.as_ref())
+    }
+}
+
+impl fmt::Display for Gain {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let Self { over, items, support, pairwise, rating } = self;
+        writeln!(f, "gain over {over}, {items} rows (measures here less measures there)")?;
+        for (kind, first) in [(support, CLASSES), (pairwise, PAIRS), (rating, WITHIN)] {
+            predictors(f, kind, first)?;
+            predictors(f, kind, CORRELATIONS)?;
+        }
+        Ok(())
     }
 }
 

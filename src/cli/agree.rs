@@ -13,7 +13,7 @@ use crate::agree::metrics::Bootstrap;
 use crate::agree::passages::Cut;
 use crate::agree::recall::{Recall, Trial, recall};
 use crate::agree::scored::{Matched, matched};
-use crate::agree::summary::Summary;
+use crate::agree::summary::{Gain, Summary};
 use crate::pipeline::jsonl::{RowError, replace};
 use crate::pipeline::score::PASSAGE_TOKENS;
 use crate::pipeline::{Error, Settings, Tokens, stored_settings};
@@ -184,7 +184,23 @@ fn measure(
     let bias = Bias::new(items, judged, &Known { lang, own, bootstrap: bootstrap(args) });
     let bias = (!bias.is_empty()).then_some(bias);
     let measured = Summary::new(items, judged, bootstrap(args), embed)?;
-    Ok(Summary { settings, bias, ..measured })
+    let gain = args.gain_over.as_deref().map(|file| gain(file, items, judged, args)).transpose()?;
+    Ok(Summary { settings, bias, gain, ..measured })
+}
+
+fn gain(file: &Path, items: &[Item], judged: &[Judged], args: &Agree) -> Result<Gain> {
+    let (others, damaged) = read_judged(file)?;
+    if let Some(damaged) = damaged.into_iter().next() {
+        return Err(Error::Damaged(damaged).into());
+    }
+    let over = file.display().to_string();
+    let gain = Gain::new(items, judged, &others, over, &bootstrap(args));
+    gain.with_context(|| {
+        let file = file.display();
+        format!(
+            "--gain-over {file}: has no verdict on a row that was judged here, with the same text"
+        )
+    })
 }
 
 fn embed(retriever: &mut Retriever) -> Option<&mut dyn Embed> {

@@ -15,6 +15,7 @@ use std::path::PathBuf;
 ///
 /// Examples: longreward agree --labels dev.jsonl --model M --out agree.jsonl;
 /// longreward agree --labels dev.jsonl --scored scored_responses.jsonl;
+/// longreward agree --labels dev.jsonl --model M --out votes.jsonl --votes 5 --gain-over agree.jsonl;
 /// longreward agree --labels dev.jsonl --recall-only;
 /// longreward agree --compare scored_a.jsonl scored_b.jsonl
 #[derive(Debug, Args)]
@@ -73,6 +74,10 @@ pub struct Agree {
     /// Measure the verdicts corrected by this file of calibrate; OUT keeps them as they are
     #[arg(long, value_name = "FILE", conflicts_with_all = ["compare", "recall_only"])]
     pub calibration: Option<PathBuf>,
+    /// Another judge's verdicts on the same labels (an --out of agree, of other options, say): what is gained over it
+    /// in each measure, with the interval of the difference
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["compare", "recall_only"])]
+    pub gain_over: Option<PathBuf>,
     /// Resamples behind the 95 % intervals; 0 leaves them out
     #[arg(long, default_value_t = 1000, value_name = "N")]
     pub resamples: usize,
@@ -183,6 +188,8 @@ mod tests {
         assert!(!parses("--labels l --model m --out o --seeds 0"));
         assert!(parses("--labels l --model m --out o --langs en,zh --padding --own a,b"));
         assert!(!parses("--labels l --model m --out o --langs fr"));
+        assert!(parses("--labels l --model m --out o --gain-over b"));
+        assert!(!parses("--compare a b --gain-over c"));
         assert!(parses("--labels l --scored s") && !parses("--scored s"));
         assert!(!parses("--labels l --scored s --model m --out o"));
     }

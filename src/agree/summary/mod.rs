@@ -1,6 +1,7 @@
 //! Labels beside verdicts, measured. All of it is plain data that stands in `OUT.summary.json`.
 
 mod bias;
+mod gain;
 mod pairwise;
 mod predictor;
 mod rating;
@@ -10,6 +11,7 @@ mod support;
 mod tests;
 
 pub use bias::LengthBias;
+pub use gain::Gain;
 pub use pairwise::PairwiseSummary;
 pub(super) use pairwise::{probability_above, score};
 pub use predictor::Predictor;
@@ -26,8 +28,11 @@ use super::recall::Recall;
 use crate::judge::readings;
 use crate::pipeline::Settings;
 use crate::retrieval::{Embed, EmbedError};
+use pairwise::PairRow;
+use rating::RatingRow;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
+use support::ClaimRow;
 
 /// Everything that is known of a judge's agreement with people.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -44,6 +49,9 @@ pub struct Summary {
     pub pairwise: Option<PairwiseSummary>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rating: Option<RatingSummary>,
+    /// Over another judge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gain: Option<Gain>,
     /// What moves the judge that should not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bias: Option<Bias>,
@@ -85,19 +93,7 @@ impl Summary {
         bootstrap: Bootstrap,
         mut embed: Option<&mut dyn Embed>,
     ) -> Result<Self, EmbedError> {
-        let runs = by_item(judged);
-        let claims = rows(items, &runs, |kind, found| match (kind, found) {
-            (Kind::Support(claim), Found::Support { details }) => Some((claim, details)),
-            _ => None,
-        });
-        let pairs = rows(items, &runs, |kind, found| match (kind, found) {
-            (Kind::Pairwise(pair), Found::Pairwise { a, b }) => Some((pair, [&**a, &**b])),
-            _ => None,
-        });
-        let ratings = rows(items, &runs, |kind, found| match (kind, found) {
-            (Kind::Rating(rating), Found::Rating { details }) => Some((rating, &**details)),
-            _ => None,
-        });
+        let Rows { claims, pairs, ratings } = Rows::new(items, judged);
         Ok(Self {
             bootstrap,
             support: SupportSummary::new(&claims, &bootstrap, reborrow(&mut embed))?,
@@ -105,6 +101,34 @@ impl Summary {
             rating: RatingSummary::new(&ratings, &bootstrap, reborrow(&mut embed))?,
             ..Self::default()
         })
+    }
+}
+
+/// Labels with verdicts, by kind.
+struct Rows<'a> {
+    claims: Vec<ClaimRow<'a>>,
+    pairs: Vec<PairRow<'a>>,
+    ratings: Vec<RatingRow<'a>>,
+}
+
+impl<'a> Rows<'a> {
+    /// The items that were judged in run 0, in the order of their file.
+    fn new(items: &'a [Item], judged: &'a [Judged]) -> Self {
+        let runs = by_item(judged);
+        Self {
+            claims: rows(items, &runs, |kind, found| match (kind, found) {
+                (Kind::Support(claim), Found::Support { details }) => Some((claim, details)),
+                _ => None,
+            }),
+            pairs: rows(items, &runs, |kind, found| match (kind, found) {
+                (Kind::Pairwise(pair), Found::Pairwise { a, b }) => Some((pair, [&**a, &**b])),
+                _ => None,
+            }),
+            ratings: rows(items, &runs, |kind, found| match (kind, found) {
+                (Kind::Rating(rating), Found::Rating { details }) => Some((rating, &**details)),
+                _ => None,
+            }),
+        }
     }
 }
 
@@ -126,7 +150,7 @@ fn by_item(judged: &[Judged]) -> HashMap<&str, Vec<&Judged>> {
     runs
 }
 
-/// The items of a kind that were judged in run 0, in the order of their file.
+/// The items of a kind that were judged in run 0.
 fn rows<'a, L, V>(
     items: &'a [Item],
     runs: &HashMap<&str, Vec<&'a Judged>>,

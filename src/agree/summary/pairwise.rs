@@ -43,7 +43,7 @@ pub struct PairwiseSummary {
     pub spread: Option<Spread>,
 }
 
-type PairRow<'a> = Row<'a, Pair, [&'a Details; 2]>;
+pub(super) type PairRow<'a> = Row<'a, Pair, [&'a Details; 2]>;
 
 impl PairwiseSummary {
     /// `None` of no rows.
@@ -97,7 +97,7 @@ fn lengths(row: &PairRow) -> [f64; 2] {
 }
 
 /// By the mean rating, by its expected value, and by each dimension alone.
-fn by_judge(rows: &[PairRow]) -> Vec<(&'static str, Differences)> {
+pub(super) fn by_judge(rows: &[PairRow]) -> Vec<(&'static str, Differences)> {
     let means = differences(rows, |_, answer| answer.mean());
     let expected = differences(rows, |_, answer| answer.expected().or_else(|| answer.mean()));
     let probabilities = rows.iter().map(|row| probability_of_first(row.runs[0])).collect();

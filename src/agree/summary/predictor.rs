@@ -14,6 +14,9 @@ pub struct Predictor {
     pub metrics: Metrics,
 }
 
+/// Measures of a sample by name, always in the same order.
+pub(super) type Measures = Vec<(&'static str, Option<f64>)>;
+
 /// Predicted classes, with numbers behind them.
 pub(super) struct Classes {
     pub classes: Vec<usize>,
@@ -39,22 +42,25 @@ impl Classes {
         clusters: &[Vec<usize>],
         bootstrap: &Bootstrap,
     ) -> Predictor {
-        let metrics = bootstrap.estimate(clusters, |items| {
-            let confusion = self.confusion(labels, count, items);
-            let label: Vec<f64> = items.iter().map(|&item| labels[item] as f64).collect();
-            let value: Vec<f64> = items.iter().map(|&item| self.values[item]).collect();
-            vec![
-                ("accuracy", confusion.accuracy()),
-                ("macro_f1", confusion.macro_f1()),
-                ("kappa", confusion.kappa()),
-                ("quadratic_kappa", confusion.quadratic_kappa()),
-                ("pearson", pearson(&label, &value)),
-                ("spearman", spearman(&label, &value)),
-                ("kendall", kendall(&label, &value)),
-                ("calibration_error", self.calibration(labels, items).error),
-            ]
-        });
+        let metrics = bootstrap.estimate(clusters, |items| self.measures(labels, count, items));
         Predictor { name: name.to_owned(), metrics }
+    }
+
+    /// All measures of some items.
+    pub fn measures(&self, labels: &[usize], count: usize, items: &[usize]) -> Measures {
+        let confusion = self.confusion(labels, count, items);
+        let label: Vec<f64> = items.iter().map(|&item| labels[item] as f64).collect();
+        let value: Vec<f64> = items.iter().map(|&item| self.values[item]).collect();
+        vec![
+            ("accuracy", confusion.accuracy()),
+            ("macro_f1", confusion.macro_f1()),
+            ("kappa", confusion.kappa()),
+            ("quadratic_kappa", confusion.quadratic_kappa()),
+            ("pearson", pearson(&label, &value)),
+            ("spearman", spearman(&label, &value)),
+            ("kendall", kendall(&label, &value)),
+            ("calibration_error", self.calibration(labels, items).error),
+        ]
     }
 
     pub fn confusion(&self, labels: &[usize], count: usize, items: &[usize]) -> Confusion {
@@ -90,22 +96,22 @@ impl Differences {
         clusters: &[Vec<usize>],
         bootstrap: &Bootstrap,
     ) -> Predictor {
-        let metrics = bootstrap.estimate(clusters, |items| {
-            let counts = self.counts(labels, items);
-            let label: Vec<f64> = items.iter().map(|&item| labels[item]).collect();
-            let value: Vec<f64> = items.iter().map(|&item| self.values[item]).collect();
-            vec![
-                ("accuracy_with_ties", counts.with_ties()),
-                ("accuracy_without_ties", counts.without_ties()),
-                ("accuracy_ties_half", counts.ties_as_half()),
-                ("kappa", self.confusion(labels, items).kappa()),
-                ("kendall", kendall(&label, &value)),
-                ("pearson", pearson(&label, &value)),
-                ("spearman", spearman(&label, &value)),
-                ("calibration_error", self.calibration(labels, items).error),
-            ]
-        });
+        let metrics = bootstrap.estimate(clusters, |items| self.measures(labels, items));
         Predictor { name: name.to_owned(), metrics }
+    }
+
+    /// All measures of some pairs.
+    pub fn measures(&self, labels: &[f64], items: &[usize]) -> Measures {
+        let counts = self.counts(labels, items);
+        let mut measures = vec![
+            ("accuracy_with_ties", counts.with_ties()),
+            ("accuracy_without_ties", counts.without_ties()),
+            ("accuracy_ties_half", counts.ties_as_half()),
+            ("kappa", self.confusion(labels, items).kappa()),
+        ];
+        measures.extend(correlations(labels, &self.values, items));
+        measures.push(("calibration_error", self.calibration(labels, items).error));
+        measures
     }
 
     pub fn counts(&self, labels: &[f64], items: &[usize]) -> PairCounts {
@@ -148,18 +154,21 @@ pub(super) fn measure_values(
     prompts: &[Vec<usize>],
     bootstrap: &Bootstrap,
 ) -> Predictor {
-    let metrics = bootstrap.estimate(prompts, |items| {
-        let label: Vec<f64> = items.iter().map(|&item| labels[item]).collect();
-        let value: Vec<f64> = items.iter().map(|&item| values[item]).collect();
-        vec![
-            ("pearson", pearson(&label, &value)),
-            ("spearman", spearman(&label, &value)),
-            ("kendall", kendall(&label, &value)),
-        ]
-    });
+    let metrics = bootstrap.estimate(prompts, |items| correlations(labels, values, items));
     let mut predictor = Predictor { name: name.to_owned(), metrics };
     predictor.metrics.extend(within_prompts(labels, values, prompts, bootstrap));
     predictor
+}
+
+/// Correlations of some items.
+pub(super) fn correlations(labels: &[f64], values: &[f64], items: &[usize]) -> Measures {
+    let label: Vec<f64> = items.iter().map(|&item| labels[item]).collect();
+    let value: Vec<f64> = items.iter().map(|&item| values[item]).collect();
+    vec![
+        ("pearson", pearson(&label, &value)),
+        ("spearman", spearman(&label, &value)),
+        ("kendall", kendall(&label, &value)),
+    ]
 }
 
 /// Pairwise accuracy within prompts: what is drawn is a prompt with all its pairs.
@@ -169,19 +178,33 @@ pub(in crate::agree) fn within_prompts(
     prompts: &[Vec<usize>],
     bootstrap: &Bootstrap,
 ) -> Metrics {
-    let counts: Vec<PairCounts> = prompts
-        .iter()
-        .map(|prompt| PairCounts::within(std::slice::from_ref(prompt), labels, values))
-        .collect();
-    let single: Vec<Vec<usize>> = (0..prompts.len()).map(|prompt| vec![prompt]).collect();
-    bootstrap.estimate(&single, |drawn| {
-        let all: PairCounts = drawn.iter().map(|&prompt| counts[prompt]).sum();
-        vec![
-            ("accuracy_with_ties", all.with_ties()),
-            ("accuracy_without_ties", all.without_ties()),
-            ("accuracy_ties_half", all.ties_as_half()),
-        ]
-    })
+    let counts = counts_by_prompt(labels, values, prompts);
+    bootstrap.estimate(&one_each(prompts.len()), |drawn| accuracies(&counts, drawn))
+}
+
+/// Pairs of items of each prompt, counted.
+pub(super) fn counts_by_prompt(
+    labels: &[f64],
+    values: &[f64],
+    prompts: &[Vec<usize>],
+) -> Vec<PairCounts> {
+    let within = |prompt| PairCounts::within(std::slice::from_ref(prompt), labels, values);
+    prompts.iter().map(within).collect()
+}
+
+/// Clusters of one item.
+pub(super) fn one_each(items: usize) -> Vec<Vec<usize>> {
+    (0..items).map(|item| vec![item]).collect()
+}
+
+/// Pairwise accuracies of some prompts.
+pub(super) fn accuracies(counts: &[PairCounts], prompts: &[usize]) -> Measures {
+    let all: PairCounts = prompts.iter().map(|&prompt| counts[prompt]).sum();
+    vec![
+        ("accuracy_with_ties", all.with_ties()),
+        ("accuracy_without_ties", all.without_ties()),
+        ("accuracy_ties_half", all.ties_as_half()),
+    ]
 }
 
 /// All ordered pairs of different annotators of each item: what one says as label, what another

@@ -27,7 +27,7 @@ pub struct RatingSummary {
     pub spread: Option<Spread>,
 }
 
-type RatingRow<'a> = Row<'a, Rating, &'a Details>;
+pub(super) type RatingRow<'a> = Row<'a, Rating, &'a Details>;
 
 impl RatingSummary {
     /// `None` of no rows.
@@ -59,7 +59,7 @@ impl RatingSummary {
 }
 
 /// By the mean rating, by its expected value, and by each dimension alone.
-fn by_judge(rows: &[RatingRow]) -> Vec<(&'static str, Vec<f64>)> {
+pub(super) fn by_judge(rows: &[RatingRow]) -> Vec<(&'static str, Vec<f64>)> {
     let column = |value: &dyn Fn(&Details) -> Option<f64>| -> Option<Vec<f64>> {
         rows.iter().map(|row| value(row.runs[0])).collect()
     };

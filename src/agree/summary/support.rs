@@ -1,6 +1,6 @@
 //! Claims: three levels of support.
 
-use super::predictor::{Classes, Predictor, annotator_pairs};
+use super::predictor::{Classes, Predictor, annotator_pairs, one_each};
 use super::spread::Spread;
 use super::{Reading, Row};
 use crate::agree::baselines::{as_frequent, coverage, nearest};
@@ -33,7 +33,9 @@ pub struct SupportSummary {
     pub spread: Option<Spread>,
 }
 
-type Claims<'a> = [Row<'a, Claim, &'a Supported>];
+pub(super) type ClaimRow<'a> = Row<'a, Claim, &'a Supported>;
+
+type Claims<'a> = [ClaimRow<'a>];
 
 impl SupportSummary {
     /// `None` of no rows.
@@ -46,18 +48,17 @@ impl SupportSummary {
             return Ok(None);
         }
         let labels: Vec<usize> = rows.iter().map(|row| row.label.label as usize).collect();
-        let single: Vec<Vec<usize>> = (0..rows.len()).map(|item| vec![item]).collect();
+        let single = one_each(rows.len());
         let all: Vec<usize> = (0..rows.len()).collect();
-        let (verdicts, likeliest) = (verdicts(rows, 0), likeliest(rows));
-        let mut named = vec![("judge", &verdicts), ("judge, likeliest", &likeliest)];
-        let baselines = baselines(rows, &labels, embed)?;
-        named.extend(baselines.iter().map(|(name, baseline)| (*name, baseline)));
-        let measure = |(name, one): (&str, &Classes)| {
+        let mut named = by_judge(rows);
+        named.extend(baselines(rows, &labels, embed)?);
+        let measure = |(name, one): &(&str, Classes)| {
             one.measure(name, &labels, Level::ALL.len(), &single, bootstrap)
         };
-        let mut predictors: Vec<Predictor> = named.into_iter().map(measure).collect();
+        let mut predictors: Vec<Predictor> = named.iter().map(measure).collect();
         predictors.extend(people(rows, bootstrap));
         let reading = rows.iter().flat_map(|row| &row.runs);
+        let (verdicts, likeliest) = (&named[0].1, &named[1].1);
         Ok(Some(Self {
             items: rows.len(),
             reading: Reading::new(
@@ -79,6 +80,11 @@ impl SupportSummary {
 fn counts(labels: &[usize]) -> Vec<usize> {
     let count = |class| labels.iter().filter(|&&label| label == class).count();
     (0..Level::ALL.len()).map(count).collect()
+}
+
+/// By the verdict, and by its distribution.
+pub(super) fn by_judge(rows: &Claims) -> Vec<(&'static str, Classes)> {
+    vec![("judge", verdicts(rows, 0)), ("judge, likeliest", likeliest(rows))]
 }
 
 /// What the judge said in a run.
@@ -116,7 +122,7 @@ fn baselines(
     let majority =
         (0..counts.len()).fold(0, |best, i| if counts[i] > counts[best] { i } else { best });
     let majority = Classes::new(vec![majority; rows.len()], vec![0.0; rows.len()]);
-    let shown = |row: &Row<'_, Claim, &Supported>| -> Vec<String> {
+    let shown = |row: &ClaimRow| -> Vec<String> {
         match row.runs[0].whole_document {
             Some(true) => row.label.evidence.clone(),
             _ => row.runs[0].evidences.iter().map(|one| one.content.clone()).collect(),
@@ -150,7 +156,7 @@ fn people(rows: &Claims, bootstrap: &Bootstrap) -> Option<Predictor> {
 }
 
 fn annotators(rows: &Claims, bootstrap: &Bootstrap) -> Option<Metrics> {
-    let votes = |row: &Row<'_, Claim, &Supported>| {
+    let votes = |row: &ClaimRow| {
         let classes: Vec<usize> = row.label.votes.iter().map(|&vote| vote as usize).collect();
         counts(&classes)
     };
@@ -172,9 +178,8 @@ pub(super) fn fleiss(votes: Vec<Vec<usize>>, bootstrap: &Bootstrap) -> Option<Me
 }
 
 fn spread(rows: &Claims, labels: &[usize], bootstrap: &Bootstrap) -> Option<Spread> {
-    let scores = |row: &Row<'_, Claim, &Supported>| -> Vec<f64> {
-        row.runs.iter().map(|found| found.score).collect()
-    };
+    let scores =
+        |row: &ClaimRow| -> Vec<f64> { row.runs.iter().map(|found| found.score).collect() };
     let scores: Vec<Vec<f64>> = rows.iter().map(scores).collect();
     let same = |a: f64, b: f64| Level::of_score(a) == Level::of_score(b);
     let accuracy = |items: &[usize], run: usize| {

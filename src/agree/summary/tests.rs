@@ -194,6 +194,70 @@ fn ratings_within_and_across_prompts() {
     assert!(rating.predictors.iter().all(|predictor| predictor.name != "logicality"));
 }
 
+/// Records of these items, which say so.
+fn of_items(items: &[Item], found: impl Fn(usize) -> Found) -> Vec<Judged> {
+    let record = |(i, item): (usize, &Item)| {
+        let input_hash = item.hash();
+        Judged { input_hash, ..judged(&item.idx, 0, found(i)) }
+    };
+    items.iter().enumerate().map(record).collect()
+}
+
+#[test]
+fn gains_are_differences_on_the_same_rows() {
+    use Level::{Fully, Not};
+    let labels = [Fully, Not, Not, Fully, Not, Fully];
+    let items: Vec<Item> = (0..6).map(|i| claim(&i.to_string(), labels[i], &[])).collect();
+    let says = |scores: [f64; 6]| {
+        of_items(&items, |i| supported(scores[i], [scores[i], 0.0, 1.0 - scores[i]], "the cat"))
+    };
+    let (better, worse) = (says([1., 0., 0., 1., 1., 0.]), says([1., 0., 1., 0., 1., 0.]));
+    let bootstrap = Bootstrap { resamples: 200, seed: 1 };
+    let gain = |a: &[Judged], b: &[Judged]| Gain::new(&items, a, b, "b".to_owned(), &bootstrap);
+    let found = gain(&better, &worse).unwrap();
+    assert_eq!((found.items, found.over.as_str(), found.pairwise.len()), (6, "b", 0));
+    let names: Vec<&str> = found.support.iter().map(|one| one.name.as_str()).collect();
+    assert_eq!(names, ["judge", "judge, likeliest"]);
+    let accuracy = found.support[0].metrics["accuracy"];
+    assert!((accuracy.value.unwrap() - 2.0 / 6.0).abs() < 1e-12);
+    // Where both agree nothing varies: no resample says that the better one is worse.
+    assert!(accuracy.low >= Some(0.0) && accuracy.high > accuracy.value);
+    let same = gain(&better, &better).unwrap().support[1].metrics["macro_f1"];
+    assert_eq!((same.low, same.value, same.high), (Some(0.0), Some(0.0), Some(0.0)));
+    assert_eq!(gain(&better, &worse[..4]).unwrap().items, 4);
+    let mut others = worse;
+    others.iter_mut().for_each(|record| record.input_hash = "of another text".to_owned());
+    assert_eq!(gain(&better, &others), None);
+}
+
+#[test]
+fn gains_of_pairs_and_ratings_are_by_predictor() {
+    let items = [pair("1", "q", [9, 5], Preference::A), pair("2", "r", [5, 9], Preference::B)];
+    let says = |a: f64, b: f64| {
+        of_items(&items, |_| Found::Pairwise { a: answered(a, a).into(), b: answered(b, b).into() })
+    };
+    let gain = Gain::new(&items, &says(7.0, 3.0), &says(5.0, 5.0), String::new(), &NO_INTERVALS);
+    let pairwise = gain.unwrap().pairwise;
+    let value = |name, metric| value(&pairwise, name, metric);
+    assert_eq!(value("judge", "accuracy_with_ties"), Some(0.5));
+    assert_eq!(value("helpfulness", "accuracy_ties_half"), Some(0.0));
+    assert_eq!(value("judge, expected", "accuracy_without_ties"), None);
+
+    let rating = |idx: &str, rating: f64| {
+        let (query, answer, votes) = ("q".to_owned(), idx.to_owned(), Vec::new());
+        let rating = Rating { query, context: None, answer, author: None, rating, votes };
+        Item { idx: idx.to_owned(), kind: Kind::Rating(rating) }
+    };
+    let items = [rating("1", 1.0), rating("2", 2.0), rating("3", 3.0)];
+    let says = |scores: [f64; 3]| {
+        of_items(&items, |i| Found::Rating { details: answered(scores[i], scores[i]).into() })
+    };
+    let (up, down) = (says([2.0, 4.0, 6.0]), says([6.0, 4.0, 2.0]));
+    let rating = Gain::new(&items, &up, &down, String::new(), &NO_INTERVALS).unwrap().rating;
+    let value = |metric: &str| rating[0].metrics[metric].value.unwrap();
+    assert!((value("spearman") - 2.0).abs() < 1e-12 && value("accuracy_with_ties") == 1.0);
+}
+
 #[test]
 fn probabilities_are_those_of_all_pairs_of_sums() {
     let answer = |one: &[f64], two: &[f64]| {
