@@ -88,7 +88,7 @@ def main():
     a.add_argument("--limit", type=int)
     a.add_argument("--max-reply-tokens", type=int)
     a.add_argument("--threads", type=int)
-    a.add_argument("--only", nargs="+", metavar="NAME", help="these options, by the names of the table")
+    a.add_argument("--only", nargs="+", metavar="NAME", help="these options, by the names of the table less their dashes")
     a.add_argument("--program", type=pathlib.Path, default="target/release/longreward")
     a.add_argument("--out-dir", type=pathlib.Path, required=True, help="where verdicts are kept")
     a.add_argument("--out", type=pathlib.Path, required=True)
@@ -96,7 +96,7 @@ def main():
     args.out_dir.mkdir(parents=True, exist_ok=True)
     done, kind = [], None
     for number, (name, flags, of_evidence) in enumerate(OPTIONS):
-        if number and args.only and name not in args.only or of_evidence and kind != "support":
+        if number and args.only and name.lstrip("-") not in args.only or of_evidence and kind != "support":
             continue
         print(name, file=sys.stderr, flush=True)
         done.append((name, *run(args, number, flags)))

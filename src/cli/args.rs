@@ -33,9 +33,12 @@ pub struct Common {
     #[arg(long, global = true, default_value = "auto", value_name = "DEVICE")]
     pub device: DeviceChoice,
     /// Type of the weights; auto keeps what is stored, so that quantised ones stay quantised. With
-    /// f32, keys and values are f32 too, else f16. (On NVIDIA GPUs all are bf16)
+    /// f32, keys and values are f32 too, else f16. (On NVIDIA GPUs all are bf16, unless e4m3 asks for less)
     #[arg(long, global = true, default_value = "auto", value_name = "TYPE")]
     pub dtype: Dtype,
+    /// Type of keys and values; auto goes by the weights
+    #[arg(long, global = true, default_value = "auto", value_name = "TYPE")]
+    pub kv_dtype: KvType,
     /// Processor threads; as many as there are cores if not given
     #[arg(long, global = true, value_name = "N")]
     pub threads: Option<usize>,
@@ -68,6 +71,16 @@ pub enum Dtype {
     F32,
     F16,
     Bf16,
+    /// 8 bits with a factor for each row, and activations rounded to 8 bits: NVIDIA GPUs of compute capability 9.0
+    E4m3,
+}
+
+/// Type of keys and values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum KvType {
+    Auto,
+    /// 8 bits with a factor for each token and head: NVIDIA GPUs
+    E4m3,
 }
 
 #[derive(Debug, Subcommand)]

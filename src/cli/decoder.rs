@@ -1,6 +1,8 @@
 //! A decoder wherever it runs.
 
 use super::args::Common;
+#[cfg(feature = "gpu")]
+use super::args::{Dtype, KvType};
 use super::model;
 use crate::bench::Limit;
 use crate::device;
@@ -15,7 +17,7 @@ use crate::engine::GpuRunner;
 #[cfg(feature = "gpu")]
 use kernels::gpu::Gpu;
 #[cfg(feature = "gpu")]
-use models::gpu::{GpuDecoder, GpuOptions};
+use models::gpu::{GpuDecoder, GpuOptions, WeightType};
 
 /// A decoder on tensors, or on an NVIDIA GPU.
 pub enum AnyDecoder {
@@ -159,8 +161,19 @@ impl AnyDecoder {
 
 #[cfg(feature = "gpu")]
 fn gpu_options(common: &Common) -> GpuOptions {
-    let rows = model::limits(common, true).tokens_per_step;
-    GpuOptions { rows, deterministic: common.deterministic, graphs: true }
+    GpuOptions {
+        rows: model::limits(common, true).tokens_per_step,
+        deterministic: common.deterministic,
+        graphs: true,
+        weights: match common.dtype {
+            Dtype::E4m3 => WeightType::E4m3,
+            _ => WeightType::Bf16,
+        },
+        kv_type: match common.kv_dtype {
+            KvType::E4m3 => kernels::gpu::KvType::E4m3,
+            KvType::Auto => kernels::gpu::KvType::Bf16,
+        },
+    }
 }
 
 /// What kind of device models run on: results of one kind are the same wherever they are made.

@@ -1,6 +1,6 @@
 //! Opening models as the options say.
 
-use super::args::{Common, Dtype};
+use super::args::{Common, Dtype, KvType};
 use super::decoder::AnyDecoder;
 use crate::engine::{AnyRunner, Engine, Limits, Runner};
 use crate::tokenizer::{ChatTemplate, Tokenizer};
@@ -74,11 +74,15 @@ pub fn load(found: &Resolved, common: &Common) -> Result<AnyDecoder> {
 /// # Errors
 /// The device can't be opened.
 pub fn load_options(common: &Common) -> Result<LoadOptions> {
+    if common.kv_dtype == KvType::E4m3 {
+        bail!("--kv-dtype e4m3 is for NVIDIA GPUs; leave it out");
+    }
     let dtype = match common.dtype {
         Dtype::Auto => DtypeChoice::Auto,
         Dtype::F32 => DtypeChoice::F32,
         Dtype::F16 => DtypeChoice::F16,
         Dtype::Bf16 => DtypeChoice::Bf16,
+        Dtype::E4m3 => bail!("--dtype e4m3 is for NVIDIA GPUs; leave it out, or take another type"),
     };
     Ok(LoadOptions { dtype, device: common.device.open()? })
 }
@@ -95,7 +99,7 @@ pub fn free_memory() -> u64 {
 pub fn kv_dtype(common: &Common) -> KvDtype {
     match common.dtype {
         Dtype::F32 => KvDtype::F32,
-        Dtype::Auto | Dtype::F16 | Dtype::Bf16 => KvDtype::F16,
+        Dtype::Auto | Dtype::F16 | Dtype::Bf16 | Dtype::E4m3 => KvDtype::F16,
     }
 }
 

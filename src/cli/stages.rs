@@ -4,8 +4,8 @@
 //! and where nothing is left to do no model is loaded at all.
 
 use super::args::{
-    ChunkInfo, Common, JudgeArgs, Language, PairArgs, PairFormat, Pairs, PromptArgs, Run, Sample,
-    SamplingArgs, Score, WorkArgs,
+    ChunkInfo, Common, JudgeArgs, KvType, Language, PairArgs, PairFormat, Pairs, PromptArgs, Run,
+    Sample, SamplingArgs, Score, WorkArgs,
 };
 use super::method_args::score_options;
 use super::model::{self, Text};
@@ -120,7 +120,7 @@ impl<'a> Lazy<'a> {
 
     fn settings_here(&self, found: &Resolved) -> Result<Settings> {
         let text = self.text()?;
-        Ok([
+        let mut settings: Settings = [
             ("version", env!("CARGO_PKG_VERSION").to_owned()),
             ("model", text.name.clone()),
             ("checkpoint", digest(&found.source)?),
@@ -130,7 +130,12 @@ impl<'a> Lazy<'a> {
             ("device", decoder::kind(self.common)?.to_owned()),
         ]
         .map(|(name, value)| (name.to_owned(), value))
-        .into())
+        .into();
+        if self.common.kv_dtype != KvType::Auto {
+            let kv_dtype = format!("{:?}", self.common.kv_dtype).to_lowercase();
+            settings.insert("kv_dtype".to_owned(), kv_dtype);
+        }
+        Ok(settings)
     }
 
     /// Tokens that the model reads and writes in all, by its configuration or as its server tells.

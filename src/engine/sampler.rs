@@ -202,7 +202,7 @@ enum Distribution {
     One(u32),
     /// All tokens; the sum of weights of each stripe.
     All { scale: f32, sums: Vec<f64> },
-    /// These tokens with their weights.
+    /// These tokens with their weights, by id.
     Some(Vec<(u32, f64)>),
 }
 
@@ -229,6 +229,8 @@ impl Distribution {
         };
         // The likeliest weighs 1.
         chosen.retain(|(_, weight)| *weight >= f64::from(params.min_p));
+        // In the order in which a GPU goes through them: a seed draws the same token from the same logits.
+        chosen.sort_unstable_by_key(|(id, _)| *id);
         Self::Some(chosen)
     }
 
@@ -600,7 +602,8 @@ mod tests {
                     panic!("filters are on");
                 };
                 let ids: Vec<u32> = chosen.iter().map(|x| x.0).collect();
-                let wanted: Vec<u32> = naive(&row, &params).iter().map(|x| x.0).collect();
+                let mut wanted: Vec<u32> = naive(&row, &params).iter().map(|x| x.0).collect();
+                wanted.sort_unstable();
                 assert_eq!(ids, wanted, "seed {seed}, {top_k} {top_p} {min_p}");
             }
         }

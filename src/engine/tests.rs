@@ -260,7 +260,7 @@ fn preemption_changes_nothing_and_a_tiny_pool_finishes() {
     for blocks in [11, 12, 16, 40] {
         let mut engine = Engine::new(Toy::new(blocks), WIDE);
         assert_eq!(run_in(&mut engine, &requests), wanted, "{blocks} blocks");
-        assert!(blocks > 20 || engine.stats().preemptions > 0, "{blocks} blocks");
+        assert!(blocks > 12 || engine.stats().preemptions > 0, "{blocks} blocks");
         assert!(engine.stats().peak_blocks <= blocks);
     }
 }
@@ -524,7 +524,13 @@ fn a_real_decoder_gives_the_same_bits_however_its_work_is_cut() {
 fn decoder_on_gpu(blocks: usize, deterministic: bool) -> GpuRunner {
     let config = models::dummy::config("smollm2-135m", 0.1).unwrap();
     let gpu = kernels::gpu::Gpu::open(0).unwrap();
-    let options = models::gpu::GpuOptions { rows: 256, deterministic, graphs: true };
+    let options = models::gpu::GpuOptions {
+        rows: 256,
+        deterministic,
+        graphs: true,
+        weights: models::gpu::WeightType::Bf16,
+        kv_type: kernels::gpu::KvType::Bf16,
+    };
     let decoder = models::gpu::dummy(config, 1, &gpu, options, &mut |_, _| {}).unwrap();
     GpuRunner::new(decoder, blocks).unwrap()
 }
@@ -556,12 +562,17 @@ fn a_deterministic_gpu_gives_the_same_bits_however_its_work_is_cut() {
     }
     assert_eq!(run(64, limits), alone, "together");
     assert_eq!(run(64, Limits { tokens_per_step: 23, ..limits }), alone, "in chunks");
-    let mut engine = Engine::new(decoder_on_gpu(6, true), limits);
-    assert_eq!(run_in(&mut engine, &requests), alone, "preempted");
-    assert!(engine.stats().preemptions > 0);
     let mut engine = Engine::new(decoder_on_gpu(64, true), limits);
     assert_eq!(run_in(&mut engine, &requests), alone, "cold");
     assert_eq!(run_in(&mut engine, &requests), alone, "warm");
+    // Two that have room one after the other only.
+    let growing = |seed| Generate { n: 1, stop_tokens: Vec::new(), ..generate(60, seed) };
+    let growing = [1, 2].map(|k| request(prompt(20, k), growing(u64::from(k))));
+    let mut engine = Engine::new(decoder_on_gpu(8, true), limits);
+    let preempted = run_in(&mut engine, &growing);
+    assert!(engine.stats().preemptions > 0);
+    let wide = run_in(&mut Engine::new(decoder_on_gpu(64, true), limits), &growing);
+    assert_eq!(preempted, wide, "preempted");
 }
 
 /// Tokens and log-probabilities read on the GPU are those that the host reads from the same logits.

@@ -1,11 +1,9 @@
 //! Attention in the shapes of Llama-3.1-8B and GLM-4-9B: chunks of prompts, single tokens, shared prefixes.
 
 use crate::measure::{Bench, Need};
+use crate::planned::{Planned, PlannedAttention};
 use half::bf16;
-use kernels::gpu::{
-    Buffer, Kv, KvShape, KvType, Plan, PlanBuffers, PlanLimits, PlanSettings, PlannedAttention,
-    Result, plan,
-};
+use kernels::gpu::{Buffer, Kv, KvShape, KvType, Plan, PlanSettings, Result, plan};
 use kernels::kv::{BLOCK, VarLen};
 
 #[derive(Clone, Copy)]
@@ -122,31 +120,23 @@ fn measure(
     let started = std::time::Instant::now();
     let plan: Plan = plan(&layout, &settings);
     let planned = started.elapsed();
-    let limits = PlanLimits {
-        tasks: plan.tasks.iter().map(Vec::len).max().unwrap_or(0),
-        queries: plan.queries.len(),
-        tables: plan.tables.len(),
-        parts: plan.parts,
-    };
-    let mut buffers = PlanBuffers::new(&gpu, limits, Q_HEADS, HEAD_DIM)?;
-    buffers.send(&bench.stream, &plan, 0)?;
+    let on_device = Planned::new(&bench.stream, &plan, Q_HEADS, HEAD_DIM)?;
     let (pairs, read) = counts(seqs, prefix);
     let need = Need {
         operations: 4.0 * pairs * (Q_HEADS * HEAD_DIM) as f64,
         bytes: read * (kv_heads * HEAD_DIM * 2 * number) as f64
             + 4.0 * (rows * Q_HEADS * HEAD_DIM) as f64,
     };
-    let size = plan.size();
-    let tasks = size.tasks;
     let line = format!("attention {model} {kv_type:?}: {name}");
     bench.line(&line, need, &mut |stream, turn| {
         let layer = kv.layer(turn % layers);
         let scale = 1.0 / (HEAD_DIM as f32).sqrt();
         let args =
             PlannedAttention { q: &q, q_stride, q_heads: Q_HEADS, kv: &layer, out: &out, scale };
-        buffers.run(stream, &args, &size)
+        on_device.run(stream, &args)
     })?;
     if std::env::var_os("GPU_BENCH_PLANS").is_some() {
+        let tasks = plan.tasks.each_ref().map(Vec::len);
         println!("    tasks {tasks:?}, parts {}, planned in {planned:?}", plan.parts);
     }
     Ok(())

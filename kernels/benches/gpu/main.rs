@@ -12,6 +12,9 @@ mod attention;
 mod measure;
 #[cfg(any(feature = "cuda", feature = "emulated-gpu"))]
 mod operations;
+#[cfg(any(feature = "cuda", feature = "emulated-gpu"))]
+#[path = "../../tests/gpu/planned.rs"]
+mod planned;
 
 #[cfg(any(feature = "cuda", feature = "emulated-gpu"))]
 fn main() -> kernels::gpu::Result<()> {

@@ -30,7 +30,8 @@ impl KvType {
         }
     }
 
-    fn size(self) -> usize {
+    /// Bytes of a number.
+    pub fn bytes(self) -> usize {
         match self {
             Self::Bf16 => 2,
             Self::E4m3 => 1,
@@ -52,7 +53,7 @@ pub struct KvShape {
 impl KvShape {
     /// Bytes of a block's keys in one layer (its values take as many).
     fn block_bytes(&self) -> usize {
-        self.kv_heads * BLOCK * self.head_dim * self.kv_type.size()
+        self.kv_heads * BLOCK * self.head_dim * self.kv_type.bytes()
     }
 
     /// Numbers of the factors of a block's keys in one layer.
@@ -239,7 +240,7 @@ impl KvLayer {
     /// A stream that failed.
     pub fn poison_unused(&self, stream: &Stream, used: &[usize]) -> Result<()> {
         let heads = 0..self.shape.kv_heads;
-        let row = self.shape.head_dim * self.shape.kv_type.size();
+        let row = self.shape.head_dim * self.shape.kv_type.bytes();
         for (block, &used) in used.iter().enumerate() {
             for head in heads.clone() {
                 let first = (block * self.shape.kv_heads + head) * BLOCK;

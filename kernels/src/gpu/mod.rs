@@ -18,7 +18,6 @@ mod ffi;
 mod kv;
 mod operations;
 mod plan;
-mod plan_buffers;
 mod sample;
 mod stream;
 
@@ -33,6 +32,5 @@ pub use operations::{
     gather, gemm, norm, rope, swiglu,
 };
 pub use plan::{Plan, Settings as PlanSettings, plan};
-pub use plan_buffers::{PlanBuffers, PlanLimits, PlanSize, PlannedAttention};
 pub use sample::{LogitChange, NO_ROW, Sample, SampleRow, sample};
 pub use stream::{Event, Graph, Stream};

@@ -1,11 +1,9 @@
 //! Attention in all its forms against a naive one in f64.
 
 use crate::harness::{assert_close, is_fast, noise_bf16, poisoned, stream, widen};
+use crate::planned::{Planned, PlannedAttention};
 use half::bf16;
-use kernels::gpu::{
-    Buffer, Kv, KvShape, KvType, Plan, PlanBuffers, PlanLimits, PlanSettings, PlannedAttention,
-    Stream, plan,
-};
+use kernels::gpu::{Buffer, Kv, KvShape, KvType, Plan, PlanSettings, Stream, plan};
 use kernels::kv::{BLOCK, VarLen};
 
 #[derive(Clone, Copy)]
@@ -119,8 +117,6 @@ fn settings(heads: Heads) -> PlanSettings {
 
 fn run(stream: &Stream, case: &Case, q: &[bf16], pool: &Kv, plan: &Plan) -> Vec<f32> {
     let Heads { q: q_heads, kv, dim } = case.heads;
-    let limits = PlanLimits { tasks: 2000, queries: 4000, tables: 20_000, parts: 2000 };
-    let mut buffers = PlanBuffers::new(stream.gpu(), limits, q_heads, dim).unwrap();
     // As after the product that makes q, k and v: rows have k and v behind q, here poison.
     let width = (q_heads + 2 * kv) * dim;
     let mut rows = vec![bf16::NAN; case.seqs.rows() * width];
@@ -129,11 +125,10 @@ fn run(stream: &Stream, case: &Case, q: &[bf16], pool: &Kv, plan: &Plan) -> Vec<
     }
     let q = stream.buffer_of(&rows).unwrap();
     let out: Buffer<bf16> = poisoned(stream, case.seqs.rows() * q_heads * dim);
-    buffers.send(stream, plan, 0).unwrap();
     let layer = pool.layer(0);
     let scale = 1.0 / (dim as f32).sqrt();
     let args = PlannedAttention { q: &q, q_stride: width, q_heads, kv: &layer, out: &out, scale };
-    buffers.run(stream, &args, &plan.size()).unwrap();
+    Planned::new(stream, plan, q_heads, dim).unwrap().run(stream, &args).unwrap();
     widen(&stream.read(&out).unwrap())
 }
 
@@ -248,9 +243,7 @@ fn heads_that_are_not_supported_are_refused() {
     let stream = stream();
     let pool = pool(&stream, &seqs, heads, 4, KvType::Bf16);
     let plan = plan(&seqs, &settings(heads));
-    let limits = PlanLimits { tasks: 4, queries: 4, tables: 4, parts: 4 };
-    let mut buffers = PlanBuffers::new(stream.gpu(), limits, 1, 32).unwrap();
-    buffers.send(&stream, &plan, 0).unwrap();
+    let planned = Planned::new(&stream, &plan, 1, 32).unwrap();
     let q: Buffer<bf16> = stream.gpu().alloc(96).unwrap();
     let args = PlannedAttention {
         q: &q,
@@ -260,6 +253,6 @@ fn heads_that_are_not_supported_are_refused() {
         out: &q,
         scale: 1.0,
     };
-    let error = buffers.run(&stream, &args, &plan.size()).unwrap_err().to_string();
+    let error = planned.run(&stream, &args).unwrap_err().to_string();
     assert!(error.contains("32 columns"), "{error}");
 }

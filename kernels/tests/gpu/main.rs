@@ -6,5 +6,6 @@
 mod attention;
 mod harness;
 mod operations;
+mod planned;
 mod sampling;
 mod streams;

@@ -14,7 +14,7 @@ use kernels::gpu::{
     self, Attention, Buffer, Gather, Gemm, Gpu, Graph, Kv, KvLayer, KvShape, KvType, Merge, Norm,
     Numbers, Output, Pinned, Plan, PlanSettings, Rope, Stream, Swiglu,
 };
-use kernels::kv::BLOCK;
+use kernels::kv::{BLOCK, VarLen};
 use std::collections::HashMap;
 use std::ops::Range;
 
@@ -30,6 +30,17 @@ pub struct GpuOptions {
     pub deterministic: bool,
     /// Steps that decode one token of each sequence are recorded once and replayed.
     pub graphs: bool,
+    pub weights: WeightType,
+    pub kv_type: KvType,
+}
+
+/// Type of the weights of layers. (Embedding, output projection of attention, and head are bf16 in any case.)
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WeightType {
+    Bf16,
+    /// 8 bits, with a factor for each row, multiplied with activations that are rounded to 8 bits where they are made
+    /// (by norms and SwiGLU). For GPUs of compute capability 9.0.
+    E4m3,
 }
 
 /// A decoder with its keys and values.
@@ -90,7 +101,10 @@ type See<'a> = &'a mut dyn FnMut(Range<usize>, Logits<'_>) -> Result<()>;
 /// Activations, each with room for the largest step.
 struct Buffers {
     residual: Buffer<f32>,
+    /// What layers multiply, in the type of their weights.
     normed: Output,
+    /// What the head multiplies.
+    last_normed: Output,
     qkv: Buffer<bf16>,
     heads: Buffer<bf16>,
     projected: Buffer<bf16>,
@@ -124,10 +138,10 @@ impl GpuDecoder {
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self> {
         let options = GpuOptions { rows: options.rows.max(1), ..options };
-        let weights = DeviceWeights::read(&config, weights, gpu, progress)?;
+        let weights = DeviceWeights::read(&config, weights, options.weights, gpu, progress)?;
         let planning = planning(&config, weights.head_dim, &options, gpu)?;
         let buffers = Buffers::new(&config, &planning, &options, gpu)?;
-        let kv = Kv::new(gpu, kv_shape(&config, weights.head_dim, 1))?;
+        let kv = Kv::new(gpu, kv_shape(&config, weights.head_dim, options.kv_type, 1))?;
         Ok(Self {
             stream: Stream::new(gpu)?,
             block: Block::new(gpu, BLOCK_BYTES)?,
@@ -161,7 +175,11 @@ impl GpuDecoder {
 
     /// Memory that a block of keys and values takes in all layers.
     pub fn bytes_per_block(&self) -> usize {
-        kv_shape(&self.config, self.weights.head_dim, 1).bytes_per_block()
+        self.kv_shape(1).bytes_per_block()
+    }
+
+    fn kv_shape(&self, blocks: usize) -> KvShape {
+        kv_shape(&self.config, self.weights.head_dim, self.options.kv_type, blocks)
     }
 
     /// Blocks of the pool.
@@ -191,8 +209,8 @@ impl GpuDecoder {
         self.stream.wait()?;
         // The memory of the old one is needed for the new one.
         self.graphs.clear();
-        self.kv = Kv::new(&self.gpu, kv_shape(&self.config, self.weights.head_dim, 1))?;
-        self.kv = Kv::new(&self.gpu, kv_shape(&self.config, self.weights.head_dim, blocks))?;
+        self.kv = Kv::new(&self.gpu, self.kv_shape(1))?;
+        self.kv = Kv::new(&self.gpu, self.kv_shape(blocks))?;
         Ok(())
     }
 
@@ -204,15 +222,16 @@ impl GpuDecoder {
     pub fn warm_up(&mut self) -> Result<()> {
         let rows = self.options.rows.min(self.config.max_positions);
         self.make_pool(rows.div_ceil(BLOCK))?;
-        let mut batch = Batch::default();
-        batch.tokens = vec![0; rows];
-        batch.logit_rows = (0..rows.min(LOGIT_ROWS) as u32).collect();
-        let layout = &mut batch.layout;
-        layout.positions = (0..rows as u32).collect();
-        layout.slots = layout.positions.clone();
-        layout.query_starts = vec![0, rows as u32];
-        layout.kv_lens = vec![rows as u32];
-        layout.block_tables = vec![(0..rows.div_ceil(BLOCK) as u32).collect()];
+        let positions: Vec<u32> = (0..rows as u32).collect();
+        let layout = VarLen {
+            slots: positions.clone(),
+            positions,
+            query_starts: vec![0, rows as u32],
+            kv_lens: vec![rows as u32],
+            block_tables: vec![(0..rows.div_ceil(BLOCK) as u32).collect()],
+        };
+        let logit_rows = (0..rows.min(LOGIT_ROWS) as u32).collect();
+        let batch = Batch { tokens: vec![0; rows], layout, logit_rows };
         self.run(&batch, &mut |_, logits| logits.read().map(|_| ()))?;
         self.make_pool(1)
     }
@@ -237,9 +256,9 @@ impl GpuDecoder {
     }
 }
 
-fn kv_shape(config: &ModelConfig, head_dim: usize, blocks: usize) -> KvShape {
+fn kv_shape(config: &ModelConfig, head_dim: usize, kv_type: KvType, blocks: usize) -> KvShape {
     let ModelConfig { layers, kv_heads, .. } = *config;
-    KvShape { layers, blocks, kv_heads, head_dim, kv_type: KvType::Bf16 }
+    KvShape { layers, blocks, kv_heads, head_dim, kv_type }
 }
 
 /// How the attention of steps is cut into tasks.
@@ -254,7 +273,7 @@ fn planning(
         q_heads: config.heads,
         kv_heads: config.kv_heads,
         head_dim,
-        kv_bytes: size_of::<bf16>(),
+        kv_bytes: options.kv_type.bytes(),
         multiprocessors: gpu.properties()?.multiprocessors,
         max_parts: PARTS_BYTES / part,
         share: true,
@@ -272,14 +291,22 @@ impl Buffers {
         let ModelConfig { hidden, heads, kv_heads, ffn, vocab, .. } = *config;
         let (rows, picked) = (options.rows, options.rows.min(LOGIT_ROWS));
         let parts = max_parts * heads;
+        let factor = |width: usize| match options.weights {
+            WeightType::Bf16 => gpu.alloc(rows * width).map(Output::Bf16),
+            WeightType::E4m3 => {
+                let (values, scales) = (gpu.alloc(rows * width)?, gpu.alloc(rows)?);
+                Ok(Output::E4m3 { values, scales })
+            }
+        };
         Ok(Self {
             residual: gpu.alloc(rows * hidden)?,
-            normed: Output::Bf16(gpu.alloc(rows * hidden)?),
+            normed: factor(hidden)?,
+            last_normed: Output::Bf16(gpu.alloc(picked * hidden)?),
             qkv: gpu.alloc(rows * (heads + 2 * kv_heads) * head_dim)?,
             heads: gpu.alloc(rows * heads * head_dim)?,
             projected: gpu.alloc(rows * hidden)?,
             gate_up: gpu.alloc(rows * 2 * ffn)?,
-            gated: Output::Bf16(gpu.alloc(rows * ffn)?),
+            gated: factor(ffn)?,
             parts: gpu.alloc(parts * head_dim)?,
             part_sums: gpu.alloc(parts)?,
             picked_residual: gpu.alloc(picked * hidden)?,
@@ -408,6 +435,12 @@ struct Rows<'a> {
     rows: usize,
 }
 
+/// The norm before what follows, and where its results go.
+struct Following<'a> {
+    norm: &'a Buffer<f32>,
+    normed: &'a Output,
+}
+
 impl Run<'_> {
     /// All of a step whose logits fit at once.
     fn whole(&self) -> gpu::Result<()> {
@@ -433,11 +466,13 @@ impl Run<'_> {
         )?;
         let all = Rows { residual: &b.residual, heads: &b.heads, rows };
         let Some(first) = weights.layers.first() else { return Ok(()) };
-        self.norm(&all, None, None, &first.input_norm)?;
+        let first = Following { norm: &first.input_norm, normed: &b.normed };
+        self.norm(&all, None, None, &first)?;
         for (number, layer) in weights.layers.iter().enumerate() {
             self.attend(layer, &decoder.kv.layer(number))?;
             if let Some(next) = weights.layers.get(number + 1) {
-                self.finish(layer, &all, &next.input_norm)?;
+                let next = Following { norm: &next.input_norm, normed: &b.normed };
+                self.finish(layer, &all, &next)?;
             }
         }
         Ok(())
@@ -458,8 +493,9 @@ impl Run<'_> {
         pick(Numbers::F32(b.residual.clone()), Numbers::F32(residual.clone()), config.hidden)?;
         let width = config.heads * weights.head_dim;
         pick(Numbers::Bf16(b.heads.clone()), Numbers::Bf16(heads.clone()), width)?;
-        self.finish(last, &Rows { residual, heads, rows }, &weights.final_norm)?;
-        self.multiply(&b.normed, &weights.head, &Numbers::F32(b.logits.clone()), rows)
+        let head = Following { norm: &weights.final_norm, normed: &b.last_normed };
+        self.finish(last, &Rows { residual, heads, rows }, &head)?;
+        self.multiply(&b.last_normed, &weights.head, &Numbers::F32(b.logits.clone()), rows)
     }
 
     /// From the normed input of a layer to the results of its attention heads.
@@ -534,19 +570,20 @@ impl Run<'_> {
     }
 
     /// The rest of a layer after its attention heads, and the norm before what follows.
-    fn finish(&self, layer: &Layer, of: &Rows, next_norm: &Buffer<f32>) -> gpu::Result<()> {
+    fn finish(&self, layer: &Layer, of: &Rows, next: &Following) -> gpu::Result<()> {
         let Self { decoder, stream, b, .. } = self;
         let rows = of.rows;
         let projected = Numbers::Bf16(b.projected.clone());
         let heads = Output::Bf16(of.heads.clone());
         self.multiply(&heads, &layer.attention_output, &projected, rows)?;
         let post = layer.attention_output_norm.as_ref();
-        self.norm(of, Some(&b.projected), post, &layer.ffn_norm)?;
+        let ffn = Following { norm: &layer.ffn_norm, normed: &b.normed };
+        self.norm(of, Some(&b.projected), post, &ffn)?;
         self.multiply(&b.normed, &layer.gate_up, &Numbers::Bf16(b.gate_up.clone()), rows)?;
         let width = decoder.config.ffn;
         gpu::swiglu(stream, &Swiglu { gate_up: &b.gate_up, out: &b.gated, rows, width })?;
         self.multiply(&b.gated, &layer.down, &projected, rows)?;
-        self.norm(of, Some(&b.projected), layer.ffn_output_norm.as_ref(), next_norm)
+        self.norm(of, Some(&b.projected), layer.ffn_output_norm.as_ref(), next)
     }
 
     fn norm(
@@ -554,12 +591,13 @@ impl Run<'_> {
         of: &Rows,
         x: Option<&Buffer<bf16>>,
         post_weight: Option<&Buffer<f32>>,
-        weight: &Buffer<f32>,
+        following: &Following,
     ) -> gpu::Result<()> {
-        let Self { decoder, stream, b, .. } = self;
+        let Self { decoder, stream, .. } = self;
         let residual = &Numbers::F32(of.residual.clone());
         let (hidden, eps) = (decoder.config.hidden, decoder.config.rms_eps as f32);
-        let (out, rows) = (&b.normed, of.rows);
+        let Following { norm: weight, normed: out } = following;
+        let rows = of.rows;
         gpu::norm(stream, &Norm { x, post_weight, residual, weight, out, rows, hidden, eps })
     }
 

@@ -2,7 +2,7 @@
 //! ([`crate::spec`]), other memory and other kernels ([`kernels::gpu`]).
 //!
 //! ```text
-//! checkpoint ─ pieces ─ stage (pinned) ─► weights (bf16)
+//! checkpoint ─ pieces ─ stage (pinned) ─► weights (bf16, or e4m3 with a factor a row)
 //!                                            │
 //! batch ─ plan (tasks of attention) ─ block ─► decoder (buffers made once) ─► logits
 //!                                            │
@@ -11,12 +11,13 @@
 
 mod block;
 mod decoder;
+mod e4m3;
 mod peak;
 mod sampling;
 mod stage;
 mod weights;
 
-pub use decoder::{GpuDecoder, GpuOptions, LOGIT_ROWS, Logits};
+pub use decoder::{GpuDecoder, GpuOptions, LOGIT_ROWS, Logits, WeightType};
 pub use peak::peak;
 pub use sampling::{Found, MOST_TOP, Wanted};
 
@@ -27,7 +28,7 @@ use crate::source::Source;
 use candle_core::DType;
 use kernels::gpu::Gpu;
 
-/// Loads the model of a folder or GGUF file onto a GPU, as bf16. `progress` is told bytes done and
+/// Loads the model of a folder or GGUF file onto a GPU. `progress` is told bytes done and
 /// bytes in all.
 ///
 /// # Errors

@@ -1,8 +1,10 @@
-//! A decoder's weights on the GPU: matrices in bf16, norms in f32, in the order of their use.
+//! A decoder's weights on the GPU: matrices in bf16 or e4m3, norms in f32, in the order of their use.
 //!
 //! Attention knows heads of 64 and 128 columns. Smaller heads are filled up with zeros: rows of q,
 //! k and v, and columns of the output projection, which changes no result.
 
+use super::decoder::WeightType;
+use super::e4m3::round_rows;
 use super::stage::Stager;
 use crate::config::ModelConfig;
 use crate::error::{ModelError, Result};
@@ -17,8 +19,9 @@ use rayon::prelude::*;
 /// Columns of a head that attention knows.
 const HEADS: [usize; 2] = [64, 128];
 
-/// Factor by which widths of matrices must be divisible.
+/// Factor by which widths of matrices must be divisible, and that of matrices in e4m3.
 const WIDTH: usize = 8;
+const WIDTH_E4M3: usize = 16;
 
 /// `[n, k]`
 pub struct Matrix {
@@ -76,22 +79,23 @@ impl DeviceWeights {
     pub fn read(
         config: &ModelConfig,
         weights: &mut dyn Weights,
+        weight_type: WeightType,
         gpu: &Gpu,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self> {
-        let head_dim = check(config)?;
+        let head_dim = check(config, weight_type, gpu)?;
         let before = gpu.memory()?.free;
         let spec = config.architecture.spec();
         let total = weights.bytes();
-        let mut loader =
-            Loader { config, weights, stager: Stager::new(gpu)?, progress, head_dim, total };
-        let embedding = loader.matrix(&[spec.embedding(config)], &[], [Spread::NONE; 2])?;
+        let stager = Stager::new(gpu)?;
+        let mut loader = Loader { config, weights, weight_type, stager, progress, head_dim, total };
+        let embedding = loader.bf16(&[spec.embedding(config)], Spread::NONE)?;
         let layers = (0..config.layers).map(|layer| loader.layer(spec.layer(config, layer)));
         let layers = layers.collect::<Result<_>>()?;
         let final_norm = loader.vector(&spec.final_norm(config))?;
         let head = match config.tied {
             true => embedding.again(),
-            false => loader.matrix(&[spec.head(config)], &[], [Spread::NONE; 2])?,
+            false => loader.bf16(&[spec.head(config)], Spread::NONE)?,
         };
         let rope = loader.rope()?;
         loader.finish()?;
@@ -110,7 +114,10 @@ impl Matrix {
 
     /// Of its numbers.
     pub fn bytes(&self) -> usize {
-        self.n * self.k * size_of::<bf16>()
+        match self.w {
+            Output::Bf16(_) => self.n * self.k * size_of::<bf16>(),
+            Output::E4m3 { .. } => self.n * (self.k + size_of::<f32>()),
+        }
     }
 }
 
@@ -118,22 +125,45 @@ impl Matrix {
 ///
 /// # Errors
 /// The first size that does not fit the kernels.
-fn check(config: &ModelConfig) -> Result<usize> {
+fn check(config: &ModelConfig, weight_type: WeightType, gpu: &Gpu) -> Result<usize> {
+    let is = gpu.properties()?;
+    let (width, wanted) = match weight_type {
+        WeightType::Bf16 => (WIDTH, "multiples of 8"),
+        WeightType::E4m3 if is.capability != 90 && !is.emulated => {
+            let (major, minor) = (is.capability / 10, is.capability % 10);
+            return Err(ModelError::Batch(format!(
+                "weights in e4m3 need a GPU of compute capability 9.0, and {} has {major}.{minor}; leave out --dtype e4m3",
+                is.name
+            )));
+        }
+        WeightType::E4m3 => (WIDTH_E4M3, "multiples of 16"),
+    };
     let bad = |what: &str, size: usize, wanted: &str| {
         ModelError::Batch(format!("the GPU's kernels run no {what} of {size}, only {wanted}"))
     };
     for (what, size) in [("hidden size", config.hidden), ("feed-forward width", config.ffn)] {
-        if !size.is_multiple_of(WIDTH) {
-            return Err(bad(what, size, "multiples of 8"));
+        if !size.is_multiple_of(width) {
+            return Err(bad(what, size, wanted));
         }
     }
     let fits = HEADS.into_iter().find(|&columns| columns >= config.head_dim);
     fits.ok_or_else(|| bad("head size", config.head_dim, "sizes up to 128"))
 }
 
+/// `[n, k]` of a matrix from the rows of all `parts`. Spread runs are whole rows, or parts of one.
+fn shape(parts: &[TensorSpec], spread: Spread) -> [usize; 2] {
+    let rows: usize = parts.iter().map(|part| part.shape[0]).sum();
+    let columns = parts.first().map_or(0, |part| part.shape[1]);
+    match spread.run <= columns {
+        true => [rows, spread.of(columns)],
+        false => [spread.of(rows * columns) / columns, columns],
+    }
+}
+
 struct Loader<'a> {
     config: &'a ModelConfig,
     weights: &'a mut dyn Weights,
+    weight_type: WeightType,
     stager: Stager,
     progress: &'a mut dyn FnMut(u64, u64),
     head_dim: usize,
@@ -145,42 +175,58 @@ impl Loader<'_> {
         let (stored, on_gpu) = (self.config.head_dim, self.head_dim);
         let columns = Spread { run: stored, stride: on_gpu };
         let rows = Spread { run: stored * self.config.hidden, stride: on_gpu * self.config.hidden };
-        let output = [names.attention_output];
         Ok(Layer {
             input_norm: self.vector(&names.input_norm)?,
-            qkv: self.matrix(&names.qkv, &names.qkv_bias, [rows, columns])?,
-            attention_output: self.matrix(
-                &output,
-                &names.attention_output_bias,
-                [columns, Spread::NONE],
-            )?,
+            qkv: Matrix {
+                bias: self.bias(&names.qkv_bias, columns)?,
+                ..self.matrix(&names.qkv, rows)?
+            },
+            attention_output: Matrix {
+                bias: self.bias(&names.attention_output_bias, Spread::NONE)?,
+                ..self.bf16(&[names.attention_output], columns)?
+            },
             attention_output_norm: self.optional_vector(&names.attention_output_norm)?,
             ffn_norm: self.vector(&names.ffn_norm)?,
-            gate_up: self.matrix(&names.gate_up, &[], [Spread::NONE; 2])?,
-            down: self.matrix(&[names.down], &[], [Spread::NONE; 2])?,
+            gate_up: self.matrix(&names.gate_up, Spread::NONE)?,
+            down: self.matrix(&[names.down], Spread::NONE)?,
             ffn_output_norm: self.optional_vector(&names.ffn_output_norm)?,
         })
     }
 
-    /// One matrix from the rows of all `parts`, and its bias if there is one. `spread`: of the
-    /// matrix and of the bias.
-    fn matrix(
-        &mut self,
-        parts: &[TensorSpec],
-        bias: &[TensorSpec],
-        [of_matrix, of_bias]: [Spread; 2],
-    ) -> Result<Matrix> {
-        let rows: usize = parts.iter().map(|part| part.shape[0]).sum();
-        let columns = parts.first().map_or(0, |part| part.shape[1]);
-        // Spread runs are whole rows, or parts of one.
-        let wide = of_matrix.run <= columns;
-        let (n, k) = match wide {
-            true => (rows, of_matrix.of(columns)),
-            false => (of_matrix.of(rows * columns) / columns, columns),
-        };
-        let w = Output::Bf16(self.numbers(parts, of_matrix)?);
-        let bias = if bias.is_empty() { None } else { Some(self.numbers(bias, of_bias)?) };
-        Ok(Matrix { w, bias, n, k })
+    /// One matrix from the rows of all `parts`, in the type of the layers' weights.
+    fn matrix(&mut self, parts: &[TensorSpec], spread: Spread) -> Result<Matrix> {
+        match self.weight_type {
+            WeightType::Bf16 => self.bf16(parts, spread),
+            WeightType::E4m3 => self.e4m3(parts, spread),
+        }
+    }
+
+    fn bf16(&mut self, parts: &[TensorSpec], spread: Spread) -> Result<Matrix> {
+        let [n, k] = shape(parts, spread);
+        Ok(Matrix { w: Output::Bf16(self.numbers(parts, spread)?), bias: None, n, k })
+    }
+
+    fn e4m3(&mut self, parts: &[TensorSpec], spread: Spread) -> Result<Matrix> {
+        let [n, k] = shape(parts, spread);
+        let gpu = self.stager.stream().gpu().clone();
+        let (values, scales) = (gpu.alloc(n * k)?, gpu.alloc(n)?);
+        let mut row = 0;
+        for part in parts {
+            let (rounded, factors) = round_rows(&self.spread_values(part, spread)?, k);
+            let rows = row..row + factors.len();
+            let stream = self.stager.stream();
+            stream.write(&values.slice(rows.start * k..rows.end * k), &rounded)?;
+            stream.write(&scales.slice(rows.clone()), &factors)?;
+            row = rows.end;
+        }
+        Ok(Matrix { w: Output::E4m3 { values, scales }, bias: None, n, k })
+    }
+
+    fn bias(&mut self, parts: &[TensorSpec], spread: Spread) -> Result<Option<Buffer<bf16>>> {
+        if parts.is_empty() {
+            return Ok(None);
+        }
+        self.numbers(parts, spread).map(Some)
     }
 
     /// The numbers of all `parts`, one after the other.
@@ -213,16 +259,26 @@ impl Loader<'_> {
     fn spread(
         &mut self,
         part: &TensorSpec,
-        Spread { run, stride }: Spread,
+        spread: Spread,
         to: &Buffer<bf16>,
         at: usize,
     ) -> Result<usize> {
+        let filled = self.spread_values(part, spread)?;
+        self.stager.put(Piece::F32(&filled), to, at)
+    }
+
+    /// A tensor in f32 with zeros between its runs, on the host.
+    fn spread_values(&mut self, part: &TensorSpec, spread: Spread) -> Result<Vec<f32>> {
         let numbers = self.values(part)?;
-        let mut filled = vec![0f32; numbers.len() / run * stride];
+        let Spread { run, stride } = spread;
+        if run == stride {
+            return Ok(numbers);
+        }
+        let mut filled = vec![0f32; spread.of(numbers.len())];
         for (from, to) in numbers.chunks(run).zip(filled.chunks_mut(stride)) {
             to[..from.len()].copy_from_slice(from);
         }
-        self.stager.put(Piece::F32(&filled), to, at)
+        Ok(filled)
     }
 
     /// A tensor in f32, on the host.

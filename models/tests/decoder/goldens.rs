@@ -92,32 +92,4 @@ fn check_run(bench: &mut Bench, prompt: &[u32], run: &Run) {
     }
 }
 
-#[test]
-fn llama31_with_rope_scaling_and_far_positions() {
-    check("llama31");
-}
-
-#[test]
-fn llama31_with_a_tied_head() {
-    check("llama31_tied");
-}
-
-#[test]
-fn llama2() {
-    check("llama2");
-}
-
-#[test]
-fn glm4_as_chatglm_model() {
-    check("chatglm");
-}
-
-#[test]
-fn glm4_as_glm_for_causal_lm() {
-    check("glm");
-}
-
-#[test]
-fn glm4_as_glm4_for_causal_lm() {
-    check("glm4");
-}
+for_each_golden!(check);
