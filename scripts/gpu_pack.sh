@@ -12,20 +12,20 @@ mkdir -p "$pack"
 
 # The newest executable of a target, by cargo's own account.
 executable() {
-    cargo "$@" --release --features cuda --message-format=json 2>/dev/null |
+    cargo "$@" --features cuda --message-format=json |
         python3 -c '
 import json, sys
 found = [m["executable"] for m in map(json.loads, sys.stdin) if m.get("executable")]
 print(found[-1])'
 }
 
-cp "$(executable test -p kernels --test gpu --no-run)" "$pack/kernel_tests"
+cp "$(executable test --release -p kernels --test gpu --no-run)" "$pack/kernel_tests"
 cp "$(executable bench -p kernels --bench gpu --no-run)" "$pack/kernel_bench"
 if [ "${1:-}" != --kernels ]; then
     cargo build --release --features cuda
     cp target/release/longreward "$pack/longreward"
-    cp "$(executable test -p models --test decoder --no-run)" "$pack/decoder_tests"
-    cp "$(executable test --lib --no-run)" "$pack/engine_tests"
+    cp "$(executable test --release -p models --test decoder --no-run)" "$pack/decoder_tests"
+    cp "$(executable test --release --lib --no-run)" "$pack/engine_tests"
     mkdir -p "$pack/tests/goldens" "$pack/models"
     cp -r tests/goldens/{llama31,llama31_tied,llama2,chatglm,glm,glm4} "$pack/tests/goldens"
     cp bench/peers/transformers_gpu.py "$pack"
