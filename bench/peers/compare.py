@@ -121,8 +121,9 @@ def groups(args):
     if args.own:
         return [{"prefill": [512], "sequences": [4, 16, 64], "context": 512, "long": False},
                 {"prefill": [512], "sequences": [4, 16], "context": 4000, "long": True}]
-    return [{"prefill": [512, 2048], "sequences": [1, 4, 16, 64], "context": 512, "long": False},
+    both = [{"prefill": [512, 2048], "sequences": [1, 4, 16, 64], "context": 512, "long": False},
             {"prefill": [8000], "sequences": [1, 4, 16, 64], "context": 4000, "long": True}]
+    return [group for group in both if args.context in (None, group["context"])]
 
 
 def number(rate):
@@ -153,6 +154,7 @@ def main():
     a.add_argument("--program", type=pathlib.Path, default="target/release/longreward")
     a.add_argument("--threads", type=int, default=2)
     a.add_argument("--own", action="store_true", help="a context of its own for every sequence")
+    a.add_argument("--context", type=int, choices=[512, 4000], help="only the lines with this context")
     a.add_argument("--types-in", type=pathlib.Path, default=pathlib.Path("/tmp"), help="where the other types are kept")
     a.add_argument("--out", type=pathlib.Path, required=True)
     args = a.parse_args()

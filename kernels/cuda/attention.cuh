@@ -132,7 +132,9 @@ template <unsigned D> struct SixteenRows {
 #pragma unroll
         for (unsigned i = 0; i < 2; ++i) {
             const unsigned row = first_row + i * 8 + lane_id() / 4;
-            visible[i] = row < t.rows ? t.query(row).visible : t.task.end;
+            const uint32_t seen = row < t.rows ? t.query(row).visible : t.task.end;
+            // A tile may reach beyond the task's keys, into what is another task's.
+            visible[i] = seen < t.task.end ? seen : t.task.end;
             maxima[i] = -INFINITE;
             sums[i] = 0.f;
         }

@@ -33,15 +33,21 @@ pub struct Prediction {
     pub best: u32,
 }
 
-/// Predictions of all tokens but the first. The runner needs a pool that holds them.
+/// Predictions of all tokens but the first, at most `step` tokens at a time. The runner needs a pool
+/// that holds them.
 ///
 /// # Errors
 /// Those of the runner.
-pub fn predict<R: Runner>(runner: &mut R, tokens: &[u32]) -> Result<Vec<Prediction>, R::Error> {
+pub fn predict<R: Runner>(
+    runner: &mut R,
+    tokens: &[u32],
+    step: usize,
+) -> Result<Vec<Prediction>, R::Error> {
     let vocab = runner.vocab();
+    let step = step.clamp(1, STEP);
     let mut all = Vec::new();
-    for first in (0..tokens.len().saturating_sub(1)).step_by(STEP) {
-        let last = (first + STEP).min(tokens.len() - 1);
+    for first in (0..tokens.len().saturating_sub(1)).step_by(step) {
+        let last = (first + step).min(tokens.len() - 1);
         let next = &tokens[first + 1..=last];
         runner.run(&batch(tokens, first, last), &[], &mut |rows, answers| {
             let Answers::Logits(logits) = answers else { return };
@@ -109,13 +115,13 @@ mod tests {
     fn predictions_are_those_of_each_prefix_over_several_steps() {
         let mut toy = Toy::new(64);
         let tokens: Vec<u32> = (0..700).map(|i| i * i % 37).collect();
-        let found = predict(&mut toy, &tokens).unwrap();
+        let found = predict(&mut toy, &tokens, STEP).unwrap();
         assert_eq!((found.len(), toy.batches), (699, 3));
         for at in [0, 1, STEP - 1, STEP, 698] {
             let want = prediction(&toy.logits_after(&tokens[..=at]), tokens[at + 1]);
             assert_eq!((found[at].logprob, found[at].best), (want.logprob, want.best));
         }
-        assert!(predict(&mut toy, &tokens[..1]).unwrap().is_empty());
+        assert!(predict(&mut toy, &tokens[..1], 7).unwrap().is_empty());
     }
 
     #[test]

@@ -469,7 +469,7 @@ pub struct Bench {
     #[arg(long, value_name = "FILE", requires = "model", conflicts_with_all = ["data", "quality"])]
     pub requests: Option<PathBuf>,
     /// Measure accuracy instead: how this type of weights, activations and keys predicts the tokens
-    /// of texts, against f32 for all of them
+    /// of texts, against f32 for all of them on the processor
     #[arg(long, value_name = "FILE", num_args = 1.., requires = "model", conflicts_with = "data")]
     pub quality: Vec<PathBuf>,
     /// Tokens of each text for --quality, from its beginning

@@ -1,12 +1,13 @@
 //! `longreward bench`.
 
-use super::args::{Bench, Common, Dtype, WorkArgs};
+use super::args::{Bench, Common, Dtype, KvType, WorkArgs};
 use super::method_args::score_options;
 use super::stages::{self, Lazy, ScoreFiles};
 use super::{Ending, decoder::AnyDecoder, model};
 use crate::bench::{
     Asked, DecodeSize, Limit, Measurement, Prediction, Quality, decode, predict, prefill, requests,
 };
+use crate::device::DeviceChoice;
 use crate::pipeline::score::ScorePlan;
 use anyhow::{Context, Result, bail};
 use kernels::kv::BLOCK;
@@ -121,7 +122,7 @@ fn show(args: &Bench, found: &[Measurement]) {
     );
 }
 
-/// Compares the type asked for with f32 on texts.
+/// Compares the type asked for, where it runs, with f32 on the processor, on texts.
 fn quality(args: &Bench, common: &Common) -> Result<()> {
     let name = args.model.as_deref().context("--quality needs --model")?;
     let (found, text) = model::open_text(name)?;
@@ -133,7 +134,12 @@ fn quality(args: &Bench, common: &Common) -> Result<()> {
         tokens.truncate(args.quality_tokens);
         texts.push(tokens);
     }
-    let wide = Common { dtype: Dtype::F32, ..common.clone() };
+    let wide = Common {
+        device: DeviceChoice::Cpu,
+        dtype: Dtype::F32,
+        kv_dtype: KvType::Auto,
+        ..common.clone()
+    };
     let quality =
         Quality::of(&predictions(&found, &texts, common)?, &predictions(&found, &texts, &wide)?);
     if args.json {
@@ -158,10 +164,11 @@ fn predictions(found: &Resolved, texts: &[Vec<u32>], common: &Common) -> Result<
         bail!("--quality-tokens {longest} are more than the model's context of {context}");
     }
     let blocks = longest.div_ceil(BLOCK).max(1);
+    let step = decoder.limits(common).tokens_per_step;
     let mut runner = decoder.runner_of(blocks, common)?;
     let mut all = Vec::new();
     for tokens in texts {
-        all.extend(predict(&mut runner, tokens)?);
+        all.extend(predict(&mut runner, tokens, step)?);
     }
     Ok(all)
 }

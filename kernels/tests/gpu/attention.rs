@@ -136,8 +136,14 @@ fn run(stream: &Stream, case: &Case, q: &[bf16], pool: &Kv, plan: &Plan) -> Vec<
 const TOLERANCE: f32 = 1.0 / 80.0;
 
 fn check(case: &Case, share: bool) -> Plan {
+    check_scores(case, share, 2.0)
+}
+
+/// With queries up to `magnitude`.
+fn check_scores(case: &Case, share: bool, magnitude: f32) -> Plan {
     let stream = stream();
-    let (q, q_wide) = noise_bf16(case.seqs.rows() * case.heads.q * case.heads.dim, 5, 2.0);
+    let numbers = case.seqs.rows() * case.heads.q * case.heads.dim;
+    let (q, q_wide) = noise_bf16(numbers, 5, magnitude);
     let pool = pool(&stream, case.seqs, case.heads, case.blocks, case.kv_type);
     let (keys, values) = pool.layer(0).read(&stream).unwrap();
     let want = reference(&q_wide, &keys, &values, case.seqs, case.heads);
@@ -159,6 +165,28 @@ fn prompts_of_any_length() {
         for kv_type in [KvType::Bf16, KvType::E4m3] {
             let seqs = batch(&[(1, 1), (5, 5), (70, 70), (33, 33), (130, 130)], 0, 40);
             check(&Case { heads, seqs: &seqs, blocks: 40, kv_type }, false);
+        }
+    }
+}
+
+/// Scores of real models reach hundreds, and nearly all weight may lie on one position.
+#[test]
+fn large_scores() {
+    for heads in [LLAMA, SMOL] {
+        let seqs = batch(&[(256, 256), (128, 383), (1, 500)], 0, 80);
+        check_scores(&Case { heads, seqs: &seqs, blocks: 80, kv_type: KvType::Bf16 }, false, 200.0);
+    }
+}
+
+/// Cuts between tasks are multiples of 64, which no tile has to end with.
+#[test]
+fn chunks_cut_anywhere() {
+    for heads in [LLAMA, GLM, SMOL] {
+        for kv_type in [KvType::Bf16, KvType::E4m3] {
+            for (rows, tokens) in [(42, 300), (128, 383), (43, 384), (100, 400), (16, 513)] {
+                let seqs = batch(&[(rows, tokens)], 0, 40);
+                check(&Case { heads, seqs: &seqs, blocks: 40, kv_type }, false);
+            }
         }
     }
 }
