@@ -33,8 +33,8 @@ OPTIONS = [
 
 # By kind of label: the predictors that are shown, and their measures.
 SHOWN = {
-    "support": [("judge", ["accuracy", "macro_f1", "quadratic_kappa"]), ("judge, likeliest", ["accuracy", "spearman"])],
-    "pairwise": [("judge", ["accuracy_ties_half", "kappa"]), ("judge, expected", ["accuracy_ties_half", "spearman"])],
+    "support": [("judge", ["accuracy", "quadratic_kappa"]), ("judge, likeliest", ["spearman"])],
+    "pairwise": [("judge", ["accuracy_ties_half", "kappa"]), ("judge, expected", ["accuracy_ties_half"])],
     "rating": [("judge", ["spearman", "kendall"]), ("judge, expected", ["spearman"])],
 }
 
@@ -52,7 +52,13 @@ def run(args, number, flags):
         raise SystemExit(f"{' '.join(map(str, command))} ended with {done.returncode}\n{done.stdout}")
     summary = json.loads(out.with_suffix(".summary.json").read_text())
     cost = json.loads(pathlib.Path(f"{out}.cost.json").read_text())
-    return {key: summary.get(key) for key in ["settings", *SHOWN, "gain"]}, cost
+    if summary.get("gain"):
+        summary["gain"]["over"] = pathlib.Path(summary["gain"]["over"]).name
+    kinds = {kind: summary.get(kind) for kind in SHOWN}
+    for found in filter(None, kinds.values()):
+        for key in set(found) - {"items", "reading", "predictors"}:
+            del found[key]
+    return {"settings": summary["settings"], **kinds, "gain": summary.get("gain")}, cost
 
 
 def estimate(metrics, name, signed):
@@ -70,7 +76,7 @@ def estimate(metrics, name, signed):
 def rows(kind, done):
     """Lines of the table: the published method's own measures, then gains."""
     columns = [(who, what) for who, whats in SHOWN[kind] for what in whats]
-    yield "| |" + " | ".join(f"{what.replace('_', ' ')} ({who})" for who, what in columns) + " | calls | prompt tokens computed | new tokens |"
+    yield "| | " + " | ".join(f"{what.replace('_', ' ')} ({who})" for who, what in columns) + " | calls | prompt tokens computed | new tokens |"
     yield "|---" * (len(columns) + 4) + "|"
     for name, summary, cost in done:
         of = summary["gain"][kind] if summary["gain"] else summary[kind]["predictors"]
@@ -103,6 +109,7 @@ def main():
         kind = kind or next(one for one in SHOWN if done[0][1][one])
         report = {
             "date": datetime.date.today().isoformat(), "labels": args.labels.name, "limit": args.limit,
+            "max_reply_tokens": args.max_reply_tokens,
             "runs": [{"option": name, "cost": cost, **summary} for name, summary, cost in done],
         }
         args.out.write_text(json.dumps(report, indent=1) + "\n")
