@@ -5,11 +5,10 @@
 
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{DType, Device, Result, Tensor};
-use kernels::Arena;
-use kernels::attention::paged_attention;
+use kernels::attention::{Heads, PagedAttention, Workspace};
 use kernels::kv::{BLOCK, KvDtype, KvLayer, KvShape, VarLen};
-use kernels::linear::Linear;
-use kernels::wide_awake;
+use kernels::linear::{self, Input, Linear};
+use kernels::{Arena, Matrix, wide_awake};
 use std::time::Instant;
 
 /// Seconds of one call: the median of runs that fill a fifth of a second, at least five.
@@ -30,6 +29,10 @@ fn randn(shape: &[usize]) -> Result<Tensor> {
     Tensor::randn(0f32, 1.0, shape, &Device::Cpu)
 }
 
+fn random(rows: usize, columns: usize) -> Result<Matrix> {
+    Matrix::from_tensor(&randn(&[rows, columns])?)
+}
+
 fn products() -> Result<()> {
     println!("\nlinear, GFLOP/s            M = 1       4      16      64     512");
     for (n, k) in [(1536, 576), (576, 1536), (4096, 4096)] {
@@ -48,8 +51,8 @@ fn products() -> Result<()> {
         for (name, layer) in &layers {
             print!("N {n:5} K {k:5} {name:>6}");
             for m in [1, 4, 16, 64, 512] {
-                let x = randn(&[m, k])?;
-                let s = seconds(|| layer.forward(&x).map(drop))?;
+                let (x, mut work, mut y) = (random(m, k)?, Default::default(), Matrix::default());
+                let s = seconds(|| layer.multiply(Input::Rows(x.view()), &mut work, &mut y))?;
                 print!("{:8.1}", 2.0 * (m * n * k) as f64 / s / 1e9);
             }
             println!();
@@ -76,16 +79,26 @@ fn cold(dtype: GgmlDType, name: &str, shapes: &[(usize, usize)]) -> Result<()> {
     let arena = &mut Arena::huge_pages()?;
     let layer = |&(n, k): &(usize, usize)| {
         let w = QTensor::quantize(&randn(&[n, k])?, dtype)?;
-        Ok((Linear::from_quantized_in(&w, arena)?, randn(&[1, k])?))
+        Ok((Linear::from_quantized_in(&w, arena)?, random(1, k)?))
     };
     let layers = shapes.iter().map(layer).collect::<Result<Vec<_>>>()?;
     let bytes: usize = layers.iter().map(|(layer, _)| layer.bytes()).sum();
-    let all = || layers.iter().try_for_each(|(layer, x)| layer.forward(x).map(drop));
-    for (threads, s) in [("", seconds(all)?), ("awake", seconds(|| wide_awake(all))?)] {
+    let (mut work, mut y) = (linear::Workspace::default(), Matrix::default());
+    let mut product =
+        |(layer, x): &(Linear, Matrix)| layer.multiply(Input::Rows(x.view()), &mut work, &mut y);
+    let mut all = || layers.iter().try_for_each(&mut product);
+    for (threads, s) in [("", seconds(&mut all)?), ("awake", seconds(|| wide_awake(&mut all))?)] {
         let (per_product, rate) = (s * 1e6 / layers.len() as f64, bytes as f64 / s / 1e9);
         println!("{:5} {name:18} {threads:6} {per_product:8.1} {rate:8.1}", format!("{dtype:?}"));
     }
     Ok(())
+}
+
+/// Those of SmolLM2-135M.
+const HEADS: Heads = Heads { q: 9, kv: 3, size: 64 };
+
+fn kv_shape(blocks: usize, dtype: KvDtype) -> KvShape {
+    KvShape { blocks, kv_heads: HEADS.kv, head_dim: HEADS.size, dtype }
 }
 
 /// `sequences` with `len` tokens each, the last `rows` of them new; with `shared`, all but the
@@ -94,14 +107,12 @@ fn attention(
     dtype: KvDtype,
     (sequences, len, rows, shared): (usize, usize, usize, bool),
 ) -> Result<f64> {
-    let (heads, kv_heads, d) = (9, 3, 64);
     let held = len.div_ceil(BLOCK);
-    let shape = KvShape { blocks: sequences * held, kv_heads, head_dim: d, dtype };
+    let shape = kv_shape(sequences * held, dtype);
     let mut kv = KvLayer::new(shape, &Device::Cpu, &mut Arena::huge_pages()?)?;
     // Memory that was never written is one page of zeros, which would be read at cache speed.
     let slots: Vec<u32> = (0..(sequences * held * BLOCK) as u32).collect();
-    let filled = randn(&[slots.len(), kv_heads, d])?;
-    kv.store(&filled, &filled, &slots)?;
+    kv.store(random(slots.len(), 2 * HEADS.kv * HEADS.size)?.view(), &slots)?;
     let mut seqs = VarLen { query_starts: vec![0], ..VarLen::default() };
     for s in 0..sequences {
         let mut table: Vec<u32> = (0..held).map(|b| (s * held + b) as u32).collect();
@@ -116,21 +127,22 @@ fn attention(
         seqs.kv_lens.push(len as u32);
         seqs.block_tables.push(table);
     }
-    let q = randn(&[sequences * rows, heads, d])?;
-    seconds(|| paged_attention(&q, &kv, &seqs, 0.125).map(drop))
+    let (q, mut out) = (random(sequences * rows, HEADS.q * HEADS.size)?, Matrix::default());
+    let mut work = Workspace::default();
+    let mut attention = PagedAttention::plan(&seqs, HEADS, shape.blocks, &mut work)?;
+    seconds(|| attention.run(q.view(), &kv, 0.125, &mut out))
 }
 
 /// Decoding one token of one sequence: thirty layers in turn, which no cache holds, as in a step.
 fn cold_attention(len: usize) -> Result<()> {
-    let (heads, kv_heads, d, layers) = (9, 3, 64, 30);
-    let blocks = len.div_ceil(BLOCK);
-    let shape = KvShape { blocks, kv_heads, head_dim: d, dtype: KvDtype::F16 };
+    let (layers, blocks) = (30, len.div_ceil(BLOCK));
+    let shape = kv_shape(blocks, KvDtype::F16);
     let arena = &mut Arena::huge_pages()?;
     let slots: Vec<u32> = (0..(blocks * BLOCK) as u32).collect();
-    let filled = randn(&[slots.len(), kv_heads, d])?;
+    let filled = random(slots.len(), 2 * HEADS.kv * HEADS.size)?;
     let layer = |_| {
         let mut layer = KvLayer::new(shape, &Device::Cpu, arena)?;
-        layer.store(&filled, &filled, &slots)?;
+        layer.store(filled.view(), &slots)?;
         Ok(layer)
     };
     let kv = (0..layers).map(layer).collect::<Result<Vec<_>>>()?;
@@ -141,10 +153,12 @@ fn cold_attention(len: usize) -> Result<()> {
         kv_lens: vec![len as u32],
         block_tables: vec![(0..blocks as u32).collect()],
     };
-    let q = randn(&[1, heads, d])?;
-    let all = || kv.iter().try_for_each(|kv| paged_attention(&q, kv, &seqs, 0.125).map(drop));
-    let s = seconds(|| wide_awake(all))?;
-    let bytes = layers * len * kv_heads * d * 2 * 2;
+    let (q, mut out) = (random(1, HEADS.q * HEADS.size)?, Matrix::default());
+    let mut work = Workspace::default();
+    let mut attention = PagedAttention::plan(&seqs, HEADS, blocks, &mut work)?;
+    let mut all = || kv.iter().try_for_each(|kv| attention.run(q.view(), kv, 0.125, &mut out));
+    let s = seconds(|| wide_awake(&mut all))?;
+    let bytes = layers * len * HEADS.kv * HEADS.size * 2 * 2;
     let (per_layer, rate) = (s * 1e6 / layers as f64, bytes as f64 / s / 1e9);
     println!("{len:8} {per_layer:10.1} {rate:8.1}");
     Ok(())

@@ -45,32 +45,32 @@ impl<T> Shared<T> {
     }
 }
 
-/// A buffer of `len` numbers that `fill` writes, without zeroing them first.
-///
-/// # Errors
-/// Those of `fill`.
-///
-/// # Safety
-/// If `fill` succeeds it has written every element, and it reads none before.
-pub unsafe fn written<T: Copy>(
-    len: usize,
-    fill: impl FnOnce(Shared<T>) -> Result<()>,
-) -> Result<Vec<T>> {
-    let mut out = Vec::with_capacity(len);
-    fill(Shared(out.as_mut_ptr()))?;
-    // SAFETY: the capacity is `len`, and the caller vouches for the elements.
-    unsafe { out.set_len(len) };
-    Ok(out)
-}
+/// Scalar operations below which waking threads costs more than they save.
+const WORTH_WAKING: usize = 60_000;
 
-/// Runs `f(i)` for `i < tasks`, on the thread pool unless the work is so small (in scalar
-/// operations) that waking threads costs more.
+/// Runs `f(i)` for `i < tasks`, on the thread pool unless the work is small (in scalar operations).
 pub fn for_each_task(tasks: usize, operations: usize, f: impl Fn(usize) + Sync + Send) {
-    const WORTH_WAKING: usize = 60_000;
     if tasks <= 1 || operations < WORTH_WAKING {
         (0..tasks).for_each(f);
     } else {
         (0..tasks).into_par_iter().with_max_len(1).for_each(f);
+    }
+}
+
+/// Runs `f(i, piece)` for the pieces of `len` elements (the last may have fewer) of `all`, on the
+/// thread pool unless the work is small (in scalar operations).
+pub fn for_each_piece<T: Send>(
+    all: &mut [T],
+    len: usize,
+    operations: usize,
+    f: impl Fn(usize, &mut [T]) + Sync + Send,
+) {
+    let len = len.max(1);
+    let f = |(i, piece): (usize, &mut [T])| f(i, piece);
+    if all.len() <= len || operations < WORTH_WAKING {
+        all.chunks_mut(len).enumerate().for_each(f);
+    } else {
+        all.par_chunks_mut(len).enumerate().with_max_len(1).for_each(f);
     }
 }
 

@@ -16,6 +16,7 @@ pub mod gpu;
 mod host;
 pub mod kv;
 pub mod linear;
+mod matrix;
 mod memory;
 pub mod peak;
 pub mod residual;
@@ -27,5 +28,6 @@ mod simd;
 mod testing;
 
 pub use host::wide_awake;
+pub use matrix::{Matrix, View};
 pub use memory::Arena;
 pub use simd::instruction_set;

@@ -1,6 +1,7 @@
 //! What the tests of all operations share.
 
-use candle_core::Tensor;
+use crate::matrix::Matrix;
+use candle_core::{Device, Tensor};
 
 /// Reproducible values in `-magnitude ..= magnitude`.
 pub fn noise(len: usize, seed: u64, magnitude: f32) -> Vec<f32> {
@@ -15,9 +16,21 @@ pub fn noise(len: usize, seed: u64, magnitude: f32) -> Vec<f32> {
         .collect()
 }
 
+/// Rows of `columns`.
+pub fn matrix(values: Vec<f32>, columns: usize) -> Matrix {
+    let shape = (values.len() / columns, columns);
+    Matrix::from_tensor(&Tensor::from_vec(values, shape, &Device::Cpu).unwrap()).unwrap()
+}
+
 /// Largest difference, as a share of the largest wanted magnitude, is at most `tolerance`; no NaN.
 #[track_caller]
-pub fn assert_close(got: &Tensor, want: &[f32], tolerance: f32) {
+pub fn assert_close(got: &Matrix, want: &[f32], tolerance: f32) {
+    assert_slices_close(&got.view().read().unwrap(), want, tolerance);
+}
+
+/// As [`assert_close`].
+#[track_caller]
+pub fn assert_tensor_close(got: &Tensor, want: &[f32], tolerance: f32) {
     let got: Vec<f32> = got.flatten_all().unwrap().to_vec1().unwrap();
     assert_slices_close(&got, want, tolerance);
 }

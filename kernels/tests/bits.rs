@@ -3,10 +3,10 @@
 
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{DType, Device, Result, Tensor};
-use kernels::attention::paged_attention;
+use kernels::attention::{Heads, PagedAttention, Workspace};
 use kernels::kv::{BLOCK, KvDtype, KvLayer, KvShape, VarLen};
 use kernels::linear::Linear;
-use kernels::{Arena, rms_norm::rms_norm, silu_mul::silu_mul};
+use kernels::{Arena, Matrix, rms_norm::rms_norm, silu_mul::silu_mul};
 
 /// Reproducible values in `-4 ..= 4`, a few a hundred times as large.
 fn noise(shape: &[usize], seed: u64) -> Result<Tensor> {
@@ -68,16 +68,18 @@ fn products() -> Result<()> {
 
 #[test]
 fn norm_and_gate() -> Result<()> {
-    let x = noise(&[5, 200], 3)?;
-    assert_hash("norm", &rms_norm(&x, &noise(&[200], 4)?, 1e-5)?, 0xc931_f926_3ada_9bc7);
-    assert_hash("gate", &silu_mul(&x)?, 0x992e_81ca_d562_e7f6);
+    let (x, mut y) = (Matrix::from_tensor(&noise(&[5, 200], 3)?)?, Matrix::default());
+    rms_norm(x.view(), &noise(&[200], 4)?, 1e-5, &mut y)?;
+    assert_hash("norm", &y.to_tensor()?, 0xc931_f926_3ada_9bc7);
+    silu_mul(x.view(), &mut y)?;
+    assert_hash("gate", &y.to_tensor()?, 0x992e_81ca_d562_e7f6);
     Ok(())
 }
 
 /// Two sequences, one with a chunk of tokens and one with a single token.
 #[test]
 fn attention() -> Result<()> {
-    let (heads, kv_heads, head_dim, lens, rows) = (6, 2, 48, [150usize, 77], [20usize, 1]);
+    let (heads, lens, rows) = (Heads { q: 6, kv: 2, size: 48 }, [150usize, 77], [20usize, 1]);
     let mut seqs = VarLen { query_starts: vec![0], ..VarLen::default() };
     let mut blocks = 0;
     for (len, rows) in lens.into_iter().zip(rows) {
@@ -92,16 +94,24 @@ fn attention() -> Result<()> {
         seqs.block_tables.push(table);
     }
     let slots: Vec<u32> = (0..blocks * BLOCK as u32).collect();
-    let keys = noise(&[slots.len(), kv_heads, head_dim], 5)?;
-    let values = noise(&[slots.len(), kv_heads, head_dim], 6)?;
-    let q = noise(&[seqs.slots.len(), heads, head_dim], 7)?;
+    let keys = noise(&[slots.len(), heads.kv * heads.size], 5)?;
+    let values = noise(&[slots.len(), heads.kv * heads.size], 6)?;
+    let new = Matrix::from_tensor(&Tensor::cat(&[keys, values], 1)?)?;
+    let q = Matrix::from_tensor(&noise(&[seqs.slots.len(), heads.q * heads.size], 7)?)?;
+    let (mut work, mut out, blocks) = (Workspace::default(), Matrix::default(), blocks as usize);
     for (dtype, want) in
         [(KvDtype::F32, 0xae48_986e_8922_17ef), (KvDtype::F16, 0x5d8f_b9fe_baec_4003)]
     {
-        let shape = KvShape { blocks: blocks as usize, kv_heads, head_dim, dtype };
+        let shape = KvShape { blocks, kv_heads: heads.kv, head_dim: heads.size, dtype };
         let mut kv = KvLayer::new(shape, &Device::Cpu, &mut Arena::heap())?;
-        kv.store(&keys, &values, &slots)?;
-        assert_hash(&format!("{dtype:?}"), &paged_attention(&q, &kv, &seqs, 0.02)?, want);
+        kv.store(new.view(), &slots)?;
+        PagedAttention::plan(&seqs, heads, blocks, &mut work)?.run(
+            q.view(),
+            &kv,
+            0.02,
+            &mut out,
+        )?;
+        assert_hash(&format!("{dtype:?}"), &out.to_tensor()?, want);
     }
     Ok(())
 }

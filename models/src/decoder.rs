@@ -12,15 +12,16 @@ use crate::kv::KvPool;
 use crate::rope::inverse_frequencies;
 use crate::spec::LayerTensors;
 use crate::weights::{Loader, Weights};
-use candle_core::{DType, Device, Tensor};
-use kernels::attention::paged_attention;
+use candle_core::{Device, Tensor};
+use kernels::attention::{self, PagedAttention};
 use kernels::embedding::Embedding;
 use kernels::kv::{KvLayer, VarLen};
-use kernels::linear::{Input, Linear};
+use kernels::linear::{self, Input, Linear};
 use kernels::residual::add;
 use kernels::rms_norm::rms_norm;
-use kernels::rope::{RopeTable, rope};
-use kernels::wide_awake;
+use kernels::rope::{self, RopeTable, rope};
+use kernels::{Matrix, wide_awake};
+use std::ops::Range;
 
 /// A decoder-only transformer, ready to run.
 pub struct Decoder {
@@ -57,97 +58,86 @@ struct Layer {
     ffn_output_norm: Option<Tensor>,
 }
 
-impl Decoder {
-    /// Runs the batch and gives the logits of its `logit_rows`: `[logit_rows, vocab]`, f32.
-    ///
-    /// # Errors
-    /// As [`Decoder::hidden`].
-    pub fn forward(&self, batch: &Batch, pool: &mut KvPool) -> Result<Tensor> {
-        self.head(&self.hidden(batch, pool)?)
-    }
+/// Memory of a step on its way through a decoder, kept from one step to the next: on the processor,
+/// no operation allocates in a step that is no larger than those before.
+#[derive(Default)]
+pub struct Workspace {
+    activations: Activations,
+    products: Products,
+    attention: attention::Workspace,
+    /// Rows of `activations.x` that logits can be had of.
+    logit_rows: usize,
+    logits: Matrix,
+}
 
-    /// Runs the batch, stores the KV of all its rows, and gives the final hidden states of its
-    /// `logit_rows`: `[logit_rows, hidden]`, f32, after the final norm.
+#[derive(Default)]
+struct Activations {
+    /// The residual stream, `[T, hidden]`; at the end the final hidden states of rows with logits.
+    x: Matrix,
+    /// Queries, keys and values side by side, `[T, (heads + 2 kv_heads) * head_dim]`.
+    qkv: Matrix,
+    /// Results of the attention heads side by side, `[T, heads * head_dim]`.
+    heads: Matrix,
+    /// `[T, 2 ffn]`.
+    gate_up: Matrix,
+    /// Takes the place of `x` or `heads`.
+    other: Matrix,
+}
+
+impl Decoder {
+    /// Runs the batch, stores the KV of all its rows, and leaves the final hidden states of its
+    /// `logit_rows` in `work` for [`Decoder::logits`].
     ///
     /// # Errors
     /// Arrays of the batch that do not fit each other, the vocabulary or the pool.
-    pub fn hidden(&self, batch: &Batch, pool: &mut KvPool) -> Result<Tensor> {
+    pub fn run(&self, batch: &Batch, pool: &mut KvPool, work: &mut Workspace) -> Result<()> {
         self.check(batch, pool)?;
         if self.device.is_cpu() {
-            return wide_awake(|| self.run(batch, pool));
+            return wide_awake(|| self.layers(batch, pool, work));
         }
-        self.run(batch, pool)
+        self.layers(batch, pool, work)
     }
 
-    fn run(&self, batch: &Batch, pool: &mut KvPool) -> Result<Tensor> {
-        let mut x = self.embedding.gather(&batch.tokens)?;
+    /// Logits of some of the `logit_rows` of the batch that was run last, `[rows, vocab]`.
+    ///
+    /// # Errors
+    /// Rows that are not there.
+    pub fn logits<'a>(&self, rows: Range<usize>, work: &'a mut Workspace) -> Result<&'a Matrix> {
+        let Workspace { activations, products, logit_rows, logits, .. } = work;
+        if rows.end > *logit_rows {
+            return Err(ModelError::Batch(format!("logits of rows {rows:?} of {logit_rows}")));
+        }
+        products.set(logits, &self.head, Input::Rows(activations.x.rows(rows)?))?;
+        Ok(logits)
+    }
+
+    fn layers(&self, batch: &Batch, pool: &mut KvPool, work: &mut Workspace) -> Result<()> {
+        let ModelConfig { heads: q, kv_heads: kv, head_dim: size, rms_eps, .. } = self.config;
+        let (heads, blocks) = (attention::Heads { q, kv, size }, pool.blocks());
+        let attention = PagedAttention::plan(&batch.layout, heads, blocks, &mut work.attention)?;
+        let Workspace { activations, products, logit_rows, .. } = work;
+        self.embedding.gather(&batch.tokens, &mut activations.x)?;
+        *logit_rows = batch.logit_rows.len();
+        let seqs = &batch.layout;
+        let mut step = Step { decoder: self, seqs, attention, activations, products };
         for (number, layer) in self.layers.iter().enumerate() {
-            let mut heads = self.attend(layer, &x, &batch.layout, pool.layer(number))?;
+            step.attend(layer, pool.layer(number))?;
             if number + 1 == self.layers.len() {
                 // Nothing after the last attention mixes rows, so the others end here.
                 if batch.logit_rows.is_empty() {
-                    return self.no_rows(self.config.hidden);
+                    return Ok(());
                 }
-                x = pick(&x, &batch.logit_rows)?;
-                heads = pick(&heads, &batch.logit_rows)?;
+                step.activations.pick(&batch.logit_rows)?;
             }
-            x = self.finish(layer, x, &heads)?;
+            step.finish(layer)?;
         }
-        Ok(rms_norm(&x, &self.final_norm, self.config.rms_eps)?)
+        let Activations { x, other, .. } = activations;
+        rms_norm(x.view(), &self.final_norm, rms_eps, other)?;
+        std::mem::swap(x, other);
+        Ok(())
     }
-
-    /// Logits of rows that [`Decoder::hidden`] gave: `[rows, hidden]` to `[rows, vocab]`, f32.
-    ///
-    /// # Errors
-    /// Rows of another width.
-    pub fn head(&self, hidden: &Tensor) -> Result<Tensor> {
-        if hidden.dims()[0] == 0 {
-            return self.no_rows(self.config.vocab);
-        }
-        Ok(self.head.forward(hidden)?)
-    }
-
-    fn no_rows(&self, columns: usize) -> Result<Tensor> {
-        Ok(Tensor::zeros((0, columns), DType::F32, &self.device)?)
-    }
-
-    /// Results of the attention heads, side by side: `[T, heads * head_dim]`.
-    fn attend(&self, layer: &Layer, x: &Tensor, seqs: &VarLen, kv: &mut KvLayer) -> Result<Tensor> {
-        let ModelConfig { heads, kv_heads, head_dim, .. } = self.config;
-        let style = self.config.rope.style;
-        let qkv = layer.qkv.multiply(self.normed_input(x, &layer.input_norm), None)?;
-        let part = |first: usize, count: usize| {
-            let columns = qkv.narrow(1, first * head_dim, count * head_dim)?.contiguous()?;
-            columns.reshape((x.dims()[0], count, head_dim))
-        };
-        let q = rope(&part(0, heads)?, &seqs.positions, &self.rope, style)?;
-        let k = rope(&part(heads, kv_heads)?, &seqs.positions, &self.rope, style)?;
-        kv.store(&k, &part(heads + kv_heads, kv_heads)?, &seqs.slots)?;
-        Ok(paged_attention(&q, kv, seqs, 1.0 / (head_dim as f32).sqrt())?)
-    }
-
-    /// The rest of a layer after its attention heads: output projection and feed-forward block,
-    /// each added to the residual stream.
-    fn finish(&self, layer: &Layer, x: Tensor, heads: &Tensor) -> Result<Tensor> {
-        let Layer { attention_output, attention_output_norm, .. } = layer;
-        let x = self.onto(x, attention_output, Input::Rows(heads), attention_output_norm)?;
-        let gate_up = layer.gate_up.multiply(self.normed_input(&x, &layer.ffn_norm), None)?;
-        self.onto(x, &layer.down, Input::Gated(&gate_up), &layer.ffn_output_norm)
-    }
-
-    fn normed_input<'a>(&self, x: &'a Tensor, weight: &'a Tensor) -> Input<'a> {
-        Input::Normed { x, weight, eps: self.config.rms_eps }
-    }
-
-    /// The residual stream `x` plus a product, through its norm if it has one.
-    fn onto(&self, x: Tensor, w: &Linear, input: Input, norm: &Option<Tensor>) -> Result<Tensor> {
-        match norm {
-            None => Ok(w.multiply(input, Some(&x))?),
-            Some(norm) => {
-                let normed = rms_norm(&w.multiply(input, None)?, norm, self.config.rms_eps)?;
-                Ok(add(&x, &normed)?)
-            }
-        }
+    fn normed<'a>(&self, x: &'a Matrix, weight: &'a Tensor) -> Input<'a> {
+        Input::Normed { x: x.view(), weight, eps: self.config.rms_eps }
     }
 
     fn check(&self, batch: &Batch, pool: &KvPool) -> Result<()> {
@@ -164,16 +154,90 @@ impl Decoder {
             let problem = format!("batch: a KV pool of {pool} layers for a model of {model}");
             return Err(ModelError::Batch(problem));
         }
-        Ok(batch.layout.validate(pool.blocks())?)
+        Ok(())
     }
 }
 
-/// The rows of `x` that `rows` names.
-fn pick(x: &Tensor, rows: &[u32]) -> Result<Tensor> {
-    if rows.len() == x.dims()[0] && rows.is_sorted_by(|a, b| a < b) {
-        return Ok(x.clone());
+/// A batch on its way through the layers.
+struct Step<'a> {
+    decoder: &'a Decoder,
+    seqs: &'a VarLen,
+    attention: PagedAttention<'a>,
+    activations: &'a mut Activations,
+    products: &'a mut Products,
+}
+
+impl Step<'_> {
+    /// Attention heads of a layer: `heads` from `x`.
+    fn attend(&mut self, layer: &Layer, kv: &mut KvLayer) -> Result<()> {
+        let ModelConfig { heads, kv_heads, head_dim, .. } = self.decoder.config;
+        let Activations { x, qkv, heads: results, .. } = &mut *self.activations;
+        self.products.set(qkv, &layer.qkv, self.decoder.normed(x, &layer.input_norm))?;
+        let turned = rope::Heads { count: heads + kv_heads, size: head_dim };
+        let style = self.decoder.config.rope.style;
+        rope(qkv, turned, &self.seqs.positions, &self.decoder.rope, style)?;
+        kv.store(qkv.view(), &self.seqs.slots)?;
+        let scale = 1.0 / (head_dim as f32).sqrt();
+        Ok(self.attention.run(qkv.view(), kv, scale, results)?)
     }
-    Ok(x.index_select(&Tensor::from_slice(rows, rows.len(), x.device())?, 0)?)
+
+    /// The rest of a layer after its attention heads: output projection and feed-forward block,
+    /// each added to the residual stream.
+    fn finish(&mut self, layer: &Layer) -> Result<()> {
+        let Self { decoder, activations, products, .. } = self;
+        let Activations { x, heads, gate_up, .. } = &mut **activations;
+        let norm = |weight| Norm { weight, eps: decoder.config.rms_eps };
+        let output_norm = layer.attention_output_norm.as_ref().map(norm);
+        products.add(x, &layer.attention_output, Input::Rows(heads.view()), output_norm)?;
+        products.set(gate_up, &layer.gate_up, decoder.normed(x, &layer.ffn_norm))?;
+        let output_norm = layer.ffn_output_norm.as_ref().map(norm);
+        products.add(x, &layer.down, Input::Gated(gate_up.view()), output_norm)
+    }
+}
+
+impl Activations {
+    /// Keeps some rows of the residual stream and of the heads.
+    fn pick(&mut self, rows: &[u32]) -> Result<()> {
+        let Self { x, heads, other, .. } = self;
+        for all in [x, heads] {
+            if rows.len() < all.dims().0 || !rows.is_sorted_by(|a, b| a < b) {
+                other.pick(all.view(), rows)?;
+                std::mem::swap(all, other);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Products, and what they need beside their inputs and outputs.
+#[derive(Default)]
+struct Products {
+    memory: linear::Workspace,
+    product: Matrix,
+    normed: Matrix,
+}
+
+#[derive(Clone, Copy)]
+struct Norm<'a> {
+    weight: &'a Tensor,
+    eps: f64,
+}
+
+impl Products {
+    fn set(&mut self, to: &mut Matrix, w: &Linear, input: Input) -> Result<()> {
+        Ok(w.multiply(input, &mut self.memory, to)?)
+    }
+
+    /// Adds a product to the residual stream, through its norm if it has one.
+    fn add(&mut self, x: &mut Matrix, w: &Linear, input: Input, norm: Option<Norm>) -> Result<()> {
+        let Self { memory, product, normed } = self;
+        let Some(Norm { weight, eps }) = norm else {
+            return Ok(w.add_product(input, memory, x)?);
+        };
+        w.multiply(input, memory, product)?;
+        rms_norm(product.view(), weight, eps, normed)?;
+        Ok(add(x, normed.view())?)
+    }
 }
 
 /// What there is to know about a decoder without running it.

@@ -29,7 +29,7 @@ pub mod spec;
 pub mod weights;
 
 pub use config::ModelConfig;
-pub use decoder::Decoder;
+pub use decoder::{Decoder, Workspace};
 pub use error::{ModelError, Result};
 pub use kv::KvPool;
 

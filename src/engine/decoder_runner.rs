@@ -1,19 +1,19 @@
 //! Running batches on a decoder.
 
 use super::runner::{Answers, Runner, Want};
-use candle_core::{Storage, Tensor};
 use kernels::kv::KvDtype;
 use models::batch::Batch;
-use models::{Decoder, KvPool, ModelError};
+use models::{Decoder, KvPool, ModelError, Workspace};
 use std::ops::Range;
 
 /// Rows whose logits exist at the same time.
 const ROWS: usize = 128;
 
-/// A decoder with its KV pool.
+/// A decoder with its KV pool and the memory of its steps.
 pub struct DecoderRunner {
     decoder: Decoder,
     pool: KvPool,
+    work: Workspace,
 }
 
 impl DecoderRunner {
@@ -23,7 +23,7 @@ impl DecoderRunner {
     /// The device has not enough memory.
     pub fn new(decoder: Decoder, blocks: usize, dtype: KvDtype) -> Result<Self, ModelError> {
         let pool = KvPool::new(decoder.config(), blocks, dtype, decoder.device())?;
-        Ok(Self { decoder, pool })
+        Ok(Self { decoder, pool, work: Workspace::default() })
     }
 }
 
@@ -48,12 +48,13 @@ impl Runner for DecoderRunner {
         _: &[Want],
         sink: &mut dyn FnMut(Range<usize>, Answers),
     ) -> Result<(), ModelError> {
-        let hidden = self.decoder.hidden(batch, &mut self.pool)?;
+        let Self { decoder, pool, work } = self;
+        decoder.run(batch, pool, work)?;
         let rows = batch.logit_rows.len();
         for first in (0..rows).step_by(ROWS) {
             let last = (first + ROWS).min(rows);
-            let logits = self.decoder.head(&hidden.narrow(0, first, last - first)?)?;
-            read(&logits, &mut |numbers| sink(first..last, Answers::Logits(numbers)))?;
+            let logits = decoder.logits(first..last, work)?;
+            sink(first..last, Answers::Logits(&logits.view().read()?));
         }
         Ok(())
     }
@@ -61,16 +62,4 @@ impl Runner for DecoderRunner {
     fn copy_block(&mut self, from: u32, to: u32) -> Result<(), ModelError> {
         self.pool.copy_block(from, to)
     }
-}
-
-/// Shows the numbers of a tensor, in place if they lie in memory as they are read.
-fn read(logits: &Tensor, see: &mut dyn FnMut(&[f32])) -> Result<(), ModelError> {
-    let (storage, layout) = logits.storage_and_layout();
-    if let (Storage::Cpu(numbers), Some((start, end))) = (&*storage, layout.contiguous_offsets()) {
-        see(&numbers.as_slice::<f32>()?[start..end]);
-        return Ok(());
-    }
-    drop(storage);
-    see(&logits.flatten_all()?.to_vec1()?);
-    Ok(())
 }

@@ -18,12 +18,14 @@
 //! what segments came to is added up in their order (as in Flash-Decoding, Dao et al. 2023). Where
 //! there are fewer tasks than threads could take, each segment is a task.
 
-use crate::host::{Shared, for_each_task, with_f32, written};
+use super::Heads;
+use crate::host::{Shared, for_each_task};
 use crate::kv::{BLOCK, Pages, VarLen};
 use crate::simd::{Element, Kernel, LANES, Simd, dispatch, exp};
-use candle_core::{Result, Tensor, bail};
+use candle_core::{Result, bail};
 use rayon::prelude::*;
 use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Blocks of a tile.
 const TILE_BLOCKS: usize = 4;
@@ -41,80 +43,125 @@ const JOINED_TOKENS: usize = 4;
 
 const _: () = assert!(BLOCK == LANES);
 
-pub fn paged_attention<E: Element>(
-    q: &Tensor,
-    pages: &Pages<E>,
-    kv_heads: usize,
-    seqs: &VarLen,
-    scale: f32,
-) -> Result<Tensor> {
-    let (t, heads, d) = q.dims3()?;
-    if d % LANES != 0 {
-        bail!("attention: the head size {d} is no multiple of {LANES}");
-    }
-    let group = heads / kv_heads;
-    let tasks = split(seqs, tokens_of_task(t, group, kv_heads));
-    let attend = |out: Shared<f32>, q: &[f32]| {
-        let shape = Shape { heads, d, group, scale };
-        // Neighbouring tasks work on one head's pages of the same sequences.
-        let task = |i: usize| Task {
-            q,
-            pages,
-            seqs,
-            spans: &tasks[i / kv_heads],
-            kv_head: i % kv_heads,
-            shape,
-        };
-        let count = tasks.len() * kv_heads;
-        let segments: Vec<usize> = (0..count).map(|i| task(i).segments()).collect();
-        let few = count < FEW * rayon::current_num_threads();
-        if few && segments.iter().any(|&segments| segments > 1) {
-            by_segment(count, &segments, task, out);
-            return Ok(());
-        }
-        let operations = seqs.kv_lens.iter().map(|&l| l as usize).sum::<usize>() * heads * d / 4;
-        for_each_task(count, operations, |i| {
-            let sums = dispatch(Attend { task: task(i), segments: 0..segments[i] });
-            task(i).write(&sums, out);
-        });
-        Ok(())
-    };
-    // SAFETY: the tasks write each head of each row.
-    let out =
-        unsafe { written(t * heads * d, |out| with_f32(q, "attention: q", |q| attend(out, q)))? };
-    Tensor::from_vec(out, (t, heads * d), q.device())
-}
-
 /// Tasks for each thread below which their segments are tasks of their own.
 const FEW: usize = 4;
 
-/// Attends to each segment of each task by itself.
-fn by_segment<'a, E: Element>(
-    count: usize,
-    segments: &[usize],
-    task: impl Fn(usize) -> Task<'a, E> + Sync,
-    out: Shared<f32>,
-) {
-    let all: Vec<(usize, usize)> =
-        (0..count).flat_map(|i| (0..segments[i]).map(move |segment| (i, segment))).collect();
-    let attend = |&(i, segment): &(usize, usize)| {
-        dispatch(Attend { task: task(i), segments: segment..segment + 1 })
-    };
-    let mut parts: Vec<Sums> = all.par_iter().with_max_len(1).map(attend).collect();
-    let mut parts = parts.drain(..);
-    for (i, &segments) in segments.iter().enumerate() {
-        let parts: Vec<Sums> = parts.by_ref().take(segments).collect();
-        task(i).write(&dispatch(AddUp { parts, d: task(i).shape.d }), out);
+/// What attention needs beside its inputs, kept from one batch to the next.
+#[derive(Debug, Default)]
+pub struct Workspace {
+    plan: Plan,
+    /// Rows that no task is using.
+    spare: Mutex<Vec<Rows>>,
+    /// What segments came to that are tasks of their own.
+    parts: Vec<Sums>,
+}
+
+/// How a batch is cut into tasks.
+#[derive(Debug, Default)]
+struct Plan {
+    /// Sequences, those with a common prefix next to each other.
+    order: Vec<usize>,
+    spans: Vec<Span>,
+    /// For each KV head one task of each of these.
+    cuts: Vec<Cut>,
+    /// Task and segment, where segments are tasks of their own.
+    segments: Vec<(usize, usize)>,
+}
+
+/// Spans of a task.
+#[derive(Debug)]
+struct Cut {
+    spans: Range<usize>,
+    segments: usize,
+}
+
+impl Workspace {
+    /// Plans the tasks of a batch.
+    pub fn plan(&mut self, seqs: &VarLen, heads: Heads) {
+        let Plan { order, spans, cuts, segments } = &mut self.plan;
+        order.clear();
+        order.extend(0..seqs.kv_lens.len());
+        // (A stable sort would allocate.)
+        order.sort_unstable_by(|&a, &b| {
+            seqs.block_tables[a].cmp(&seqs.block_tables[b]).then(a.cmp(&b))
+        });
+        cut(seqs, order, tokens_of_task(seqs.rows(), heads), spans, cuts);
+        let tasks = cuts.len() * heads.kv;
+        let few = tasks < FEW * rayon::current_num_threads();
+        segments.clear();
+        if few && cuts.iter().any(|cut| cut.segments > 1) {
+            let of_task = |task: usize| (0..cuts[task / heads.kv].segments).map(move |s| (task, s));
+            segments.extend((0..tasks).flat_map(of_task));
+        }
+    }
+
+    /// Attention of the batch that was planned for.
+    pub fn run<E: Element>(&mut self, batch: &Batch<E>, out: &mut [f32]) -> Result<()> {
+        if !batch.heads.size.is_multiple_of(LANES) {
+            bail!("attention: the head size {} is no multiple of {LANES}", batch.heads.size);
+        }
+        let Self { plan, spare, parts } = self;
+        let task = |i: usize| batch.task(plan, i);
+        let (tasks, out) = (plan.cuts.len() * batch.heads.kv, Shared::new(out));
+        if plan.segments.is_empty() {
+            let Heads { q, size, .. } = batch.heads;
+            let seen = batch.seqs.kv_lens.iter().map(|&len| len as usize).sum::<usize>();
+            for_each_task(tasks, seen * q * size / 4, |i| {
+                with_spare(spare, |rows| {
+                    let segments = 0..plan.cuts[i / batch.heads.kv].segments;
+                    dispatch(Attend { task: task(i), segments, rows });
+                    task(i).write(&rows.all, out);
+                });
+            });
+            return Ok(());
+        }
+        if parts.len() < plan.segments.len() {
+            parts.resize_with(plan.segments.len(), Sums::default);
+        }
+        let attend = |(part, &(i, segment)): (&mut Sums, &(usize, usize))| {
+            with_spare(spare, |rows| {
+                let segments = segment..segment + 1;
+                dispatch(Attend { task: task(i), segments, rows });
+                std::mem::swap(part, &mut rows.all);
+            });
+        };
+        parts.par_iter_mut().zip(&plan.segments).with_max_len(1).for_each(attend);
+        let mut rest = &mut parts[..];
+        for i in 0..tasks {
+            let (parts, later) = rest.split_at_mut(plan.cuts[i / batch.heads.kv].segments);
+            dispatch(AddUp { parts: &mut *parts, d: batch.heads.size });
+            task(i).write(&parts[0], out);
+            rest = later;
+        }
+        Ok(())
     }
 }
 
-#[derive(Clone, Copy)]
-struct Shape {
-    heads: usize,
-    d: usize,
-    /// Query heads of a KV head.
-    group: usize,
-    scale: f32,
+/// Lends rows to a task: those that were used last, which a cache may still hold.
+fn with_spare(spare: &Mutex<Vec<Rows>>, work: impl FnOnce(&mut Rows)) {
+    let lock = || -> MutexGuard<Vec<Rows>> { spare.lock().unwrap_or_else(PoisonError::into_inner) };
+    let mut rows = lock().pop().unwrap_or_default();
+    work(&mut rows);
+    lock().push(rows);
+}
+
+/// Queries, and what they are asked of.
+pub struct Batch<'a, E: Element> {
+    /// The first columns of rows of `columns`.
+    pub q: &'a [f32],
+    pub columns: usize,
+    pub pages: &'a Pages<E>,
+    pub seqs: &'a VarLen,
+    pub heads: Heads,
+    pub scale: f32,
+}
+
+impl<'a, E: Element> Batch<'a, E> {
+    /// Neighbouring tasks work on one head's pages of the same sequences.
+    fn task(&'a self, plan: &'a Plan, i: usize) -> Task<'a, E> {
+        let cut = &plan.cuts[i / self.heads.kv];
+        Task { batch: self, spans: &plan.spans[cut.spans.clone()], kv_head: i % self.heads.kv }
+    }
 }
 
 /// Consecutive tokens of one sequence.
@@ -137,20 +184,19 @@ impl Span {
 
 /// Tokens of a task: [`ROWS`] rows, or fewer where threads would stay idle. Bits do not depend on
 /// it.
-fn tokens_of_task(tokens: usize, group: usize, kv_heads: usize) -> usize {
-    let most = (ROWS / group).max(1);
-    let wanted_tasks = (4 * rayon::current_num_threads()).div_ceil(kv_heads);
+fn tokens_of_task(tokens: usize, heads: Heads) -> usize {
+    let most = (ROWS / heads.group()).max(1);
+    let wanted_tasks = (4 * rayon::current_num_threads()).div_ceil(heads.kv);
     tokens.div_ceil(wanted_tasks).clamp(JOINED_TOKENS.min(most), most)
 }
 
 /// Cuts the batch into tasks: chunks of more than [`JOINED_TOKENS`] into pieces of `limit` tokens,
-/// shorter ones joined, those with a common prefix next to each other.
-fn split(seqs: &VarLen, limit: usize) -> Vec<Vec<Span>> {
-    let mut order: Vec<usize> = (0..seqs.kv_lens.len()).collect();
-    order.sort_by(|&a, &b| seqs.block_tables[a].cmp(&seqs.block_tables[b]));
-    let mut tasks: Vec<Vec<Span>> = Vec::new();
+/// shorter ones joined with their neighbours in `order`.
+fn cut(seqs: &VarLen, order: &[usize], limit: usize, spans: &mut Vec<Span>, cuts: &mut Vec<Cut>) {
+    spans.clear();
+    cuts.clear();
     let mut room = 0;
-    for sequence in order {
+    for &sequence in order {
         let starts = &seqs.query_starts[sequence..];
         let (mut first, end) = (starts[0] as usize, starts[1] as usize);
         let mut position = seqs.kv_lens[sequence] as usize - (end - first);
@@ -158,34 +204,32 @@ fn split(seqs: &VarLen, limit: usize) -> Vec<Vec<Span>> {
         room = if joined { room } else { 0 };
         while first < end {
             if room == 0 {
-                tasks.push(Vec::new());
+                cuts.push(Cut { spans: spans.len()..spans.len(), segments: 0 });
                 room = if joined { JOINED_TOKENS.min(limit) } else { limit };
             }
             let tokens = room.min(end - first);
             let span = Span { sequence, first, tokens, position };
-            if let Some(task) = tasks.last_mut() {
-                task.push(span);
+            if let Some(cut) = cuts.last_mut() {
+                cut.spans.end += 1;
+                cut.segments = cut.segments.max(span.end().div_ceil(SEGMENT * TILE));
             }
+            spans.push(span);
             first += tokens;
             position += tokens;
             room -= tokens;
         }
         room = if joined { room } else { 0 };
     }
-    tasks
 }
 
-#[derive(Clone, Copy)]
 struct Task<'a, E: Element> {
-    q: &'a [f32],
-    pages: &'a Pages<E>,
-    seqs: &'a VarLen,
+    batch: &'a Batch<'a, E>,
     spans: &'a [Span],
     kv_head: usize,
-    shape: Shape,
 }
 
 /// The rows of a task on their way through the tiles.
+#[derive(Debug, Default)]
 struct Rows {
     /// Scaled queries, `[rows][D]`.
     q: Vec<f32>,
@@ -193,11 +237,16 @@ struct Rows {
     s: Vec<f32>,
     /// What the current segment came to so far.
     sums: Sums,
+    /// What the segments before it came to.
+    all: Sums,
     /// Positions of the current tile that each row sees.
     seen: Vec<usize>,
+    /// Rows that see any of those that are read.
+    active: Vec<usize>,
 }
 
 /// A softmax over some positions, by row.
+#[derive(Debug, Default)]
 struct Sums {
     /// Weighted sums of values, `[rows][D]`.
     o: Vec<f32>,
@@ -208,15 +257,11 @@ struct Sums {
 }
 
 impl Sums {
-    fn new(rows: usize, d: usize) -> Self {
-        let (o, largest) = (vec![0.0; rows * d], vec![f32::NEG_INFINITY; rows]);
-        Self { o, largest, total: vec![0.0; rows] }
-    }
-
-    fn clear(&mut self) {
-        self.o.fill(0.0);
-        self.largest.fill(f32::NEG_INFINITY);
-        self.total.fill(0.0);
+    /// Makes it the sums over no positions.
+    fn clear(&mut self, rows: usize, d: usize) {
+        fill(&mut self.o, rows * d, 0.0);
+        fill(&mut self.largest, rows, f32::NEG_INFINITY);
+        fill(&mut self.total, rows, 0.0);
     }
 
     /// Adds what later positions came to.
@@ -247,54 +292,57 @@ impl Sums {
     }
 }
 
-/// Adds up what consecutive segments came to.
-struct AddUp {
-    parts: Vec<Sums>,
+fn fill<T: Copy>(numbers: &mut Vec<T>, len: usize, value: T) {
+    numbers.clear();
+    numbers.resize(len, value);
+}
+
+/// Adds what consecutive segments came to up, in the first of them.
+struct AddUp<'a> {
+    parts: &'a mut [Sums],
     d: usize,
 }
 
-impl Kernel for AddUp {
-    type Output = Sums;
+impl Kernel for AddUp<'_> {
+    type Output = ();
 
     #[inline(always)]
-    unsafe fn run<S: Simd>(self) -> Sums {
-        let mut parts = self.parts.into_iter();
-        let mut all = parts.next().unwrap_or_else(|| Sums::new(0, self.d));
-        // SAFETY: all are sums of the same rows.
-        parts.for_each(|later| unsafe { all.add::<S>(&later, self.d) });
-        all
+    unsafe fn run<S: Simd>(self) {
+        let Some((all, later)) = self.parts.split_first_mut() else { return };
+        for later in later {
+            // SAFETY: all are sums of the same rows.
+            unsafe { all.add::<S>(later, self.d) };
+        }
     }
 }
 
-/// Attention to some segments, added up.
+/// Attention to some segments, added up in `rows.all`.
 struct Attend<'a, E: Element> {
     task: Task<'a, E>,
     segments: Range<usize>,
+    rows: &'a mut Rows,
 }
 
 impl<E: Element> Kernel for Attend<'_, E> {
-    type Output = Sums;
+    type Output = ();
 
     #[inline(always)]
-    unsafe fn run<S: Simd>(self) -> Sums {
-        let Self { task, segments } = self;
-        let mut rows = task.load();
-        let mut active = Vec::with_capacity(rows.seen.len());
-        let (first, last) = (segments.start, segments.end);
-        let mut all = Sums::new(if last - first > 1 { rows.seen.len() } else { 0 }, task.shape.d);
+    unsafe fn run<S: Simd>(self) {
+        let Self { task, segments, rows } = self;
+        let d = task.batch.heads.size;
+        let count = task.load(rows);
+        let mut active = std::mem::take(&mut rows.active);
+        rows.all.clear(count, d);
         for segment in segments {
+            rows.sums.clear(count, d);
             for tile in segment * SEGMENT..((segment + 1) * SEGMENT).min(task.tiles()) {
                 // SAFETY: the caller's.
-                unsafe { task.tile::<S>(&mut rows, &mut active, tile) };
-            }
-            if last - first == 1 {
-                return rows.sums;
+                unsafe { task.tile::<S>(rows, &mut active, tile) };
             }
             // SAFETY: both are sums of the task's rows.
-            unsafe { all.add::<S>(&rows.sums, task.shape.d) };
-            rows.sums.clear();
+            unsafe { rows.all.add::<S>(&rows.sums, d) };
         }
-        all
+        rows.active = active;
     }
 }
 
@@ -302,10 +350,6 @@ impl<E: Element> Task<'_, E> {
     /// Tiles up to the last position that is seen.
     fn tiles(&self) -> usize {
         self.spans.iter().map(Span::end).max().unwrap_or(0).div_ceil(TILE)
-    }
-
-    fn segments(&self) -> usize {
-        self.tiles().div_ceil(SEGMENT)
     }
 
     /// Takes all rows through a tile.
@@ -334,32 +378,41 @@ impl<E: Element> Task<'_, E> {
         }
     }
 
-    fn load(&self) -> Rows {
-        let Shape { heads, d, group, scale } = self.shape;
-        let rows = self.spans.iter().map(|s| s.tokens).sum::<usize>() * group;
-        let mut q = Vec::with_capacity(rows * d);
-        for span in self.spans {
-            for token in span.first..span.first + span.tokens {
-                let at = (token * heads + self.kv_head * group) * d;
-                q.extend(self.q[at..][..group * d].iter().map(|x| x * scale));
-            }
+    /// Columns of a token's query heads that belong to the task's KV head.
+    fn columns(&self) -> Range<usize> {
+        let width = self.batch.heads.group() * self.batch.heads.size;
+        self.kv_head * width..(self.kv_head + 1) * width
+    }
+
+    /// Tokens of all spans, as rows of the batch.
+    fn tokens(&self) -> impl Iterator<Item = usize> {
+        self.spans.iter().flat_map(|span| span.first..span.first + span.tokens)
+    }
+
+    /// Fills in the queries, and gives the number of rows.
+    fn load(&self, rows: &mut Rows) -> usize {
+        let Batch { q, columns, heads, scale, .. } = *self.batch;
+        rows.q.clear();
+        for token in self.tokens() {
+            rows.q.extend(q[token * columns..][self.columns()].iter().map(|x| x * scale));
         }
-        Rows { q, s: vec![0.0; rows * TILE], sums: Sums::new(rows, d), seen: vec![0; rows] }
+        let count = rows.q.len() / heads.size;
+        fill(&mut rows.seen, count, 0);
+        // What is in it is never read before it is written.
+        rows.s.resize(rows.s.len().max(count * TILE), 0.0);
+        count
     }
 
     fn write(&self, sums: &Sums, out: Shared<f32>) {
-        let Shape { heads, d, group, .. } = self.shape;
-        let mut row = 0;
-        for span in self.spans {
-            for token in span.first..span.first + span.tokens {
-                for head in 0..group {
-                    let at = (token * heads + self.kv_head * group + head) * d;
-                    let total = sums.total[row];
-                    for (i, o) in sums.o[row * d..][..d].iter().enumerate() {
-                        // SAFETY: each head of each token belongs to one task only.
-                        unsafe { out.at(at + i).write(o / total) };
-                    }
-                    row += 1;
+        let Heads { q, size, .. } = self.batch.heads;
+        let mut rows = sums.o.chunks_exact(size).zip(&sums.total);
+        for token in self.tokens() {
+            let mut at = token * q * size + self.columns().start;
+            for (o, total) in rows.by_ref().take(self.batch.heads.group()) {
+                for o in o {
+                    // SAFETY: each head of each token belongs to one task only.
+                    unsafe { out.at(at).write(o / total) };
+                    at += 1;
                 }
             }
         }
@@ -368,8 +421,8 @@ impl<E: Element> Task<'_, E> {
     /// Blocks of span `i`'s sequence in a tile: fewer than [`TILE_BLOCKS`] where it ends.
     fn blocks(&self, i: usize, tile: usize) -> &[u32] {
         let sequence = self.spans[i].sequence;
-        let held = (self.seqs.kv_lens[sequence] as usize).div_ceil(BLOCK);
-        let table = &self.seqs.block_tables[sequence][..held];
+        let held = (self.batch.seqs.kv_lens[sequence] as usize).div_ceil(BLOCK);
+        let table = &self.batch.seqs.block_tables[sequence][..held];
         &table[(tile * TILE_BLOCKS).min(held)..((tile + 1) * TILE_BLOCKS).min(held)]
     }
 
@@ -384,7 +437,7 @@ impl<E: Element> Task<'_, E> {
     /// Collects the rows of some spans that see positions of this tile, and how many.
     fn activate(&self, spans: Range<usize>, tile: usize, rows: &mut Rows, active: &mut Vec<usize>) {
         active.clear();
-        let group = self.shape.group;
+        let group = self.batch.heads.group();
         let mut row = self.spans[..spans.start].iter().map(|s| s.tokens).sum::<usize>() * group;
         for span in &self.spans[spans] {
             for position in span.position..span.end() {
@@ -456,13 +509,13 @@ impl<E: Element> Task<'_, E> {
         first: usize,
         fetch: bool,
     ) {
-        let d = self.shape.d;
+        let d = self.batch.heads.size;
         unsafe {
             let mut keys = [std::ptr::null::<E::Stored>(); NB];
             let mut ahead = keys;
             for b in 0..NB {
-                keys[b] = self.pages.keys(blocks[b], self.kv_head).as_ptr();
-                ahead[b] = self.pages.values(blocks[b], self.kv_head).as_ptr();
+                keys[b] = self.batch.pages.keys(blocks[b], self.kv_head).as_ptr();
+                ahead[b] = self.batch.pages.values(blocks[b], self.kv_head).as_ptr();
             }
             let mut q = [std::ptr::null::<f32>(); MR];
             for r in 0..MR {
@@ -499,7 +552,7 @@ impl<E: Element> Task<'_, E> {
     /// summed up relative to an earlier one.
     #[inline(always)]
     unsafe fn softmax<S: Simd>(&self, rows: &mut Rows, active: &[usize], blocks: usize) {
-        let d = self.shape.d;
+        let d = self.batch.heads.size;
         for &row in active {
             let s = &mut rows.s[row * TILE..][..blocks * BLOCK];
             s[rows.seen[row].min(blocks * BLOCK)..].fill(f32::NEG_INFINITY);
@@ -575,7 +628,7 @@ impl<E: Element> Task<'_, E> {
         positions: usize,
         next: &[u32],
     ) {
-        let d = self.shape.d;
+        let d = self.batch.heads.size;
         let mut column = 0;
         unsafe {
             while column + NV * LANES <= d {
@@ -599,7 +652,7 @@ impl<E: Element> Task<'_, E> {
         next: &[u32],
         column: usize,
     ) {
-        let d = self.shape.d;
+        let d = self.batch.heads.size;
         unsafe {
             let mut acc = [[S::splat(0.0); NV]; MR];
             for r in 0..MR {
@@ -609,9 +662,10 @@ impl<E: Element> Task<'_, E> {
                 }
             }
             for (b, &block) in blocks.iter().enumerate() {
-                let values = self.pages.values(block, self.kv_head).as_ptr().add(column);
-                let ahead =
-                    next.get(b).map(|&b| self.pages.keys(b, self.kv_head).as_ptr().add(column));
+                let values = self.batch.pages.values(block, self.kv_head).as_ptr().add(column);
+                let ahead = next
+                    .get(b)
+                    .map(|&b| self.batch.pages.keys(b, self.kv_head).as_ptr().add(column));
                 for p in 0..BLOCK.min(positions - b * BLOCK) {
                     let mut value = [S::splat(0.0); NV];
                     for v in 0..NV {

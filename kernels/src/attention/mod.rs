@@ -5,34 +5,93 @@ pub mod portable;
 pub mod reference;
 
 use crate::kv::{AnyPages, KvLayer, Store, VarLen};
-use candle_core::{Result, Tensor, bail};
+use crate::matrix::{Matrix, Seen, View};
+use candle_core::{Result, bail};
 
-/// `softmax(q kᵀ · scale) v` for every row of `q` `[T, heads, D]` (f32) against the keys and values
-/// of its sequence's positions up to its own; gives `[T, heads * D]`. Query head `h` reads KV head
-/// `h / (heads / kv_heads)`. The rows' own keys and values must have been stored before.
-///
-/// # Errors
-/// Shapes that do not fit each other or the pool.
-pub fn paged_attention(q: &Tensor, kv: &KvLayer, seqs: &VarLen, scale: f32) -> Result<Tensor> {
-    let (t, heads, d) = q.dims3()?;
-    if d != kv.head_dim() || heads % kv.kv_heads() != 0 || t != seqs.rows() {
-        bail!(
-            "attention: q is {:?} for {} rows, {} KV heads of {}",
-            q.dims(),
-            seqs.rows(),
-            kv.kv_heads(),
-            kv.head_dim()
-        );
+pub use cpu::Workspace;
+
+/// Heads of attention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heads {
+    /// Of queries. Query head `h` reads KV head `h / (q / kv)`.
+    pub q: usize,
+    /// Of keys and of values.
+    pub kv: usize,
+    /// Columns of a head.
+    pub size: usize,
+}
+
+impl Heads {
+    /// Query heads of a KV head.
+    fn group(self) -> usize {
+        self.q / self.kv
     }
-    seqs.validate(kv.blocks())?;
-    match &kv.store {
-        Store::Cpu(AnyPages::F32(pages)) => {
-            cpu::paged_attention(q, pages, kv.kv_heads(), seqs, scale)
+}
+
+/// The attention of a batch, planned once for all layers.
+pub struct PagedAttention<'a> {
+    seqs: &'a VarLen,
+    heads: Heads,
+    blocks: usize,
+    work: &'a mut Workspace,
+}
+
+impl<'a> PagedAttention<'a> {
+    /// For pools of `blocks` blocks; `work` is memory that is kept from one batch to the next.
+    ///
+    /// # Errors
+    /// Arrays of the batch that do not fit each other or the pools; query heads that are no multiple
+    /// of KV heads.
+    pub fn plan(
+        seqs: &'a VarLen,
+        heads: Heads,
+        blocks: usize,
+        work: &'a mut Workspace,
+    ) -> Result<Self> {
+        seqs.validate(blocks)?;
+        if heads.kv == 0 || !heads.q.is_multiple_of(heads.kv) {
+            bail!("attention: {} query heads for {} KV heads", heads.q, heads.kv);
         }
-        Store::Cpu(AnyPages::F16(pages)) => {
-            cpu::paged_attention(q, pages, kv.kv_heads(), seqs, scale)
+        work.plan(seqs, heads);
+        Ok(Self { seqs, heads, blocks, work })
+    }
+
+    /// `softmax(q kᵀ · scale) v` for every row of queries, the first `heads * D` columns of `q` `[T, ..]`,
+    /// against the keys and values of its sequence's positions up to its own; gives
+    /// `[T, heads * D]`. The rows' own keys and values must have been stored before.
+    ///
+    /// # Errors
+    /// Shapes that do not fit each other or the pool.
+    pub fn run(&mut self, q: View, kv: &KvLayer, scale: f32, out: &mut Matrix) -> Result<()> {
+        let Self { seqs, heads, blocks, .. } = *self;
+        let (t, columns) = q.dims();
+        let width = heads.q * heads.size;
+        let of_pool = (kv.kv_heads(), kv.head_dim(), kv.blocks());
+        if (t, of_pool) != (seqs.rows(), (heads.kv, heads.size, blocks)) || columns < width {
+            bail!(
+                "attention: q is [{t}, {columns}] for {} rows of {heads:?}; the pool has KV heads, columns and blocks \
+                 {of_pool:?}, planned were {blocks} blocks",
+                seqs.rows()
+            );
         }
-        Store::Tensor(pages) => portable::paged_attention(q, pages, kv.kv_heads(), seqs, scale),
+        match (&kv.store, q.numbers) {
+            (Store::Cpu(pages), Seen::Host(q)) => {
+                let out = out.host(t, width);
+                match pages {
+                    AnyPages::F32(pages) => {
+                        self.work.run(&cpu::Batch { q, columns, pages, seqs, heads, scale }, out)
+                    }
+                    AnyPages::F16(pages) => {
+                        self.work.run(&cpu::Batch { q, columns, pages, seqs, heads, scale }, out)
+                    }
+                }
+            }
+            (Store::Tensor(pages), Seen::Device(q)) => {
+                let q = q.narrow(1, 0, width)?.reshape((t, heads.q, heads.size))?;
+                out.put(portable::paged_attention(&q, pages, heads.kv, seqs, scale)?)
+            }
+            _ => bail!("attention: the queries lie on another device than the pool"),
+        }
     }
 }
 

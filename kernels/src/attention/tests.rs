@@ -1,8 +1,9 @@
 use super::*;
 use crate::kv::{BLOCK, KvDtype, KvShape};
 use crate::memory::Arena;
-use crate::testing::{assert_close, noise};
+use crate::testing::{assert_slices_close, matrix, noise};
 use candle_core::Device;
+use std::ops::Range;
 
 /// Sequences as (tokens in the cache before, new tokens).
 type Batch = &'static [(usize, usize)];
@@ -19,12 +20,18 @@ const BATCHES: [Batch; 8] = [
     &[(900, 200)],
 ];
 
-const HEADS: [(usize, usize, usize); 4] = [(1, 1, 16), (9, 3, 64), (4, 2, 48), (32, 2, 128)];
+const HEADS: [Heads; 4] = [heads(1, 1, 16), heads(9, 3, 64), heads(4, 2, 48), heads(32, 2, 128)];
+
+const fn heads(q: usize, kv: usize, size: usize) -> Heads {
+    Heads { q, kv, size }
+}
 
 /// A batch with random contents; blocks of a sequence are scattered over the pool, and every slot
 /// that no sequence uses holds NaN.
 struct Case {
-    q: Tensor,
+    heads: Heads,
+    /// Queries, `[T][heads * D]`.
+    q: Vec<f32>,
     kv: KvLayer,
     seqs: VarLen,
     /// Per sequence, contiguous.
@@ -32,56 +39,110 @@ struct Case {
     values: Vec<Vec<f32>>,
 }
 
-fn tensor(values: Vec<f32>, heads: usize, d: usize) -> Tensor {
-    Tensor::from_vec(values.clone(), (values.len() / heads / d, heads, d), &Device::Cpu).unwrap()
-}
+impl Case {
+    fn new(batch: Batch, heads: Heads, portable: bool, dtype: KvDtype) -> Self {
+        let width = heads.kv * heads.size;
+        let held: Vec<usize> = batch.iter().map(|(a, b)| (a + b).div_ceil(BLOCK)).collect();
+        let blocks = held.iter().sum::<usize>() + 3;
+        let shape = KvShape { blocks, kv_heads: heads.kv, head_dim: heads.size, dtype };
+        let mut kv = match portable {
+            true => KvLayer::portable(shape, &Device::Cpu).unwrap(),
+            false => KvLayer::new(shape, &Device::Cpu, &mut Arena::heap()).unwrap(),
+        };
+        let poison = vec![f32::NAN; blocks * BLOCK * width];
+        let all: Vec<u32> = (0..(blocks * BLOCK) as u32).collect();
+        store(&mut kv, &poison, &poison, &all);
 
-fn case(batch: Batch, shape: (usize, usize, usize), portable: bool) -> Case {
-    case_in(batch, shape, portable, KvDtype::F32)
-}
-
-fn case_in(
-    batch: Batch,
-    (heads, kv_heads, d): (usize, usize, usize),
-    portable: bool,
-    dtype: KvDtype,
-) -> Case {
-    let held: Vec<usize> = batch.iter().map(|(a, b)| (a + b).div_ceil(BLOCK)).collect();
-    let blocks = held.iter().sum::<usize>() + 3;
-    let shape = KvShape { blocks, kv_heads, head_dim: d, dtype };
-    let mut kv = match portable {
-        true => KvLayer::portable(shape, &Device::Cpu).unwrap(),
-        false => KvLayer::new(shape, &Device::Cpu, &mut Arena::heap()).unwrap(),
-    };
-    let poison = tensor(vec![f32::NAN; blocks * BLOCK * kv_heads * d], kv_heads, d);
-    let all: Vec<u32> = (0..(blocks * BLOCK) as u32).collect();
-    kv.store(&poison, &poison, &all).unwrap();
-
-    let mut seqs = VarLen { query_starts: vec![0], ..VarLen::default() };
-    let (mut keys, mut values, mut next) = (Vec::new(), Vec::new(), 0);
-    for (s, &(cached, new)) in batch.iter().enumerate() {
-        let len = cached + new;
-        // Every other block from either end of the pool.
-        let table: Vec<u32> = (0..held[s])
-            .map(|i| (next + i) as u32)
-            .map(|b| if b % 2 == 0 { b / 2 } else { blocks as u32 - 1 - b / 2 })
-            .collect();
-        next += held[s];
-        let slots: Vec<u32> =
-            (0..len).map(|p| table[p / BLOCK] * BLOCK as u32 + (p % BLOCK) as u32).collect();
-        let k = stored(noise(len * kv_heads * d, 100 + s as u64, 2.0), dtype);
-        let v = stored(noise(len * kv_heads * d, 200 + s as u64, 1.0), dtype);
-        kv.store(&tensor(k.clone(), kv_heads, d), &tensor(v.clone(), kv_heads, d), &slots).unwrap();
-        keys.push(k);
-        values.push(v);
-        seqs.positions.extend((cached..len).map(|p| p as u32));
-        seqs.slots.extend(&slots[cached..]);
-        seqs.query_starts.push(seqs.slots.len() as u32);
-        seqs.kv_lens.push(len as u32);
-        seqs.block_tables.push(table);
+        let mut seqs = VarLen { query_starts: vec![0], ..VarLen::default() };
+        let (mut keys, mut values, mut next) = (Vec::new(), Vec::new(), 0);
+        for (s, &(cached, new)) in batch.iter().enumerate() {
+            let len = cached + new;
+            // Every other block from either end of the pool.
+            let table: Vec<u32> = (0..held[s])
+                .map(|i| (next + i) as u32)
+                .map(|b| if b % 2 == 0 { b / 2 } else { blocks as u32 - 1 - b / 2 })
+                .collect();
+            next += held[s];
+            let slots: Vec<u32> =
+                (0..len).map(|p| table[p / BLOCK] * BLOCK as u32 + (p % BLOCK) as u32).collect();
+            let k = stored(noise(len * width, 100 + s as u64, 2.0), dtype);
+            let v = stored(noise(len * width, 200 + s as u64, 1.0), dtype);
+            store(&mut kv, &k, &v, &slots);
+            keys.push(k);
+            values.push(v);
+            seqs.positions.extend((cached..len).map(|p| p as u32));
+            seqs.slots.extend(&slots[cached..]);
+            seqs.query_starts.push(seqs.slots.len() as u32);
+            seqs.kv_lens.push(len as u32);
+            seqs.block_tables.push(table);
+        }
+        let q = noise(seqs.rows() * heads.q * heads.size, 300, 2.0);
+        Self { heads, q, kv, seqs, keys, values }
     }
-    let q = tensor(noise(seqs.rows() * heads * d, 300, 2.0), heads, d);
-    Case { q, kv, seqs, keys, values }
+
+    /// Columns of a row of queries, and of results.
+    fn width(&self) -> usize {
+        self.heads.q * self.heads.size
+    }
+
+    /// Rows of sequence `s`.
+    fn rows_of(&self, s: usize) -> Range<usize> {
+        self.seqs.query_starts[s] as usize..self.seqs.query_starts[s + 1] as usize
+    }
+
+    /// These rows of queries, or of results.
+    fn numbers<'a>(&self, all: &'a [f32], rows: Range<usize>) -> &'a [f32] {
+        &all[rows.start * self.width()..rows.end * self.width()]
+    }
+
+    fn all(&self, scale: f32) -> Result<Vec<f32>> {
+        self.attend(&self.q, &self.seqs, scale)
+    }
+
+    /// Attention of other queries to the same pool.
+    fn attend(&self, q: &[f32], seqs: &VarLen, scale: f32) -> Result<Vec<f32>> {
+        // Queries may have other columns behind them.
+        const OTHERS: usize = 5;
+        let rows = q.chunks(self.width()).flat_map(|row| [row, &[f32::NAN; OTHERS]].concat());
+        let q = matrix(rows.collect(), self.width() + OTHERS);
+        let (mut out, mut work) = (Matrix::default(), Workspace::default());
+        PagedAttention::plan(seqs, self.heads, self.kv.blocks(), &mut work)?.run(
+            for_pool(&q, &self.kv),
+            &self.kv,
+            scale,
+            &mut out,
+        )?;
+        Ok(out.view().read()?.into_owned())
+    }
+
+    /// One token of a sequence of so many, with these blocks.
+    fn one(&self, q: &[f32], len: u32, table: &[u32]) -> Result<Vec<f32>> {
+        let seqs = VarLen {
+            positions: vec![len - 1],
+            slots: vec![table[(len as usize - 1) / BLOCK] * BLOCK as u32],
+            query_starts: vec![0, 1],
+            kv_lens: vec![len],
+            block_tables: vec![table.to_vec()],
+        };
+        self.attend(q, &seqs, 0.125)
+    }
+}
+
+/// As the pool wants it: candle's tensors for the portable layout.
+fn for_pool<'a>(rows: &'a Matrix, kv: &KvLayer) -> View<'a> {
+    match kv.store {
+        Store::Cpu(_) => rows.view(),
+        Store::Tensor(_) => {
+            View { numbers: Seen::Device(rows.to_tensor().unwrap()), ..rows.view() }
+        }
+    }
+}
+
+fn store(kv: &mut KvLayer, keys: &[f32], values: &[f32], slots: &[u32]) {
+    let width = kv.kv_heads() * kv.head_dim();
+    let rows = keys.chunks(width).zip(values.chunks(width)).flat_map(|(k, v)| [k, v].concat());
+    let rows = matrix(rows.collect(), 2 * width);
+    kv.store(for_pool(&rows, kv), slots).unwrap();
 }
 
 /// What a pool of this type gives back.
@@ -92,25 +153,21 @@ fn stored(values: Vec<f32>, dtype: KvDtype) -> Vec<f32> {
     }
 }
 
-fn rows_of(case: &Case, s: usize) -> std::ops::Range<usize> {
-    case.seqs.query_starts[s] as usize..case.seqs.query_starts[s + 1] as usize
-}
-
 #[test]
 fn every_version_equals_the_reference() -> Result<()> {
     for batch in BATCHES {
-        for shape @ (heads, kv_heads, d) in HEADS {
+        for heads in HEADS {
             let types = [KvDtype::F32, KvDtype::F16];
             for (portable, dtype) in types.into_iter().flat_map(|t| [(false, t), (true, t)]) {
-                let case = case_in(batch, shape, portable, dtype);
-                let scale = 1.0 / (d as f32).sqrt();
-                let got = paged_attention(&case.q, &case.kv, &case.seqs, scale)?;
+                let case = Case::new(batch, heads, portable, dtype);
+                let scale = 1.0 / (heads.size as f32).sqrt();
+                let got = case.all(scale)?;
                 for s in 0..batch.len() {
-                    let rows = rows_of(&case, s);
-                    let q = case.q.narrow(0, rows.start, rows.len())?.flatten_all()?.to_vec1()?;
+                    let rows = case.rows_of(s);
+                    let q = case.numbers(&case.q, rows.clone());
                     let (k, v) = (&case.keys[s], &case.values[s]);
-                    let want = reference::attention(&q, k, v, heads, kv_heads, d, scale);
-                    assert_close(&got.narrow(0, rows.start, rows.len())?, &want, 3e-6);
+                    let want = reference::attention(q, k, v, heads.q, heads.kv, heads.size, scale);
+                    assert_slices_close(case.numbers(&got, rows), &want, 3e-6);
                 }
             }
         }
@@ -118,40 +175,29 @@ fn every_version_equals_the_reference() -> Result<()> {
     Ok(())
 }
 
-/// One sequence of a batch, alone.
-fn alone(case: &Case, s: usize) -> (Tensor, VarLen) {
-    let rows = rows_of(case, s);
-    let seqs = VarLen {
-        positions: case.seqs.positions[rows.clone()].to_vec(),
-        slots: case.seqs.slots[rows.clone()].to_vec(),
-        query_starts: vec![0, rows.len() as u32],
-        kv_lens: vec![case.seqs.kv_lens[s]],
-        block_tables: vec![case.seqs.block_tables[s].clone()],
-    };
-    (case.q.narrow(0, rows.start, rows.len()).unwrap().contiguous().unwrap(), seqs)
-}
-
 #[test]
 fn a_row_does_not_depend_on_its_batch_nor_on_how_a_prompt_is_cut() -> Result<()> {
-    for shape in HEADS {
+    for heads in HEADS {
         for batch in BATCHES {
-            let case = case(batch, shape, false);
-            let all = paged_attention(&case.q, &case.kv, &case.seqs, 0.125)?;
+            let case = Case::new(batch, heads, false, KvDtype::F32);
+            let all = case.all(0.125)?;
             for s in 0..batch.len() {
-                let (q, seqs) = alone(&case, s);
-                let want = all.narrow(0, rows_of(&case, s).start, seqs.rows())?.to_vec2::<f32>()?;
-                assert_eq!(paged_attention(&q, &case.kv, &seqs, 0.125)?.to_vec2::<f32>()?, want);
-                for row in 0..seqs.rows() {
-                    let len = seqs.kv_lens[0] - (seqs.rows() - 1 - row) as u32;
-                    let one = VarLen {
-                        positions: vec![seqs.positions[row]],
-                        slots: vec![seqs.slots[row]],
-                        query_starts: vec![0, 1],
-                        kv_lens: vec![len],
-                        block_tables: seqs.block_tables.clone(),
-                    };
-                    let got = paged_attention(&q.narrow(0, row, 1)?, &case.kv, &one, 0.125)?;
-                    assert_eq!(got.to_vec2::<f32>()?[0], want[row], "sequence {s}, row {row}");
+                let rows = case.rows_of(s);
+                let (len, table) = (case.seqs.kv_lens[s], &case.seqs.block_tables[s]);
+                let alone = VarLen {
+                    positions: case.seqs.positions[rows.clone()].to_vec(),
+                    slots: case.seqs.slots[rows.clone()].to_vec(),
+                    query_starts: vec![0, rows.len() as u32],
+                    kv_lens: vec![len],
+                    block_tables: vec![table.clone()],
+                };
+                let q = case.numbers(&case.q, rows.clone());
+                let want = case.numbers(&all, rows.clone());
+                assert_eq!(case.attend(q, &alone, 0.125)?, want, "sequence {s}");
+                for row in rows.clone() {
+                    let len = len - (rows.end - 1 - row) as u32;
+                    let got = case.one(case.numbers(&case.q, row..row + 1), len, table)?;
+                    assert_eq!(got, case.numbers(&all, row..row + 1), "sequence {s}, row {row}");
                 }
             }
         }
@@ -162,32 +208,43 @@ fn a_row_does_not_depend_on_its_batch_nor_on_how_a_prompt_is_cut() -> Result<()>
 /// Sequences whose tables begin alike are read together; the bits are those of each alone.
 #[test]
 fn a_shared_prefix_changes_no_bits() -> Result<()> {
-    let shape @ (heads, _, d) = (9, 3, 64);
-    let case = case(&[(200, 1), (0, 64)], shape, false);
+    let case = Case::new(&[(200, 1), (0, 64)], heads(9, 3, 64), false, KvDtype::F32);
     let table = &case.seqs.block_tables[0];
     let lens = [130u32, 129, 150, 201, 190];
+    let tables: Vec<Vec<u32>> =
+        lens.iter().map(|l| table[..(*l as usize).div_ceil(BLOCK)].to_vec()).collect();
     let seqs = VarLen {
         positions: lens.iter().map(|l| l - 1).collect(),
         slots: lens.iter().map(|l| table[(*l as usize - 1) / BLOCK] * BLOCK as u32).collect(),
         query_starts: (0..=lens.len() as u32).collect(),
         kv_lens: lens.to_vec(),
-        block_tables: lens
-            .iter()
-            .map(|l| table[..(*l as usize).div_ceil(BLOCK)].to_vec())
-            .collect(),
+        block_tables: tables.clone(),
     };
-    let q = tensor(noise(lens.len() * heads * d, 400, 1.0), heads, d);
-    let all = paged_attention(&q, &case.kv, &seqs, 0.125)?.to_vec2::<f32>()?;
-    for (s, row) in all.iter().enumerate() {
-        let one = VarLen {
-            positions: vec![seqs.positions[s]],
-            slots: vec![seqs.slots[s]],
-            query_starts: vec![0, 1],
-            kv_lens: vec![lens[s]],
-            block_tables: vec![seqs.block_tables[s].clone()],
-        };
-        let got = paged_attention(&q.narrow(0, s, 1)?, &case.kv, &one, 0.125)?;
-        assert_eq!(&got.to_vec2::<f32>()?[0], row);
+    let q = noise(lens.len() * case.width(), 400, 1.0);
+    let all = case.attend(&q, &seqs, 0.125)?;
+    for (s, (len, table)) in lens.into_iter().zip(&tables).enumerate() {
+        let got = case.one(case.numbers(&q, s..s + 1), len, table)?;
+        assert_eq!(got, case.numbers(&all, s..s + 1), "sequence {s}");
+    }
+    Ok(())
+}
+
+/// Memory that is kept from one batch to the next changes nothing, whatever the batches are.
+#[test]
+fn a_workspace_can_be_used_again() -> Result<()> {
+    let (mut work, mut out) = (Workspace::default(), Matrix::default());
+    for batch in BATCHES.into_iter().chain(BATCHES.into_iter().rev()) {
+        for heads in HEADS {
+            let case = Case::new(batch, heads, false, KvDtype::F32);
+            let q = matrix(case.q.clone(), case.width());
+            PagedAttention::plan(&case.seqs, heads, case.kv.blocks(), &mut work)?.run(
+                q.view(),
+                &case.kv,
+                0.125,
+                &mut out,
+            )?;
+            assert_eq!(out.view().read()?, case.all(0.125)?);
+        }
     }
     Ok(())
 }
@@ -195,23 +252,22 @@ fn a_shared_prefix_changes_no_bits() -> Result<()> {
 #[test]
 fn a_copied_block_reads_like_the_original() -> Result<()> {
     for portable in [false, true] {
-        let mut case = case(&[(15, 1)], (4, 2, 48), portable);
-        let want = paged_attention(&case.q, &case.kv, &case.seqs, 0.1)?.to_vec2::<f32>()?;
+        let mut case = Case::new(&[(15, 1)], heads(4, 2, 48), portable, KvDtype::F32);
+        let want = case.all(0.1)?;
         let from = case.seqs.block_tables[0][0];
         let to = case.kv.blocks() as u32 / 2;
         assert_ne!(from, to);
         case.kv.copy_block(from, to)?;
         case.seqs.block_tables[0][0] = to;
-        let got = paged_attention(&case.q, &case.kv, &case.seqs, 0.1)?.to_vec2::<f32>()?;
-        assert_eq!(got, want);
+        assert_eq!(case.all(0.1)?, want);
     }
     Ok(())
 }
 
 #[test]
 fn a_block_beyond_the_pool_is_refused() {
-    let mut case = case(&[(0, 1)], (1, 1, 16), false);
+    let mut case = Case::new(&[(0, 1)], heads(1, 1, 16), false, KvDtype::F32);
     case.seqs.block_tables[0][0] = 99;
-    let error = paged_attention(&case.q, &case.kv, &case.seqs, 1.0).unwrap_err().to_string();
+    let error = case.all(1.0).unwrap_err().to_string();
     assert!(error.contains("block 99"), "{error}");
 }

@@ -8,10 +8,13 @@
 //! Blocks of a sequence mostly follow each other, so a head's keys are one stream, as its values are.
 
 use super::{BLOCK, KvDtype, KvShape};
-use crate::host::with_f32;
+use crate::host::for_each_piece;
 use crate::memory::{Arena, Numbers};
-use crate::simd::{Element, F16, F32};
-use candle_core::{Result, Tensor};
+use crate::simd::{Element, F16, F32, LANES};
+use candle_core::Result;
+
+/// Operations that rounding a number to its type counts for.
+const NARROWING: usize = 4;
 
 /// Pages in either type.
 #[derive(Debug)]
@@ -28,10 +31,11 @@ impl AnyPages {
         })
     }
 
-    pub fn store(&mut self, k: &Tensor, v: &Tensor, slots: &[u32]) -> Result<()> {
+    /// Keys and values are the last columns of `rows`.
+    pub fn store(&mut self, rows: &[f32], columns: usize, slots: &[u32]) {
         match self {
-            Self::F32(pages) => pages.store(k, v, slots),
-            Self::F16(pages) => pages.store(k, v, slots),
+            Self::F32(pages) => pages.store(rows, columns, slots),
+            Self::F16(pages) => pages.store(rows, columns, slots),
         }
     }
 
@@ -80,33 +84,31 @@ impl<E: Element> Pages<E> {
         head * self.blocks + block
     }
 
-    fn store(&mut self, k: &Tensor, v: &Tensor, slots: &[u32]) -> Result<()> {
-        with_f32(k, "store_kv: keys", |k| {
-            with_f32(v, "store_kv: values", |v| {
-                let (k, v) = (E::narrow(k), E::narrow(v));
-                for (row, &slot) in slots.iter().enumerate() {
-                    let from = row * self.kv_heads * self.head_dim;
-                    let len = self.kv_heads * self.head_dim;
-                    self.store_row(&k[from..][..len], &v[from..][..len], slot as usize);
+    /// Head by head, whose pages lie together.
+    fn store(&mut self, rows: &[f32], columns: usize, slots: &[u32]) {
+        let (d, width) = (self.head_dim, self.kv_heads * self.head_dim);
+        let pages = self.blocks * d * BLOCK;
+        let operations = 2 * slots.len() * width * NARROWING;
+        for_each_piece(&mut self.keys, pages, operations, |head, keys| {
+            let first = columns - 2 * width + head * d;
+            for (row, &slot) in rows.chunks_exact(columns).zip(slots) {
+                let (block, offset) = (slot as usize / BLOCK, slot as usize % BLOCK);
+                let page = &mut keys[block * d * BLOCK..][..d * BLOCK];
+                let columns = page.chunks_mut(LANES * BLOCK).zip(row[first..][..d].chunks(LANES));
+                for (page, from) in columns {
+                    let mut keys = [E::Stored::default(); LANES];
+                    E::narrow(from, &mut keys[..from.len()]);
+                    let tokens = page.iter_mut().skip(offset).step_by(BLOCK);
+                    tokens.zip(keys).for_each(|(to, from)| *to = from);
                 }
-                Ok(())
-            })
-        })
-    }
-
-    /// One token: `k` and `v` are `[kv_heads][D]`.
-    fn store_row(&mut self, k: &[E::Stored], v: &[E::Stored], slot: usize) {
-        let (block, offset) = (slot / BLOCK, slot % BLOCK);
-        let d = self.head_dim;
-        let page = d * BLOCK;
-        for head in 0..self.kv_heads {
-            let at = self.page(block, head) * page;
-            let column = self.keys[at..at + page].iter_mut().skip(offset).step_by(BLOCK);
-            for (to, from) in column.zip(&k[head * d..][..d]) {
-                *to = *from;
             }
-            self.values[at + offset * d..][..d].copy_from_slice(&v[head * d..][..d]);
-        }
+        });
+        for_each_piece(&mut self.values, pages, operations, |head, values| {
+            let first = columns - width + head * d;
+            for (row, &slot) in rows.chunks_exact(columns).zip(slots) {
+                E::narrow(&row[first..], &mut values[slot as usize * d..][..d]);
+            }
+        });
     }
 
     fn copy_block(&mut self, from: u32, to: u32) {

@@ -6,8 +6,9 @@ mod portable;
 pub(crate) use cpu::{AnyPages, Pages};
 pub(crate) use portable::TensorPages;
 
+use crate::matrix::{Seen, View};
 use crate::memory::Arena;
-use candle_core::{Device, Result, Tensor, bail};
+use candle_core::{Device, Result, bail};
 
 /// Tokens of a block.
 pub const BLOCK: usize = 16;
@@ -154,23 +155,30 @@ impl KvLayer {
         self.shape.blocks
     }
 
-    /// Writes keys and values `[T, kv_heads, head_dim]` (f32) to `slots` (`T` of them, each
-    /// `block * BLOCK + offset`, no two alike).
+    /// Writes the keys and values of the last columns of `rows` `[T, .. + 2 kv_heads * head_dim]`, keys of
+    /// all heads first, to `slots` (`T` of them, each `block * BLOCK + offset`, no two alike).
     ///
     /// # Errors
     /// Shapes that do not fit, or a slot beyond the pool.
-    pub fn store(&mut self, k: &Tensor, v: &Tensor, slots: &[u32]) -> Result<()> {
-        let shape = [slots.len(), self.kv_heads(), self.head_dim()];
-        if k.dims() != shape || v.dims() != shape {
-            bail!("store_kv: keys {:?}, values {:?}, wanted {shape:?}", k.dims(), v.dims());
+    pub fn store(&mut self, rows: View, slots: &[u32]) -> Result<()> {
+        let (t, columns) = rows.dims();
+        let width = self.kv_heads() * self.head_dim();
+        if t != slots.len() || columns < 2 * width {
+            bail!(
+                "store_kv: {t} rows of {columns} columns, wanted {} of {}",
+                slots.len(),
+                2 * width
+            );
         }
         if let Some(slot) = slots.iter().find(|&&s| s as usize >= self.blocks() * BLOCK) {
             bail!("store_kv: slot {slot} lies beyond the pool of {} blocks", self.blocks());
         }
-        match &mut self.store {
-            Store::Cpu(pages) => pages.store(k, v, slots),
-            Store::Tensor(pages) => pages.store(k, v, slots),
+        match (&mut self.store, rows.numbers) {
+            (Store::Cpu(pages), Seen::Host(rows)) => pages.store(rows, columns, slots),
+            (Store::Tensor(pages), Seen::Device(rows)) => pages.store(&rows, slots)?,
+            _ => bail!("store_kv: rows on another device than the pool"),
         }
+        Ok(())
     }
 
     /// Copies the whole block `from` over the block `to`.

@@ -20,9 +20,15 @@ impl TensorPages {
         Ok(Self { keys: zeros()?, values: zeros()? })
     }
 
-    pub fn store(&mut self, k: &Tensor, v: &Tensor, slots: &[u32]) -> Result<()> {
+    /// Keys and values are the last columns of `rows`.
+    pub fn store(&mut self, rows: &Tensor, slots: &[u32]) -> Result<()> {
+        let (t, columns) = rows.dims2()?;
+        let (_, heads, size) = self.keys.dims3()?;
+        let width = heads * size;
+        let k = rows.narrow(1, columns - 2 * width, width)?.reshape((t, heads, size))?;
+        let v = rows.narrow(1, columns - width, width)?.reshape((t, heads, size))?;
         for (row, slot, len) in runs(slots) {
-            for (pool, new) in [(&self.keys, k), (&self.values, v)] {
+            for (pool, new) in [(&self.keys, &k), (&self.values, &v)] {
                 let rows = new.narrow(0, row, len)?.to_dtype(pool.dtype())?.contiguous()?;
                 pool.slice_set(&rows, 0, slot)?;
             }

@@ -33,12 +33,14 @@ pub const FINE_BITS: u32 = 7;
 /// `x ≈ scale · (q + fine / 128)`.
 ///
 /// [`GROUP`] rows stand side by side, span by span, so that a tile of them finds all that it needs
-/// at fixed distances from one place. Rows that are missing in the last group are zero.
+/// at fixed distances from one place. Rows that are missing in the last group hold numbers of earlier
+/// uses, and so may the arrays behind their ends: memory is kept from one use to the next.
 ///
 /// ```text
 /// group 0                                                     group 1
 /// [span 0: row 0, row 1 .. row 5] [span 1: row 0 .. row 5] …  [span 0: row 6 .. row 11] …
 /// ```
+#[derive(Debug, Default)]
 pub struct Activations {
     pub rows: usize,
     /// `[groups][K / 32][GROUP][32]`.
@@ -51,7 +53,7 @@ pub struct Activations {
     pub scaled_sums: Vec<f32>,
     /// Whether a row of the group is fine in the span, `[groups][K / 32]`.
     pub is_fine: Vec<bool>,
-    /// As `values`; 0 where a row is not fine.
+    /// As `values`, in fine spans only; 0 where a row is not fine.
     pub fine: Vec<i8>,
     /// Sums of `fine`, as `sums`.
     pub fine_sums: Vec<i32>,
@@ -132,34 +134,32 @@ impl Rows for Gated<'_> {
 
 impl Activations {
     /// Rounds `rows` rows of `k` columns, a multiple of 32.
-    pub fn new(source: impl Rows, rows: usize, k: usize) -> Self {
+    pub fn round(&mut self, source: impl Rows, rows: usize, k: usize) {
         let spans = k / SPAN;
         let all = rows.div_ceil(GROUP) * spans;
-        let mut x = Self {
-            rows,
-            values: vec![0; all * GROUP * SPAN],
-            scales: vec![0.0; all * GROUP],
-            sums: vec![0; all * GROUP * SUMS],
-            scaled_sums: vec![0.0; all * GROUP * SUMS],
-            is_fine: vec![false; all],
-            fine: vec![0; all * GROUP * SPAN],
-            fine_sums: vec![0; all * GROUP * SUMS],
-        };
+        self.rows = rows;
         let places = Places {
-            values: Shared::new(&mut x.values),
-            scales: Shared::new(&mut x.scales),
-            sums: Shared::new(&mut x.sums),
-            scaled_sums: Shared::new(&mut x.scaled_sums),
-            is_fine: Shared::new(&mut x.is_fine),
-            fine: Shared::new(&mut x.fine),
-            fine_sums: Shared::new(&mut x.fine_sums),
+            values: room(&mut self.values, all * GROUP * SPAN),
+            scales: room(&mut self.scales, all * GROUP),
+            sums: room(&mut self.sums, all * GROUP * SUMS),
+            scaled_sums: room(&mut self.scaled_sums, all * GROUP * SUMS),
+            is_fine: room(&mut self.is_fine, all),
+            fine: room(&mut self.fine, all * GROUP * SPAN),
+            fine_sums: room(&mut self.fine_sums, all * GROUP * SUMS),
         };
         let pieces = pieces(rows, GROUP);
         for_each_task(rows.div_ceil(GROUP), rows * k, |group| {
             dispatch(Rounding { source, rows: pieces(group), group, spans, places });
         });
-        x
     }
+}
+
+/// Makes it `len` elements long, unless it is longer.
+fn room<T: Copy + Default>(array: &mut Vec<T>, len: usize) -> Shared<T> {
+    if array.len() < len {
+        array.resize(len, T::default());
+    }
+    Shared::new(array)
 }
 
 /// Where [`Rounding`] writes: the arrays of [`Activations`].
@@ -236,7 +236,7 @@ impl<R: Rows> Rounding<R> {
         total / self.spans as f32
     }
 
-    /// Makes a span fine in the rows whose scales there are above their limits.
+    /// Makes a span fine in the rows whose scales there are above their limits, if there are any.
     ///
     /// # Safety
     /// As above, after [`Rounding::coarse`] of all rows.
@@ -246,10 +246,13 @@ impl<R: Rows> Rounding<R> {
         // SAFETY: as asked for.
         unsafe {
             let is_fine = |r: usize| *self.places.scales.at(at * GROUP + r) > limits[r];
-            if !(0..GROUP).any(is_fine) {
+            let any = (0..GROUP).any(is_fine);
+            *self.places.is_fine.at(at) = any;
+            if !any {
                 return;
             }
-            *self.places.is_fine.at(at) = true;
+            self.places.fine.at(at * GROUP * SPAN).write_bytes(0, GROUP * SPAN);
+            self.places.fine_sums.at(at * GROUP * SUMS).write_bytes(0, GROUP * SUMS);
             for (r, row) in self.rows.clone().enumerate() {
                 if is_fine(r) {
                     let halves = self.load::<S>(row, span, prepared[r]);

@@ -7,6 +7,7 @@
 
 use candle_core::quantized::GgmlDType;
 use candle_core::{Result, bail};
+use half::f16;
 
 /// What is the same for all blocks of a type.
 #[derive(Debug, Clone, Copy)]
@@ -44,6 +45,21 @@ impl Block {
 }
 
 impl Format {
+    /// The types that files store weights in.
+    #[cfg(test)]
+    pub const ALL: [GgmlDType; 10] = [
+        GgmlDType::Q4_0,
+        GgmlDType::Q4_1,
+        GgmlDType::Q5_0,
+        GgmlDType::Q5_1,
+        GgmlDType::Q8_0,
+        GgmlDType::Q2K,
+        GgmlDType::Q3K,
+        GgmlDType::Q4K,
+        GgmlDType::Q5K,
+        GgmlDType::Q6K,
+    ];
+
     /// # Errors
     /// A type that no file stores weights in.
     pub fn of(dtype: GgmlDType) -> Result<Self> {
@@ -59,7 +75,7 @@ impl Format {
             GgmlDType::Q4K => (32, true, 0, true, q4k),
             GgmlDType::Q5K => (32, false, 0, true, q5k),
             GgmlDType::Q6K => (16, false, 32, false, q6k),
-            other => bail!("linear: weights of block type {other:?} can't be multiplied"),
+            other => bail!("weights of block type {other:?} can't be read"),
         };
         let (len, bytes) = (dtype.block_size(), dtype.type_size());
         Ok(Self { len, bytes, group, nibbles, zero, has_min, unpack })
@@ -68,6 +84,25 @@ impl Format {
     /// Whether blocks hold several groups with factors of their own.
     pub fn is_nested(&self) -> bool {
         self.len > self.group
+    }
+
+    /// The weights of a block, as f32.
+    pub fn widen(&self, block: &Block, out: &mut [f32]) {
+        let (scale, min) =
+            (f16::from_bits(block.scale).to_f32(), f16::from_bits(block.min).to_f32());
+        let groups = out.chunks_exact_mut(self.group).zip(block.values.chunks_exact(self.group));
+        for (group, (out, values)) in groups.enumerate() {
+            let (scale, min) = match self.is_nested() {
+                true => {
+                    (scale * f32::from(block.scales[group]), min * f32::from(block.mins[group]))
+                }
+                false => (scale, min),
+            };
+            for (out, &value) in out.iter_mut().zip(values) {
+                let weight = (i32::from(value) - self.zero) as f32 * scale;
+                *out = if self.has_min { weight + min } else { weight };
+            }
+        }
     }
 
     /// Reads one block of `self.bytes` bytes.

@@ -14,7 +14,7 @@
 //! that is what makes the product independent of the batch.
 
 use super::{Grid, PANEL, Target};
-use crate::host::{Shared, for_each_task};
+use crate::host::for_each_task;
 use crate::memory::{Arena, Numbers, Plain};
 use crate::simd::{Bf16, Element, F16, F32, Kernel, Simd, dispatch};
 use candle_core::{DType, Device, Result, Tensor, bail};
@@ -75,10 +75,9 @@ impl Packed {
         let (k, n) = (self.k, self.n);
         let m = x.len() / k;
         let grid = Grid::new(m, n.div_ceil(PANEL), 8);
-        let Target { out, stride, column, .. } = target;
         for_each_task(grid.tasks(), 2 * m * n * k / 16, |task| {
             let (rows, columns) = grid.task(task);
-            dispatch(Rectangle::<E> { panels, x, k, n, rows, columns, out, stride, column });
+            dispatch(Rectangle::<E> { panels, x, k, n, rows, columns, target });
         });
     }
 }
@@ -107,9 +106,7 @@ struct Rectangle<'a, E: Element> {
     n: usize,
     rows: std::ops::Range<usize>,
     columns: std::ops::Range<usize>,
-    out: Shared<f32>,
-    stride: usize,
-    column: usize,
+    target: Target<'a>,
 }
 
 impl<E: Element> Kernel for Rectangle<'_, E> {
@@ -179,29 +176,8 @@ impl<E: Element> Rectangle<'_, E> {
             for r in 0..MR {
                 for v in 0..NV {
                     let first = (panel + v) * PANEL;
-                    let to = self.out.at((row + r) * self.stride + self.column + first);
-                    store_columns::<S>(to, acc[r][v], self.n - first, false);
+                    self.target.store::<S>(row + r, (first, self.n - first), acc[r][v]);
                 }
-            }
-        }
-    }
-}
-
-/// Writes the first `columns` lanes (all, if there are more), or adds them to what is there.
-///
-/// # Safety
-/// As [`Simd::store`], for as many elements; they must hold numbers if they are added to.
-#[inline(always)]
-pub unsafe fn store_columns<S: Simd>(to: *mut f32, v: S::V, columns: usize, onto: bool) {
-    unsafe {
-        if columns >= PANEL {
-            S::store(to, if onto { S::add(S::load(to), v) } else { v });
-        } else {
-            let mut lanes = [0f32; PANEL];
-            S::store(lanes.as_mut_ptr(), v);
-            for (i, lane) in lanes.iter().take(columns).enumerate() {
-                let to = to.add(i);
-                to.write(if onto { to.read() + lane } else { *lane });
             }
         }
     }

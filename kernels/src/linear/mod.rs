@@ -5,21 +5,22 @@
 //! the weights to f32 where that rounding is not wanted.
 
 mod activations;
-mod blocks;
+pub(crate) mod blocks;
 mod dense;
 mod portable;
 mod quantized;
 mod records;
 pub mod reference;
 
-use crate::host::{Shared, with_f32, written};
+use crate::host::{Shared, with_f32};
+use crate::matrix::{Changed, Matrix, Seen, View};
 use crate::memory::Arena;
-use crate::residual::add;
-use crate::rms_norm::rms_norm;
-use crate::silu_mul::silu_mul;
+use crate::rms_norm::{self, rms_norm};
+use crate::silu_mul::{self, silu_mul};
+use crate::simd::Simd;
 use activations::{Activations, Gated, Normed, Stored};
 use candle_core::quantized::QTensor;
-use candle_core::{DType, Device, Result, Tensor, bail};
+use candle_core::{Result, Tensor, bail};
 
 /// Columns of a packed panel.
 const PANEL: usize = crate::simd::LANES;
@@ -134,125 +135,108 @@ impl Linear {
     /// # Errors
     /// Shapes, types or devices that do not fit.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.multiply(Input::Rows(x), None)
+        let mut y = Matrix::default();
+        View::of(x, "linear: x", |x| {
+            self.multiply(Input::Rows(x), &mut Workspace::default(), &mut y)
+        })?;
+        y.to_tensor()
     }
 
-    /// The product of `input`, added to `residual` `[M, N]` (f32) if there is one. On the processor,
-    /// with quantised weights, it is one operation; its bits are those of the operations one by one.
+    /// The product of `input`, `[M, N]`. On the processor, with quantised weights, it is one
+    /// operation with what makes the input; its bits are those of the operations one by one.
     ///
     /// # Errors
     /// Shapes, types or devices that do not fit.
-    pub fn multiply(&self, input: Input, residual: Option<&Tensor>) -> Result<Tensor> {
+    pub fn multiply(&self, input: Input, work: &mut Workspace, out: &mut Matrix) -> Result<()> {
+        let rows = self.rows(&input)?;
+        match &input.stored().numbers {
+            Seen::Host(x) => self.packed(&input, x, work, (out.host(rows, self.n), false)),
+            Seen::Device(_) => out.put(self.portable(input)?),
+        }
+    }
+
+    /// Adds the product of `input` to `sum` `[M, N]`, otherwise as [`Linear::multiply`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn add_product(&self, input: Input, work: &mut Workspace, sum: &mut Matrix) -> Result<()> {
+        let wanted = (self.rows(&input)?, self.n);
+        if sum.dims() != wanted {
+            bail!("linear: the sum is {:?}, wanted {wanted:?}", sum.dims());
+        }
+        match (&input.stored().numbers, sum.change()) {
+            (Seen::Host(x), Changed::Host(sum)) => self.packed(&input, x, work, (sum, true)),
+            (Seen::Device(_), Changed::Device(sum)) => {
+                *sum = (&*sum + self.portable(input)?)?;
+                Ok(())
+            }
+            _ => bail!("linear: the sum lies on another device than x"),
+        }
+    }
+
+    /// M.
+    fn rows(&self, input: &Input) -> Result<usize> {
         let (m, k) = input.dims()?;
         if k != self.k {
             bail!("linear: x has {k} columns, the weights {}", self.k);
         }
-        if let Some(residual) = residual
-            && residual.dims() != [m, self.n]
-        {
-            bail!("linear: the residual is {:?}, wanted [{m}, {}]", residual.dims(), self.n);
-        }
-        if self.is_quantized() && m > 0 && input.device().is_cpu() {
-            return self.fused(input, m, residual);
-        }
-        let y = self.unfused(&input.tensor()?)?;
-        match residual {
-            Some(residual) => add(residual, &y),
-            None => Ok(y),
-        }
+        Ok(m)
     }
 
-    fn unfused(&self, x: &Tensor) -> Result<Tensor> {
-        if x.device().is_cpu() && !self.parts.iter().any(|p| matches!(p, Part::Portable(_))) {
-            return self.forward_cpu(x);
+    /// On the processor: `x` is what `input` is made of; to numbers `[M, N]`, or added to them.
+    fn packed(
+        &self,
+        input: &Input,
+        x: &[f32],
+        work: &mut Workspace,
+        (out, onto): (&mut [f32], bool),
+    ) -> Result<()> {
+        if out.is_empty() {
+            return Ok(());
         }
-        let y = self
-            .parts
-            .iter()
-            .map(|part| match part {
-                Part::Portable(w) => w.forward(x),
-                _ => bail!("linear: x lies on another device than the weights"),
-            })
-            .collect::<Result<Vec<_>>>()?;
-        let y = if y.len() == 1 { y[0].clone() } else { Tensor::cat(&y, 1)? };
-        match &self.bias {
-            Some(bias) => y.broadcast_add(bias),
-            None => Ok(y),
+        let Workspace { rounded, rows } = work;
+        let dense = self.parts.iter().any(|part| matches!(part, Part::Dense(_)));
+        let quantized = self.parts.iter().any(|part| matches!(part, Part::Quantized(_)));
+        let k = self.k;
+        let x = if dense { input.numbers(x, rows)? } else { x };
+        match quantized {
+            true if dense => rounded.round(Stored { x, k }, x.len() / k, k),
+            true => input.round(x, k, rounded)?,
+            false => (),
         }
-    }
-
-    fn forward_cpu(&self, x: &Tensor) -> Result<Tensor> {
-        let (m, k) = x.dims2()?;
-        if m == 0 {
-            return Tensor::zeros((m, self.n), DType::F32, x.device());
-        }
-        let multiply = |out: Shared<f32>, x: &[f32]| {
-            let quantized = self.parts.iter().any(|p| matches!(p, Part::Quantized(_)));
-            let activations = quantized.then(|| Activations::new(Stored { x, k }, m, k));
+        let out = Shared::new(out);
+        let multiply = |bias: Option<&[f32]>| {
             let mut column = 0;
             for part in &self.parts {
-                let target = Target { out, stride: self.n, column, onto: false };
-                match (part, &activations) {
-                    (Part::Dense(w), _) => w.multiply(x, target),
-                    (Part::Quantized(w), Some(x)) => w.multiply(x, target),
-                    _ => bail!("linear: a portable part among packed ones"),
+                let target = Target { out, stride: self.n, column, bias, onto };
+                match part {
+                    Part::Dense(w) => w.multiply(x, target),
+                    Part::Quantized(w) => w.multiply(rounded, target),
+                    Part::Portable(_) => bail!("linear: the weights lie on another device than x"),
                 }
                 column += part.n();
             }
             Ok(())
         };
-        // SAFETY: the parts stand side by side and each writes all rows of its columns.
-        let mut out =
-            unsafe { written(m * self.n, |out| with_f32(x, "linear: x", |x| multiply(out, x)))? };
-        self.add_bias(&mut out)?;
-        Tensor::from_vec(out, (m, self.n), x.device())
-    }
-
-    /// The product with quantised parts only, on the processor.
-    fn fused(&self, input: Input, m: usize, residual: Option<&Tensor>) -> Result<Tensor> {
-        let x = input.rounded(m, self.k)?;
-        // What the bias is added to must be the bare product.
-        let base = residual.filter(|_| self.bias.is_none());
-        let mut out = match base {
-            Some(base) => with_f32(base, "linear: residual", |base| Ok(base.to_vec()))?,
-            None => {
-                let products = |out| {
-                    self.products(&x, out, false);
-                    Ok(())
-                };
-                // SAFETY: the parts stand side by side and each writes all rows of its columns.
-                unsafe { written(m * self.n, products)? }
-            }
-        };
-        if base.is_some() {
-            self.products(&x, Shared::new(&mut out), true);
-        }
-        self.add_bias(&mut out)?;
-        let y = Tensor::from_vec(out, (m, self.n), input.device())?;
-        match residual {
-            Some(residual) if base.is_none() => add(residual, &y),
-            _ => Ok(y),
+        match &self.bias {
+            Some(bias) => with_f32(bias, "linear: bias", |bias| multiply(Some(bias))),
+            None => multiply(None),
         }
     }
 
-    fn products(&self, x: &Activations, out: Shared<f32>, onto: bool) {
-        let mut column = 0;
-        for part in &self.parts {
-            if let Part::Quantized(w) = part {
-                w.multiply(x, Target { out, stride: self.n, column, onto });
-            }
-            column += part.n();
+    /// On any candle device.
+    fn portable(&self, input: Input) -> Result<Tensor> {
+        let x = input.tensor()?;
+        let products = self.parts.iter().map(|part| match part {
+            Part::Portable(w) => w.forward(&x),
+            _ => bail!("linear: x lies on another device than the weights"),
+        });
+        let y = products.collect::<Result<Vec<_>>>()?;
+        let y = if y.len() == 1 { y[0].clone() } else { Tensor::cat(&y, 1)? };
+        match &self.bias {
+            Some(bias) => y.broadcast_add(bias),
+            None => Ok(y),
         }
-    }
-
-    fn add_bias(&self, out: &mut [f32]) -> Result<()> {
-        let Some(bias) = &self.bias else { return Ok(()) };
-        with_f32(bias, "linear: bias", |bias| {
-            for row in out.chunks_exact_mut(self.n) {
-                row.iter_mut().zip(bias).for_each(|(y, b)| *y += b);
-            }
-            Ok(())
-        })
     }
 
     /// Output columns.
@@ -276,31 +260,34 @@ impl Linear {
     }
 }
 
-/// What a product multiplies.
-#[derive(Debug, Clone, Copy)]
-pub enum Input<'a> {
-    /// `[M, K]` (f32).
-    Rows(&'a Tensor),
-    /// [`rms_norm`] of `x` `[M, K]` with `weight` `[K]`.
-    Normed { x: &'a Tensor, weight: &'a Tensor, eps: f64 },
-    /// [`silu_mul`] of `[M, 2 K]`.
-    Gated(&'a Tensor),
+/// Memory that products need on their way, kept from one to the next.
+#[derive(Debug, Default)]
+pub struct Workspace {
+    rounded: Activations,
+    rows: Matrix,
 }
 
-impl Input<'_> {
-    fn stored(&self) -> &Tensor {
+/// What a product multiplies.
+#[derive(Debug, Clone)]
+pub enum Input<'a> {
+    /// `[M, K]`.
+    Rows(View<'a>),
+    /// [`rms_norm`] of `x` `[M, K]` with `weight` `[K]` (f32).
+    Normed { x: View<'a>, weight: &'a Tensor, eps: f64 },
+    /// [`silu_mul`] of `[M, 2 K]`.
+    Gated(View<'a>),
+}
+
+impl<'a> Input<'a> {
+    fn stored(&self) -> &View<'a> {
         match self {
             Input::Rows(x) | Input::Gated(x) | Input::Normed { x, .. } => x,
         }
     }
 
-    fn device(&self) -> &Device {
-        self.stored().device()
-    }
-
     /// M and K.
     fn dims(&self) -> Result<(usize, usize)> {
-        let (m, columns) = self.stored().dims2()?;
+        let (m, columns) = self.stored().dims();
         match self {
             Input::Gated(_) if columns % 2 != 0 => {
                 bail!("linear: {columns} columns can't be halved into gate and up")
@@ -313,35 +300,86 @@ impl Input<'_> {
         }
     }
 
-    /// `[M, K]`, by the operations that stand for it.
+    /// `[M, K]` on another device than the processor.
     fn tensor(self) -> Result<Tensor> {
-        match self {
-            Input::Rows(x) => Ok(x.clone()),
-            Input::Normed { x, weight, eps } => rms_norm(x, weight, eps),
-            Input::Gated(gate_up) => silu_mul(gate_up),
+        let Seen::Device(x) = &self.stored().numbers else { bail!("linear: x lies on the host") };
+        match &self {
+            Input::Rows(_) => Ok(x.clone()),
+            Input::Normed { weight, eps, .. } => rms_norm::portable::rms_norm(x, weight, *eps),
+            Input::Gated(_) => silu_mul::portable::silu_mul(x),
         }
     }
 
-    /// The same in 8 bits, in one pass.
-    fn rounded(&self, m: usize, k: usize) -> Result<Activations> {
-        with_f32(self.stored(), "linear: x", |x| match self {
-            Input::Rows(_) => Ok(Activations::new(Stored { x, k }, m, k)),
-            Input::Gated(_) => Ok(Activations::new(Gated { gate_up: x, k }, m, k)),
-            Input::Normed { weight, eps, .. } => with_f32(weight, "linear: norm", |weight| {
-                Ok(Activations::new(Normed { x, weight, eps: *eps as f32 }, m, k))
-            }),
-        })
+    /// `[M, K]` on the processor, from `x` that is stored; in `rows` if it has to be made.
+    fn numbers<'b>(&self, x: &'b [f32], rows: &'b mut Matrix) -> Result<&'b [f32]> {
+        match self {
+            Input::Rows(_) => return Ok(x),
+            Input::Normed { x, weight, eps } => rms_norm(x.clone(), weight, *eps, rows)?,
+            Input::Gated(gate_up) => silu_mul(gate_up.clone(), rows)?,
+        }
+        Ok(rows.slice())
+    }
+
+    /// The same in 8 bits, in one pass over `x` that is stored.
+    fn round(&self, x: &[f32], k: usize, to: &mut Activations) -> Result<()> {
+        let (m, _) = self.dims()?;
+        match self {
+            Input::Rows(_) => to.round(Stored { x, k }, m, k),
+            Input::Gated(_) => to.round(Gated { gate_up: x, k }, m, k),
+            Input::Normed { weight, eps, .. } => {
+                return with_f32(weight, "linear: norm", |weight| {
+                    to.round(Normed { x, weight, eps: *eps as f32 }, m, k);
+                    Ok(())
+                });
+            }
+        }
+        Ok(())
     }
 }
 
 /// Where a part writes: columns from `column` on, of rows `stride` apart.
 #[derive(Clone, Copy)]
-struct Target {
+struct Target<'a> {
     out: Shared<f32>,
     stride: usize,
     column: usize,
-    /// Products are added to what is there.
+    /// One for each of the `stride` columns, added to the products.
+    bias: Option<&'a [f32]>,
+    /// The results are added to what is there.
     onto: bool,
+}
+
+impl Target<'_> {
+    /// Writes sums of products: the part's columns from `first` on, sixteen or the `left` that there
+    /// are.
+    ///
+    /// # Safety
+    /// As [`Simd`]; the row must be there, and no other thread may write these columns of it.
+    #[inline(always)]
+    unsafe fn store<S: Simd>(&self, row: usize, (first, left): (usize, usize), sums: S::V) {
+        let column = self.column + first;
+        unsafe {
+            let to = self.out.at(row * self.stride + column);
+            if left >= PANEL {
+                let sums = match self.bias {
+                    Some(bias) => S::add(sums, S::load(bias.as_ptr().add(column))),
+                    None => sums,
+                };
+                S::store(to, if self.onto { S::add(S::load(to), sums) } else { sums });
+                return;
+            }
+            let mut lanes = [0f32; PANEL];
+            S::store(lanes.as_mut_ptr(), sums);
+            for (i, lane) in lanes.iter().take(left).enumerate() {
+                let sum = match self.bias {
+                    Some(bias) => lane + bias[column + i],
+                    None => *lane,
+                };
+                let to = to.add(i);
+                to.write(if self.onto { to.read() + sum } else { sum });
+            }
+        }
+    }
 }
 
 /// How a product is cut into tasks: rows × panels, each task a rectangle of the output.

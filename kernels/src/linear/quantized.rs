@@ -17,7 +17,6 @@
 
 use super::activations::{Activations, FINE_BITS, FINE_STEPS, GROUP, SPAN, SUMS};
 use super::blocks::{Block, Format};
-use super::dense::store_columns;
 use super::records::{Kind, Known, LINE, Layout};
 use super::{Grid, PANEL, Target};
 use crate::host::for_each_task;
@@ -94,7 +93,7 @@ struct Rectangle<'a> {
     x: &'a Activations,
     rows: std::ops::Range<usize>,
     panels: std::ops::Range<usize>,
-    target: Target,
+    target: Target<'a>,
 }
 
 /// Which products are added up at a time: `x` is the span of the rows' group in [`Activations`].
@@ -204,12 +203,10 @@ impl Rectangle<'_> {
                     self.scale::<S, K, true, MR, NV>(at, &sums, &mut acc);
                 }
             }
-            let Target { out, stride, column, onto } = self.target;
             for r in 0..MR.min(self.rows.end - row) {
                 for v in 0..NV {
                     let first = (panel + v) * PANEL;
-                    let to = out.at((row + r) * stride + column + first);
-                    store_columns::<S>(to, acc[r][v], self.w.n - first, onto);
+                    self.target.store::<S>(row + r, (first, self.w.n - first), acc[r][v]);
                 }
             }
         }

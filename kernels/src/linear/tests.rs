@@ -1,20 +1,10 @@
 use super::*;
-use crate::testing::{assert_close, assert_slices_close, noise};
+use crate::residual::add;
+use crate::testing::{assert_slices_close, assert_tensor_close, matrix, noise};
 use candle_core::quantized::GgmlDType;
 use candle_core::{DType, Device};
 
-const QUANTIZED: [GgmlDType; 10] = [
-    GgmlDType::Q4_0,
-    GgmlDType::Q4_1,
-    GgmlDType::Q5_0,
-    GgmlDType::Q5_1,
-    GgmlDType::Q8_0,
-    GgmlDType::Q2K,
-    GgmlDType::Q3K,
-    GgmlDType::Q4K,
-    GgmlDType::Q5K,
-    GgmlDType::Q6K,
-];
+const QUANTIZED: [GgmlDType; 10] = blocks::Format::ALL;
 
 fn tensor(values: Vec<f32>, rows: usize) -> Tensor {
     let columns = values.len() / rows;
@@ -43,7 +33,7 @@ fn dense_products_equal_the_reference() -> Result<()> {
             let w = tensor(noise(n * k, 2, 1.0), n).to_dtype(dtype)?;
             let want = reference::linear(&x, &values(&w.to_dtype(DType::F32)?), k);
             let got = Linear::from_tensor(&w)?.forward(&tensor(x.clone(), m))?;
-            assert_close(&got, &want, 1e-6 * (k as f32).sqrt());
+            assert_tensor_close(&got, &want, 1e-6 * (k as f32).sqrt());
         }
     }
     Ok(())
@@ -61,7 +51,7 @@ fn quantised_products_equal_the_reference_on_rounded_activations() -> Result<()>
             let wide = values(&w.dequantize(&Device::Cpu)?);
             let want = reference::linear(&reference::round_activations(&x, k), &wide, k);
             let got = Linear::from_quantized(&w)?.forward(&tensor(x, m))?;
-            assert_close(&got, &want, 3e-6);
+            assert_tensor_close(&got, &want, 3e-6);
         }
     }
     Ok(())
@@ -74,10 +64,10 @@ fn portable_products_equal_the_reference() -> Result<()> {
     let w = tensor(noise(n * k, 6, 1.0), n);
     let want = reference::linear(&x, &values(&w), k);
     let dense = portable::Weights::dense(&w)?.forward(&tensor(x.clone(), m))?;
-    assert_close(&dense, &want, 1e-5);
+    assert_tensor_close(&dense, &want, 1e-5);
     let quantized = QTensor::quantize(&w, GgmlDType::Q8_0)?;
     let got = portable::Weights::quantized(&quantized)?.forward(&tensor(x, m))?;
-    assert_close(&got, &want, 2e-2);
+    assert_tensor_close(&got, &want, 2e-2);
     Ok(())
 }
 
@@ -180,30 +170,46 @@ fn one_operation_equals_the_operations_one_by_one() -> Result<()> {
         Linear::merge(vec![quantized(GgmlDType::Q4_0)?, quantized(GgmlDType::Q8_0)?])?,
     ];
     let weight = Tensor::from_vec(noise(k, 18, 1.0), k, &Device::Cpu)?;
+    let (mut work, mut normed, mut gated) = Default::default();
+    let (mut got, mut sum) = (Matrix::default(), Matrix::default());
     for layer in &layers {
-        for m in [1, 5, 6, 13] {
-            let x = &tensor(noise(m * k, 19, 3.0), m);
-            let gate_up = &tensor(noise(2 * m * k, 20, 3.0), m);
-            let residual = tensor(noise(m * layer.n(), 21, 3.0), m);
-            let normed = rms_norm(x, &weight, 1e-5)?;
-            let gated = silu_mul(gate_up)?;
+        for m in [13, 1, 5, 6] {
+            let x = matrix(noise(m * k, 19, 3.0), k);
+            let gate_up = matrix(noise(2 * m * k, 20, 3.0), 2 * k);
+            let residual = matrix(noise(m * layer.n(), 21, 3.0), layer.n());
+            rms_norm(x.view(), &weight, 1e-5, &mut normed)?;
+            silu_mul(gate_up.view(), &mut gated)?;
             for (input, rows) in [
-                (Input::Rows(x), x),
-                (Input::Normed { x, weight: &weight, eps: 1e-5 }, &normed),
-                (Input::Gated(gate_up), &gated),
+                (Input::Rows(x.view()), &x),
+                (Input::Normed { x: x.view(), weight: &weight, eps: 1e-5 }, &normed),
+                (Input::Gated(gate_up.view()), &gated),
             ] {
-                let bare = layer.forward(rows)?;
-                assert_eq!(values(&layer.multiply(input, None)?), values(&bare));
-                let together = layer.multiply(input, Some(&residual))?;
-                assert_eq!(values(&together), values(&add(&residual, &bare)?));
+                let bare = Matrix::from_tensor(&layer.forward(&rows.to_tensor()?)?)?;
+                layer.multiply(input.clone(), &mut work, &mut got)?;
+                assert_eq!(got.slice(), bare.slice());
+                sum.copy(residual.view())?;
+                layer.add_product(input, &mut work, &mut sum)?;
+                got.copy(residual.view())?;
+                add(&mut got, bare.view())?;
+                assert_eq!(sum.slice(), got.slice());
             }
         }
     }
-    let x = &tensor(noise(2 * k, 22, 1.0), 2);
-    let refused = |input, residual| layers[1].multiply(input, residual).unwrap_err().to_string();
-    assert!(refused(Input::Rows(x), Some(x)).contains("residual is [2, 64], wanted [2, 70]"));
-    let input = Input::Normed { x, weight: &bias, eps: 1e-5 };
-    assert!(refused(input, None).contains("a norm of [70]"));
-    assert!(refused(Input::Gated(x), None).contains("x has 32 columns"));
+    Ok(())
+}
+
+#[test]
+fn inputs_that_do_not_fit_are_refused() -> Result<()> {
+    let (n, k) = (70, 64);
+    let layer = Linear::from_tensor(&tensor(noise(n * k, 16, 1.0), n))?;
+    let norm = Tensor::from_vec(noise(n, 17, 1.0), n, &Device::Cpu)?;
+    let (mut work, mut x) = (Workspace::default(), matrix(noise(2 * k, 22, 1.0), k));
+    let view = Matrix::from_tensor(&x.to_tensor()?)?;
+    let error = layer.add_product(Input::Rows(view.view()), &mut work, &mut x).unwrap_err();
+    assert!(error.to_string().contains("the sum is (2, 64), wanted (2, 70)"), "{error}");
+    let mut refused = |input| layer.multiply(input, &mut work, &mut x).unwrap_err().to_string();
+    let input = Input::Normed { x: view.view(), weight: &norm, eps: 1e-5 };
+    assert!(refused(input).contains("a norm of [70]"));
+    assert!(refused(Input::Gated(view.view())).contains("x has 32 columns"));
     Ok(())
 }

@@ -1,34 +1,20 @@
 //! On the processor: two passes over a row that stays in the first-level cache.
 
-use crate::host::{Shared, for_each_task, pieces, with_f32, written};
+use crate::host::for_each_piece;
 use crate::simd::{Kernel, LANES, Simd, dispatch};
-use candle_core::{Result, Tensor};
 
 /// Rows that one task takes.
 const ROWS: usize = 16;
 
-pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
-    let (t, h) = x.dims2()?;
-    let normalise = |out: Shared<f32>, x: &[f32], w: &[f32]| {
-        let rows = pieces(t, ROWS);
-        for_each_task(t.div_ceil(ROWS), t * h, |task| {
-            for row in rows(task) {
-                // SAFETY: each row is written by one task only.
-                let out = unsafe { out.at(row * h) };
-                dispatch(Row { x: &x[row * h..][..h], w, eps: eps as f32, out });
-            }
-        });
-        Ok(())
-    };
-    // SAFETY: every row is written.
-    let out = unsafe {
-        written(t * h, |out| {
-            with_f32(x, "rms_norm: x", |x| {
-                with_f32(weight, "rms_norm: weight", |w| normalise(out, x, w))
-            })
-        })?
-    };
-    Tensor::from_vec(out, (t, h), x.device())
+/// Rows as long as `w`.
+pub fn rms_norm(x: &[f32], w: &[f32], eps: f64, out: &mut [f32]) {
+    let piece = ROWS * w.len();
+    for_each_piece(out, piece, x.len(), |i, out| {
+        let rows = x[i * piece..].chunks_exact(w.len());
+        for (x, out) in rows.zip(out.chunks_exact_mut(w.len())) {
+            dispatch(Row { x, w, eps: eps as f32, out });
+        }
+    });
 }
 
 struct Row<'a> {
@@ -36,7 +22,7 @@ struct Row<'a> {
     w: &'a [f32],
     eps: f32,
     /// As long as `x`.
-    out: *mut f32,
+    out: &'a mut [f32],
 }
 
 impl Kernel for Row<'_> {
@@ -48,12 +34,13 @@ impl Kernel for Row<'_> {
         let whole = h - h % LANES;
         unsafe {
             let scale = scale::<S>(self.x, self.eps);
+            let out = self.out.as_mut_ptr();
             for i in (0..whole).step_by(LANES) {
                 let v = S::mul(S::load(self.x.as_ptr().add(i)), S::splat(scale));
-                S::store(self.out.add(i), S::mul(v, S::load(self.w.as_ptr().add(i))));
+                S::store(out.add(i), S::mul(v, S::load(self.w.as_ptr().add(i))));
             }
             for i in whole..h {
-                self.out.add(i).write(self.x[i] * scale * self.w[i]);
+                self.out[i] = self.x[i] * scale * self.w[i];
             }
         }
     }

@@ -4,28 +4,32 @@ pub(crate) mod cpu;
 pub mod portable;
 pub mod reference;
 
+use crate::host::with_f32;
+use crate::matrix::{Matrix, Seen, View};
 use candle_core::{Result, Tensor, bail};
 
-/// Normalises each row of `x` `[T, H]` (f32) and scales it by `weight` `[H]` (f32).
+/// Normalises each row of `x` `[T, H]` and scales it by `weight` `[H]` (f32).
 ///
 /// # Errors
 /// Shapes or types that do not fit.
-pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
-    let (_, h) = x.dims2()?;
+pub fn rms_norm(x: View, weight: &Tensor, eps: f64, out: &mut Matrix) -> Result<()> {
+    let (t, h) = x.dims();
     if weight.dims() != [h] {
         bail!("rms_norm: weight has shape {:?}, rows have {h} columns", weight.dims());
     }
-    if x.device().is_cpu() {
-        cpu::rms_norm(x, weight, eps)
-    } else {
-        portable::rms_norm(x, weight, eps)
+    match x.numbers {
+        Seen::Host(x) => with_f32(weight, "rms_norm: weight", |weight| {
+            cpu::rms_norm(x, weight, eps, out.host(t, h));
+            Ok(())
+        }),
+        Seen::Device(x) => out.put(portable::rms_norm(&x, weight, eps)?),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{assert_close, noise};
+    use crate::testing::{assert_close, assert_tensor_close, matrix, noise};
     use candle_core::Device;
 
     #[test]
@@ -35,10 +39,12 @@ mod tests {
                 let x = noise(t * h, 1, magnitude);
                 let w = noise(h, 2, 1.0);
                 let want = reference::rms_norm(&x, &w, 1e-5);
-                let x = Tensor::from_vec(x, (t, h), &Device::Cpu)?;
-                let w = Tensor::from_vec(w, h, &Device::Cpu)?;
-                assert_close(&rms_norm(&x, &w, 1e-5)?, &want, 2e-6);
-                assert_close(&portable::rms_norm(&x, &w, 1e-5)?, &want, 2e-6);
+                let (x, w) = (matrix(x, h), Tensor::from_vec(w, h, &Device::Cpu)?);
+                let mut got = Matrix::default();
+                rms_norm(x.view(), &w, 1e-5, &mut got)?;
+                assert_close(&got, &want, 2e-6);
+                let got = portable::rms_norm(&x.to_tensor()?, &w, 1e-5)?;
+                assert_tensor_close(&got, &want, 2e-6);
             }
         }
         Ok(())
@@ -46,9 +52,10 @@ mod tests {
 
     #[test]
     fn a_weight_of_another_width_is_refused() -> Result<()> {
-        let x = Tensor::zeros((2, 4), candle_core::DType::F32, &Device::Cpu)?;
+        let (x, mut out) = (matrix(vec![0.0; 8], 4), Matrix::default());
         let w = Tensor::zeros(5, candle_core::DType::F32, &Device::Cpu)?;
-        assert!(rms_norm(&x, &w, 1e-5).unwrap_err().to_string().contains("4 columns"));
+        let error = rms_norm(x.view(), &w, 1e-5, &mut out).unwrap_err().to_string();
+        assert!(error.contains("4 columns"), "{error}");
         Ok(())
     }
 }

@@ -12,6 +12,8 @@ mod cpu;
 pub mod portable;
 pub mod reference;
 
+use crate::host::with_f32;
+use crate::matrix::{Changed, Matrix};
 use candle_core::{Device, Result, Tensor, bail};
 
 /// Which columns of a head form a pair.
@@ -71,34 +73,56 @@ impl RopeTable {
     }
 }
 
-/// Rotates the first [`RopeTable::rotated`] columns of each head of `x` `[T, heads, D]` (f32) by
-/// the angle of its row's position; `positions` has `T` entries.
+/// Heads at the beginning of each row.
+#[derive(Debug, Clone, Copy)]
+pub struct Heads {
+    pub count: usize,
+    /// Columns of a head.
+    pub size: usize,
+}
+
+/// Rotates, in place, the first [`RopeTable::rotated`] columns of each of `heads` in each row of `x`
+/// `[T, ..]` by the angle of the row's position; `positions` has `T` entries. What comes after the
+/// heads stays as it is.
 ///
 /// # Errors
 /// Shapes that do not fit, or a position beyond the table.
-pub fn rope(x: &Tensor, positions: &[u32], table: &RopeTable, style: RopeStyle) -> Result<Tensor> {
-    let (t, _, d) = x.dims3()?;
-    if positions.len() != t || table.rotated() > d {
+pub fn rope(
+    x: &mut Matrix,
+    heads: Heads,
+    positions: &[u32],
+    table: &RopeTable,
+    style: RopeStyle,
+) -> Result<()> {
+    let ((t, columns), rotated) = (x.dims(), table.rotated());
+    if positions.len() != t || rotated > heads.size || heads.count * heads.size > columns {
         bail!(
-            "rope: {} positions for {t} rows, {} rotated columns of {d}",
+            "rope: {} positions for {t} rows of {columns} columns, {rotated} rotated in each of {heads:?}",
             positions.len(),
-            table.rotated()
         );
     }
     if let Some(p) = positions.iter().find(|&&p| p as usize >= table.positions()) {
         bail!("rope: position {p} lies beyond the table of {}", table.positions());
     }
-    if x.device().is_cpu() {
-        cpu::rope(x, positions, table, style)
-    } else {
-        portable::rope(x, positions, table, style)
+    match x.change() {
+        Changed::Host(x) => with_f32(&table.cos, "rope: cos", |cos| {
+            with_f32(&table.sin, "rope: sin", |sin| {
+                let tables = cpu::Tables { cos, sin, half: rotated / 2 };
+                cpu::rope(x, columns, heads, positions, &tables, style);
+                Ok(())
+            })
+        }),
+        Changed::Device(x) => {
+            *x = portable::rope_of_first(x, heads, positions, table, style)?;
+            Ok(())
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{assert_close, noise};
+    use crate::testing::{assert_close, assert_tensor_close, matrix, noise};
 
     #[test]
     fn every_version_equals_the_reference() -> Result<()> {
@@ -109,10 +133,33 @@ mod tests {
             for (heads, d) in [(1, 32), (3, 64), (2, 33)] {
                 let x = noise(positions.len() * heads * d, 4, 3.0);
                 let want = reference::rope(&x, &positions, &inv_freq, heads, d, style);
-                let x = Tensor::from_vec(x, (positions.len(), heads, d), &Device::Cpu)?;
-                assert_close(&rope(&x, &positions, &table, style)?, &want, 1e-6);
-                assert_close(&portable::rope(&x, &positions, &table, style)?, &want, 1e-6);
+                let mut got = matrix(x, heads * d);
+                let x = got.to_tensor()?;
+                let heads = Heads { count: heads, size: d };
+                rope(&mut got, heads, &positions, &table, style)?;
+                assert_close(&got, &want, 1e-6);
+                let got = portable::rope_of_first(&x, heads, &positions, &table, style)?;
+                assert_tensor_close(&got, &want, 1e-6);
             }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn what_comes_after_the_heads_stays() -> Result<()> {
+        let table = RopeTable::new(&[1.0, 0.1], 9, 1.0, &Device::Cpu)?;
+        let (x, heads) = (noise(2 * 20, 5, 1.0), Heads { count: 3, size: 5 });
+        for style in [RopeStyle::HalfSplit, RopeStyle::Interleaved] {
+            let mut got = matrix(x.clone(), 20);
+            let portable =
+                portable::rope_of_first(&got.to_tensor()?, heads, &[3, 8], &table, style)?;
+            rope(&mut got, heads, &[3, 8], &table, style)?;
+            let numbers = got.view().read()?.into_owned();
+            for (row, x) in numbers.chunks(20).zip(x.chunks(20)) {
+                assert_eq!(row[15..], x[15..]);
+                assert_eq!((row[4], row[9], row[14]), (x[4], x[9], x[14]));
+            }
+            assert_tensor_close(&portable, &numbers, 1e-6);
         }
         Ok(())
     }
@@ -120,8 +167,9 @@ mod tests {
     #[test]
     fn a_position_beyond_the_table_is_refused() -> Result<()> {
         let table = RopeTable::new(&[1.0], 4, 1.0, &Device::Cpu)?;
-        let x = Tensor::zeros((1, 1, 2), candle_core::DType::F32, &Device::Cpu)?;
-        let error = rope(&x, &[4], &table, RopeStyle::HalfSplit).unwrap_err().to_string();
+        let (mut x, heads) = (matrix(vec![0.0; 2], 2), Heads { count: 1, size: 2 });
+        let error =
+            rope(&mut x, heads, &[4], &table, RopeStyle::HalfSplit).unwrap_err().to_string();
         assert!(error.contains("position 4"), "{error}");
         Ok(())
     }

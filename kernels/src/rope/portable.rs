@@ -1,10 +1,25 @@
 //! On any candle device.
 
-use super::{RopeStyle, RopeTable};
+use super::{Heads, RopeStyle, RopeTable};
 use candle_core::{D, Result, Tensor};
 
-/// See [`super::rope`].
-pub fn rope(x: &Tensor, positions: &[u32], table: &RopeTable, style: RopeStyle) -> Result<Tensor> {
+/// See [`super::rope`]: `x` `[T, columns]`.
+pub fn rope_of_first(
+    x: &Tensor,
+    heads: Heads,
+    positions: &[u32],
+    table: &RopeTable,
+    style: RopeStyle,
+) -> Result<Tensor> {
+    let (t, columns) = x.dims2()?;
+    let width = heads.count * heads.size;
+    let turned = x.narrow(1, 0, width)?.reshape((t, heads.count, heads.size))?;
+    let turned = rope(&turned, positions, table, style)?.reshape((t, width))?;
+    Tensor::cat(&[turned, x.narrow(1, width, columns - width)?], 1)
+}
+
+/// `x` `[T, heads, D]`.
+fn rope(x: &Tensor, positions: &[u32], table: &RopeTable, style: RopeStyle) -> Result<Tensor> {
     let (t, heads, d) = x.dims3()?;
     let (rotated, half) = (table.rotated(), table.rotated() / 2);
     let index = Tensor::from_slice(positions, t, x.device())?;

@@ -4,25 +4,30 @@ pub(crate) mod cpu;
 pub mod portable;
 pub mod reference;
 
-use candle_core::{Result, Tensor, bail};
+use crate::matrix::{Matrix, Seen, View};
+use candle_core::{Result, bail};
 
-/// `gate_up` `[T, 2 F]` (f32) holds a row's gate, then its up half; gives `[T, F]`.
+/// `gate_up` `[T, 2 F]` holds a row's gate, then its up half; gives `[T, F]`.
 ///
 /// # Errors
-/// An odd number of columns, or another type than f32.
-pub fn silu_mul(gate_up: &Tensor) -> Result<Tensor> {
-    let (_, columns) = gate_up.dims2()?;
+/// An odd number of columns.
+pub fn silu_mul(gate_up: View, out: &mut Matrix) -> Result<()> {
+    let (t, columns) = gate_up.dims();
     if columns % 2 != 0 {
         bail!("silu_mul: {columns} columns can't be halved into gate and up");
     }
-    if gate_up.device().is_cpu() { cpu::silu_mul(gate_up) } else { portable::silu_mul(gate_up) }
+    let f = columns / 2;
+    match gate_up.numbers {
+        Seen::Host(gate_up) => cpu::silu_mul(gate_up, f, out.host(t, f)),
+        Seen::Device(gate_up) => out.put(portable::silu_mul(&gate_up)?)?,
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{assert_close, noise};
-    use candle_core::Device;
+    use crate::testing::{assert_close, assert_tensor_close, matrix, noise};
 
     #[test]
     fn every_version_equals_the_reference() -> Result<()> {
@@ -30,9 +35,10 @@ mod tests {
             for magnitude in [0.1, 10.0, 200.0] {
                 let x = noise(t * 2 * f, 3, magnitude);
                 let want = reference::silu_mul(&x, f);
-                let x = Tensor::from_vec(x, (t, 2 * f), &Device::Cpu)?;
-                assert_close(&silu_mul(&x)?, &want, 1e-6);
-                assert_close(&portable::silu_mul(&x)?, &want, 1e-6);
+                let (x, mut got) = (matrix(x, 2 * f), Matrix::default());
+                silu_mul(x.view(), &mut got)?;
+                assert_close(&got, &want, 1e-6);
+                assert_tensor_close(&portable::silu_mul(&x.to_tensor()?)?, &want, 1e-6);
             }
         }
         Ok(())

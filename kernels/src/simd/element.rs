@@ -1,7 +1,7 @@
 //! Types that numbers are stored in; arithmetic is always f32.
 
 use super::Simd;
-use half::slice::HalfFloatSliceExt;
+use half::slice::{HalfBitsSliceExt, HalfFloatSliceExt};
 use half::{bf16, f16};
 
 /// How a stored number becomes f32 and back.
@@ -14,8 +14,8 @@ pub trait Element: std::fmt::Debug + Send + Sync + 'static {
     /// As [`Simd::load`].
     unsafe fn load<S: Simd>(p: *const Self::Stored) -> S::V;
 
-    /// Rounds to nearest.
-    fn narrow(x: &[f32]) -> Vec<Self::Stored>;
+    /// Rounds to nearest, as many as `to` holds.
+    fn narrow(from: &[f32], to: &mut [Self::Stored]);
 }
 
 /// Stored as they are.
@@ -36,8 +36,8 @@ impl Element for F32 {
         unsafe { S::load(p) }
     }
 
-    fn narrow(x: &[f32]) -> Vec<f32> {
-        x.to_vec()
+    fn narrow(from: &[f32], to: &mut [f32]) {
+        to.copy_from_slice(&from[..to.len()]);
     }
 }
 
@@ -49,8 +49,9 @@ impl Element for Bf16 {
         unsafe { S::load_bf16(p) }
     }
 
-    fn narrow(x: &[f32]) -> Vec<u16> {
-        x.iter().map(|&x| bf16::from_f32(x).to_bits()).collect()
+    fn narrow(from: &[f32], to: &mut [u16]) {
+        let from = &from[..to.len()];
+        to.reinterpret_cast_mut::<bf16>().convert_from_f32_slice(from);
     }
 }
 
@@ -62,9 +63,8 @@ impl Element for F16 {
         unsafe { S::load_f16(p) }
     }
 
-    fn narrow(x: &[f32]) -> Vec<u16> {
-        let mut narrow = vec![f16::ZERO; x.len()];
-        narrow.convert_from_f32_slice(x);
-        narrow.into_iter().map(f16::to_bits).collect()
+    fn narrow(from: &[f32], to: &mut [u16]) {
+        let from = &from[..to.len()];
+        to.reinterpret_cast_mut::<f16>().convert_from_f32_slice(from);
     }
 }

@@ -26,9 +26,9 @@ use crate::{DtypeChoice, LoadOptions};
 use candle_core::{Device, Tensor};
 use config::{EncoderConfig, Pooling};
 use functions::LayerNorm;
+use kernels::Matrix;
 use kernels::embedding::Embedding;
 use kernels::linear::Linear;
-use kernels::residual;
 use rayon::prelude::*;
 use std::ops::Range;
 use std::path::Path;
@@ -160,7 +160,9 @@ impl Encoder {
     /// Input of the first layer, `[T, hidden]`.
     fn embed_tokens(&self, ids: &[Vec<u32>]) -> Result<Tensor> {
         let hidden = self.config.hidden;
-        let mut x = values(&self.words.gather(&ids.concat())?)?;
+        let mut words = Matrix::default();
+        self.words.gather(&ids.concat(), &mut words)?;
+        let mut x = words.view().read()?.into_owned();
         let mut rows = x.chunks_exact_mut(hidden);
         for text in ids {
             let positions = self.positions.chunks_exact(hidden);
@@ -212,7 +214,8 @@ impl Layer {
 
 /// The norm of a sum, as after each half of a layer.
 fn add_norm(x: &Tensor, y: &Tensor, norm: &LayerNorm) -> Result<Tensor> {
-    let mut sum = values(&residual::add(x, y)?)?;
+    let mut sum = values(x)?;
+    sum.iter_mut().zip(values(y)?).for_each(|(x, y)| *x += y);
     norm.apply(&mut sum);
     matrix(sum, norm.weight.len())
 }

@@ -1,10 +1,10 @@
 //! Runs sequences on a decoder without an engine: each sequence owns a run of consecutive blocks.
 
-use candle_core::{Device, Tensor};
+use candle_core::Device;
 use kernels::kv::KvDtype;
 use kernels::kv::{BLOCK, VarLen};
 use models::batch::Batch;
-use models::{Decoder, DtypeChoice, KvPool, LoadOptions};
+use models::{Decoder, DtypeChoice, KvPool, LoadOptions, Workspace};
 
 pub const BLOCKS_PER_SEQUENCE: usize = 40;
 
@@ -27,12 +27,15 @@ pub trait Runs {
 struct OnProcessor<'a> {
     decoder: &'a Decoder,
     pool: KvPool,
+    work: Workspace,
 }
 
 impl Runs for OnProcessor<'_> {
     fn logits(&mut self, batch: &Batch) -> Vec<Vec<f32>> {
-        let logits: Tensor = self.decoder.forward(batch, &mut self.pool).unwrap();
-        logits.to_vec2().unwrap()
+        let Self { decoder, pool, work } = self;
+        decoder.run(batch, pool, work).unwrap();
+        let logits = decoder.logits(0..batch.logit_rows.len(), work).unwrap();
+        logits.to_tensor().unwrap().to_vec2().unwrap()
     }
 }
 
@@ -49,7 +52,7 @@ impl<'a> Bench<'a> {
     pub fn new(decoder: &'a Decoder, sequences: usize) -> Self {
         let blocks = sequences * BLOCKS_PER_SEQUENCE;
         let pool = KvPool::new(decoder.config(), blocks, KvDtype::F32, &Device::Cpu).unwrap();
-        Self::on(OnProcessor { decoder, pool }, sequences)
+        Self::on(OnProcessor { decoder, pool, work: Workspace::default() }, sequences)
     }
 
     /// The same on anything that has blocks for as many sequences.
