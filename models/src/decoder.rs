@@ -117,7 +117,7 @@ impl Decoder {
         let attention = PagedAttention::plan(&batch.layout, heads, blocks, &mut work.attention)?;
         let Workspace { activations, products, logit_rows, .. } = work;
         self.embedding.gather(&batch.tokens, &mut activations.x)?;
-        *logit_rows = batch.logit_rows.len();
+        *logit_rows = 0;
         let seqs = &batch.layout;
         let mut step = Step { decoder: self, seqs, attention, activations, products };
         for (number, layer) in self.layers.iter().enumerate() {
@@ -134,8 +134,10 @@ impl Decoder {
         let Activations { x, other, .. } = activations;
         rms_norm(x.view(), &self.final_norm, rms_eps, other)?;
         std::mem::swap(x, other);
+        *logit_rows = batch.logit_rows.len();
         Ok(())
     }
+
     fn normed<'a>(&self, x: &'a Matrix, weight: &'a Tensor) -> Input<'a> {
         Input::Normed { x: x.view(), weight, eps: self.config.rms_eps }
     }

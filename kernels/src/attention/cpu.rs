@@ -78,21 +78,9 @@ struct Cut {
 impl Workspace {
     /// Plans the tasks of a batch.
     pub fn plan(&mut self, seqs: &VarLen, heads: Heads) {
-        let Plan { order, spans, cuts, segments } = &mut self.plan;
-        order.clear();
-        order.extend(0..seqs.kv_lens.len());
-        // (A stable sort would allocate.)
-        order.sort_unstable_by(|&a, &b| {
-            seqs.block_tables[a].cmp(&seqs.block_tables[b]).then(a.cmp(&b))
-        });
-        cut(seqs, order, tokens_of_task(seqs.rows(), heads), spans, cuts);
-        let tasks = cuts.len() * heads.kv;
-        let few = tasks < FEW * rayon::current_num_threads();
-        segments.clear();
-        if few && cuts.iter().any(|cut| cut.segments > 1) {
-            let of_task = |task: usize| (0..cuts[task / heads.kv].segments).map(move |s| (task, s));
-            segments.extend((0..tasks).flat_map(of_task));
-        }
+        self.plan.order(seqs);
+        self.plan.cut(seqs, tokens_of_task(seqs.rows(), heads));
+        self.plan.list_segments(heads.kv);
     }
 
     /// Attention of the batch that was planned for.
@@ -100,40 +88,100 @@ impl Workspace {
         if !batch.heads.size.is_multiple_of(LANES) {
             bail!("attention: the head size {} is no multiple of {LANES}", batch.heads.size);
         }
-        let Self { plan, spare, parts } = self;
-        let task = |i: usize| batch.task(plan, i);
-        let (tasks, out) = (plan.cuts.len() * batch.heads.kv, Shared::new(out));
-        if plan.segments.is_empty() {
-            let Heads { q, size, .. } = batch.heads;
-            let seen = batch.seqs.kv_lens.iter().map(|&len| len as usize).sum::<usize>();
-            for_each_task(tasks, seen * q * size / 4, |i| {
-                with_spare(spare, |rows| {
-                    let segments = 0..plan.cuts[i / batch.heads.kv].segments;
-                    dispatch(Attend { task: task(i), segments, rows });
-                    task(i).write(&rows.all, out);
-                });
-            });
-            return Ok(());
+        match self.plan.segments.is_empty() {
+            true => self.run_tasks(batch, Shared::new(out)),
+            false => self.run_segments(batch, Shared::new(out)),
         }
+        Ok(())
+    }
+
+    fn run_tasks<E: Element>(&mut self, batch: &Batch<E>, out: Shared<f32>) {
+        let (plan, spare, Heads { q, kv, size }) = (&self.plan, &self.spare, batch.heads);
+        let seen = batch.seqs.kv_lens.iter().map(|&len| len as usize).sum::<usize>();
+        for_each_task(plan.cuts.len() * kv, seen * q * size / 4, |i| {
+            with_spare(spare, |rows| {
+                let segments = 0..plan.cuts[i / kv].segments;
+                dispatch(Attend { task: batch.task(plan, i), segments, rows });
+                batch.task(plan, i).write(&rows.all, out);
+            });
+        });
+    }
+
+    fn run_segments<E: Element>(&mut self, batch: &Batch<E>, out: Shared<f32>) {
+        let Self { plan, spare, parts } = self;
         if parts.len() < plan.segments.len() {
             parts.resize_with(plan.segments.len(), Sums::default);
         }
         let attend = |(part, &(i, segment)): (&mut Sums, &(usize, usize))| {
             with_spare(spare, |rows| {
                 let segments = segment..segment + 1;
-                dispatch(Attend { task: task(i), segments, rows });
+                dispatch(Attend { task: batch.task(plan, i), segments, rows });
                 std::mem::swap(part, &mut rows.all);
             });
         };
         parts.par_iter_mut().zip(&plan.segments).with_max_len(1).for_each(attend);
         let mut rest = &mut parts[..];
-        for i in 0..tasks {
+        for i in 0..plan.cuts.len() * batch.heads.kv {
             let (parts, later) = rest.split_at_mut(plan.cuts[i / batch.heads.kv].segments);
             dispatch(AddUp { parts: &mut *parts, d: batch.heads.size });
-            task(i).write(&parts[0], out);
+            batch.task(plan, i).write(&parts[0], out);
             rest = later;
         }
-        Ok(())
+    }
+}
+
+impl Plan {
+    fn order(&mut self, seqs: &VarLen) {
+        self.order.clear();
+        self.order.extend(0..seqs.kv_lens.len());
+        let table = |&sequence: &usize| (&seqs.block_tables[sequence], sequence);
+        // (A stable sort would allocate.)
+        self.order.sort_unstable_by(|a, b| table(a).cmp(&table(b)));
+    }
+
+    /// Cuts the batch into tasks: chunks of more than [`JOINED_TOKENS`] into pieces of `limit`
+    /// tokens, shorter ones joined with their neighbours.
+    fn cut(&mut self, seqs: &VarLen, limit: usize) {
+        let Self { order, spans, cuts, .. } = self;
+        spans.clear();
+        cuts.clear();
+        let mut room = 0;
+        for &sequence in &*order {
+            let starts = &seqs.query_starts[sequence..];
+            let (mut first, end) = (starts[0] as usize, starts[1] as usize);
+            let mut position = seqs.kv_lens[sequence] as usize - (end - first);
+            let joined = end - first <= JOINED_TOKENS;
+            room = if joined { room } else { 0 };
+            while first < end {
+                if room == 0 {
+                    cuts.push(Cut { spans: spans.len()..spans.len(), segments: 0 });
+                    room = if joined { JOINED_TOKENS.min(limit) } else { limit };
+                }
+                let tokens = room.min(end - first);
+                let span = Span { sequence, first, tokens, position };
+                if let Some(cut) = cuts.last_mut() {
+                    cut.spans.end += 1;
+                    cut.segments = cut.segments.max(span.end().div_ceil(SEGMENT * TILE));
+                }
+                spans.push(span);
+                first += tokens;
+                position += tokens;
+                room -= tokens;
+            }
+            room = if joined { room } else { 0 };
+        }
+    }
+
+    /// Makes segments tasks of their own where there are few tasks.
+    fn list_segments(&mut self, kv_heads: usize) {
+        let Self { cuts, segments, .. } = self;
+        segments.clear();
+        let tasks = cuts.len() * kv_heads;
+        let few = tasks < FEW * rayon::current_num_threads();
+        if few && cuts.iter().any(|cut| cut.segments > 1) {
+            let of_task = |i: usize| (0..cuts[i / kv_heads].segments).map(move |s| (i, s));
+            segments.extend((0..tasks).flat_map(of_task));
+        }
     }
 }
 
@@ -188,38 +236,6 @@ fn tokens_of_task(tokens: usize, heads: Heads) -> usize {
     let most = (ROWS / heads.group()).max(1);
     let wanted_tasks = (4 * rayon::current_num_threads()).div_ceil(heads.kv);
     tokens.div_ceil(wanted_tasks).clamp(JOINED_TOKENS.min(most), most)
-}
-
-/// Cuts the batch into tasks: chunks of more than [`JOINED_TOKENS`] into pieces of `limit` tokens,
-/// shorter ones joined with their neighbours in `order`.
-fn cut(seqs: &VarLen, order: &[usize], limit: usize, spans: &mut Vec<Span>, cuts: &mut Vec<Cut>) {
-    spans.clear();
-    cuts.clear();
-    let mut room = 0;
-    for &sequence in order {
-        let starts = &seqs.query_starts[sequence..];
-        let (mut first, end) = (starts[0] as usize, starts[1] as usize);
-        let mut position = seqs.kv_lens[sequence] as usize - (end - first);
-        let joined = end - first <= JOINED_TOKENS;
-        room = if joined { room } else { 0 };
-        while first < end {
-            if room == 0 {
-                cuts.push(Cut { spans: spans.len()..spans.len(), segments: 0 });
-                room = if joined { JOINED_TOKENS.min(limit) } else { limit };
-            }
-            let tokens = room.min(end - first);
-            let span = Span { sequence, first, tokens, position };
-            if let Some(cut) = cuts.last_mut() {
-                cut.spans.end += 1;
-                cut.segments = cut.segments.max(span.end().div_ceil(SEGMENT * TILE));
-            }
-            spans.push(span);
-            first += tokens;
-            position += tokens;
-            room -= tokens;
-        }
-        room = if joined { room } else { 0 };
-    }
 }
 
 struct Task<'a, E: Element> {
