@@ -27,6 +27,7 @@
 #pragma once
 
 #include "matrix.cuh"
+#include "pages.cuh"
 #include "quantise.cuh"
 
 namespace lr {
@@ -89,9 +90,12 @@ template <unsigned D> struct TaskAtHead {
     __device__ __forceinline__ const lr_attention_query &query(unsigned row) const { return a.queries[task.first_query + row / group]; }
     __device__ __forceinline__ unsigned head(unsigned row) const { return kv_head * group + row % group; }
 
-    // Number of a token among the tokens of all heads of all blocks.
-    __device__ __forceinline__ size_t token(uint32_t block, unsigned position) const {
-        return (static_cast<size_t>(block) * a.kv_heads + kv_head) * LR_BLOCK_TOKENS + position % LR_BLOCK_TOKENS;
+    // Number of a block's page among the pages of all heads of all blocks.
+    __device__ __forceinline__ size_t page(uint32_t block) const { return static_cast<size_t>(block) * a.kv_heads + kv_head; }
+
+    // Where sixteen bytes of keys or values lie, in bf16: chunk `chunk` of a position in `block`.
+    __device__ __forceinline__ size_t chunk_at(uint32_t block, unsigned position, unsigned chunk) const {
+        return (page(block) * LR_BLOCK_TOKENS * (D / 8) + place_in_page(position % LR_BLOCK_TOKENS, chunk, D / 8)) * 16;
     }
 
     // Eight numbers of a row of q; of none for rows that are not there.
@@ -273,17 +277,17 @@ template <class S, unsigned D, bool EIGHT_BITS> struct Attend {
                 const unsigned key = i * KEYS_AT_ONCE + threadIdx.x / CHUNKS;
                 const bool there = t.task.begin + tile * KEYS + key < t.task.end;
                 const uint32_t block = blocks[KEY_A_BLOCK ? i : i * KEYS_AT_ONCE / LR_BLOCK_TOKENS];
-                fetch_key(s.stages[tile % S::STAGES], key, t.token(block, key), there);
+                fetch_key(s.stages[tile % S::STAGES], key, block, there);
             }
         }
         commit_copies();
         look_up_blocks(tile + 1);
     }
 
-    // `token` counts the tokens of all heads of all blocks.
-    __device__ __forceinline__ void fetch_key(Stage<D, EIGHT_BITS> &stage, unsigned key, size_t token, bool there) {
+    __device__ __forceinline__ void fetch_key(Stage<D, EIGHT_BITS> &stage, unsigned key, uint32_t block, bool there) {
         const unsigned chunk = threadIdx.x % CHUNKS;
-        const size_t at = (token * CHUNKS + chunk) * 16;
+        const size_t token = t.page(block) * LR_BLOCK_TOKENS + key % LR_BLOCK_TOKENS;
+        const size_t at = EIGHT_BITS ? (token * CHUNKS + chunk) * 16 : t.chunk_at(block, key, chunk);
         const unsigned char *keys = static_cast<const unsigned char *>(t.a.keys) + at, *values = static_cast<const unsigned char *>(t.a.values) + at;
         if constexpr (EIGHT_BITS) {
             copy16_async(&stage.keys[key * CHUNKS + chunk], keys, there);

@@ -80,7 +80,7 @@ void change(Context &save, Context &load) {
 }
 #endif
 
-enum class State { Ready, AtCollective, AtBarrier, Done };
+enum class State { Ready, AtCollective, AtBarrier, AtPhase, Done };
 
 struct Copy {
     unsigned char *to;
@@ -89,6 +89,20 @@ struct Copy {
     bool zero;
 };
 
+struct EngineCopy {
+    Copy copy;
+    PhaseBarrier *barrier;
+};
+
+constexpr uint16_t INITIALISED = 0xBA44;
+
+// The phase ends if nothing is missing.
+void end_phase(PhaseBarrier &b) {
+    if (b.missing > 0 || b.bytes != 0) return;
+    ++b.phase;
+    b.missing = b.wanted;
+}
+
 } // namespace
 
 struct Lane {
@@ -96,6 +110,8 @@ struct Lane {
     Place place;
     State state;
     unsigned barrier, barrier_threads;
+    const PhaseBarrier *phase_barrier;
+    unsigned parity;
     const char *what;
     void *data;
     void (*work)(void **);
@@ -153,6 +169,7 @@ bool watch_faults() {
 struct Machine {
     Context scheduler;
     std::vector<Lane> lanes;
+    std::vector<EngineCopy> engine; // under way
     Region stacks{1024 * STACK};
     Region shared{MAX_SHARED};
     unsigned char *shared_start = nullptr;
@@ -181,6 +198,8 @@ struct Machine {
     bool step_warp(unsigned warp);
     void finish_collective(unsigned first, unsigned end);
     bool release_barriers();
+    bool release_phases();
+    bool deliver_copy();
     void explain_deadlock();
     void leave() { change(running->context, scheduler); }
 };
@@ -261,6 +280,45 @@ void wait_for_copy_groups(unsigned left_open) {
     }
 }
 
+void phase_init(PhaseBarrier &barrier, unsigned arrivals) {
+    barrier = {0, static_cast<uint16_t>(arrivals), static_cast<uint16_t>(arrivals), INITIALISED, 0};
+}
+
+namespace {
+
+PhaseBarrier &checked(PhaseBarrier &barrier) {
+    if (barrier.magic != INITIALISED) fail("a barrier of phases that was not initialised");
+    return barrier;
+}
+
+} // namespace
+
+void phase_arrive(PhaseBarrier &barrier, unsigned bytes) {
+    PhaseBarrier &b = checked(barrier);
+    if (b.missing == 0) fail("more arrivals than the %u of a phase", b.wanted);
+    b.bytes += bytes;
+    --b.missing;
+    end_phase(b);
+}
+
+void phase_wait(const PhaseBarrier &barrier, unsigned parity) {
+    checked(const_cast<PhaseBarrier &>(barrier));
+    if (barrier.phase % 2 != parity) return;
+    running->phase_barrier = &barrier;
+    running->parity = parity;
+    running->state = State::AtPhase;
+    machine().leave();
+}
+
+void engine_copy(void *to, const void *from, unsigned bytes, PhaseBarrier &barrier) {
+    if (bytes % 16 || reinterpret_cast<uintptr_t>(to) % 16 || reinterpret_cast<uintptr_t>(from) % 16) {
+        fail("a copy of %u bytes from %p to %p by the copy engine is not of whole sixteens", bytes, from, to);
+    }
+    memset(to, 0xFF, bytes);
+    const Copy copy{static_cast<unsigned char *>(to), static_cast<const unsigned char *>(from), bytes, false};
+    machine().engine.push_back({copy, &checked(barrier)});
+}
+
 namespace {
 
 // Runs the lanes of a warp that can run, once each; false if none could.
@@ -332,11 +390,35 @@ bool Machine::release_barriers() {
     return released;
 }
 
+bool Machine::release_phases() {
+    bool released = false;
+    for (Lane &lane : lanes) {
+        if (lane.state == State::AtPhase && lane.phase_barrier->phase % 2 != lane.parity) {
+            lane.state = State::Ready;
+            released = true;
+        }
+    }
+    return released;
+}
+
+// Ends one of the copies under way; false if there is none.
+bool Machine::deliver_copy() {
+    if (engine.empty()) return false;
+    const size_t i = order == Order::Forward ? 0 : order == Order::Backward ? engine.size() - 1 : random() % engine.size();
+    const EngineCopy done = engine[i];
+    engine.erase(engine.begin() + static_cast<ptrdiff_t>(i));
+    memcpy(done.copy.to, done.copy.from, done.copy.bytes);
+    done.barrier->bytes -= done.copy.bytes;
+    end_phase(*done.barrier);
+    return true;
+}
+
 void Machine::explain_deadlock() {
-    unsigned at_barrier = 0, at_collective = 0, done = 0;
+    unsigned at_barrier = 0, at_phase = 0, at_collective = 0, done = 0;
     const char *what = "";
     for (const Lane &lane : lanes) {
         at_barrier += lane.state == State::AtBarrier;
+        at_phase += lane.state == State::AtPhase;
         done += lane.state == State::Done;
         if (lane.state == State::AtCollective) {
             ++at_collective;
@@ -344,8 +426,8 @@ void Machine::explain_deadlock() {
         }
     }
     failed = true;
-    snprintf(message, sizeof message, "deadlock: %u threads at a barrier, %u in %s, %u at the end", at_barrier, at_collective,
-             at_collective ? what : "collective operations", done);
+    snprintf(message, sizeof message, "deadlock: %u threads at a barrier, %u at the end of a phase, %u in %s, %u at the end", at_barrier,
+             at_phase, at_collective, at_collective ? what : "collective operations", done);
 }
 
 bool Machine::run_block(dim3 block, dim3 grid, unsigned threads) {
@@ -358,6 +440,7 @@ bool Machine::run_block(dim3 block, dim3 grid, unsigned threads) {
         lane.open.clear();
         prepare(lane.context, stacks.start() + i * STACK, enter);
     }
+    engine.clear();
     const unsigned warps = (threads + WARP - 1) / WARP;
     while (!failed) {
         bool ran = false;
@@ -369,9 +452,17 @@ bool Machine::run_block(dim3 block, dim3 grid, unsigned threads) {
         }
         bool done = true;
         for (const Lane &lane : lanes) done &= lane.state == State::Done;
+        if (done && !engine.empty()) {
+            failed = true;
+            snprintf(message, sizeof message, "%zu copies by the copy engine that nobody waited for", engine.size());
+            return false;
+        }
         if (done) return true;
-        const bool released = release_barriers();
-        if (!ran && !released && !failed) explain_deadlock();
+        if (order == Order::Random) {
+            for (unsigned early = random() % 8; early > 0 && deliver_copy();) --early;
+        }
+        const bool released = release_barriers() | release_phases();
+        if (!ran && !released && !failed && !deliver_copy()) explain_deadlock();
     }
     return false;
 }

@@ -5,7 +5,8 @@
 //   out, as is shared memory at the start of each block;
 // * a fiber runs until it has to wait, so that it is as far ahead of the others as synchronisation lets it be;
 //   LR_EMULATED_ORDER=backward|random changes who goes first;
-// * asynchronous copies poison their target when they are issued and write it when they are waited for;
+// * asynchronous copies poison their target when they are issued and write it when they are waited for, those of the
+//   copy engine when no thread can go on without them (LR_EMULATED_ORDER=random: some earlier);
 // * lanes that meet in different collective operations, and barriers that not all threads reach, are errors;
 // * work put on a stream runs when somebody waits for it, and not before.
 #pragma once
@@ -52,6 +53,18 @@ void collective(const char *what, void *data, void (*work)(void **data));
 void copy_later(void *to, const void *from, unsigned bytes, bool zero);
 void close_copy_group();
 void wait_for_copy_groups(unsigned left_open);
+
+// A barrier in shared memory, of phases that end when so many arrivals and all bytes that were announced are there.
+struct PhaseBarrier {
+    uint16_t phase, wanted, missing, magic;
+    int64_t bytes;
+};
+void phase_init(PhaseBarrier &barrier, unsigned arrivals);
+void phase_arrive(PhaseBarrier &barrier, unsigned bytes);
+// The kernel goes on when the phase of this parity is over.
+void phase_wait(const PhaseBarrier &barrier, unsigned parity);
+// A copy by the copy engine, which tells `barrier` of its bytes when it is done: not before all threads wait.
+void engine_copy(void *to, const void *from, unsigned bytes, PhaseBarrier &barrier);
 
 unsigned char *shared_memory();
 

@@ -105,7 +105,7 @@ typedef struct {
     const uint32_t *positions;      /* [rows] rows of the tables */
     const uint32_t *slots;          /* [rows] block * 16 + place; LR_NONE: not written */
     const float *cos, *sin;         /* [positions, rotated / 2] */
-    void *keys, *values;            /* [blocks, kv_heads, 16, head_dim] of kv_type */
+    void *keys, *values;            /* [blocks, kv_heads] pages of kv_type (pages.cuh) */
     float *key_scales, *value_scales; /* [blocks, kv_heads, 16], for LR_E4M3 */
     uint32_t rows, q_heads, kv_heads, head_dim, rotated, interleaved, kv_type;
 } lr_rope_args;

@@ -12,6 +12,7 @@
 // A head of k or v in e4m3 has its own factor for each token: its largest number is found by the threads of the head,
 // which are lanes of one warp, side by side.
 
+#include "pages.cuh"
 #include "quantise.cuh"
 #include "runtime.cuh"
 
@@ -68,15 +69,18 @@ __device__ __forceinline__ void rotate(const lr_rope_args &a, uint32_t position,
 
 // A head of k or v to its place; all lanes of the warp come here.
 __device__ __forceinline__ void write_page(const lr_rope_args &a, bool is_key, unsigned head, uint32_t slot, Unit &u, bool wanted) {
-    const size_t token = (static_cast<size_t>(slot / LR_BLOCK_TOKENS) * a.kv_heads + head) * LR_BLOCK_TOKENS + slot % LR_BLOCK_TOKENS;
+    const size_t page = static_cast<size_t>(slot / LR_BLOCK_TOKENS) * a.kv_heads + head;
+    const unsigned in_page = slot % LR_BLOCK_TOKENS;
     void *pages = is_key ? a.keys : a.values;
     if (a.kv_type == LR_BF16) {
         if (!wanted) return;
-        Bf16 *to = static_cast<Bf16 *>(pages) + token * a.head_dim;
-        if (u.there) store8(to + u.column, u.x);
-        if (u.has_partner) store8(to + u.partner_column, u.partner);
+        Bf16 *to = static_cast<Bf16 *>(pages) + page * LR_BLOCK_TOKENS * a.head_dim;
+        const unsigned chunks = a.head_dim / 8;
+        if (u.there) store8(to + 8 * place_in_page(in_page, u.column / 8, chunks), u.x);
+        if (u.has_partner) store8(to + 8 * place_in_page(in_page, u.partner_column / 8, chunks), u.partner);
         return;
     }
+    const size_t token = page * LR_BLOCK_TOKENS + in_page;
     float largest = 0.f;
     for (int i = 0; i < 8; ++i) largest = fmaxf(largest, fmaxf(fabsf(u.x[i]), fabsf(u.partner[i])));
 #pragma unroll

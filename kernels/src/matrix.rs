@@ -216,6 +216,32 @@ impl<'a> View<'a> {
 }
 
 #[cfg(test)]
+pub(crate) mod testing {
+    use super::Matrix;
+    use crate::testing::assert_slices_close;
+    use candle_core::{Device, Tensor};
+
+    /// Rows of `columns`.
+    pub fn matrix(values: Vec<f32>, columns: usize) -> Matrix {
+        let shape = (values.len() / columns, columns);
+        Matrix::from_tensor(&Tensor::from_vec(values, shape, &Device::Cpu).unwrap()).unwrap()
+    }
+
+    /// As [`assert_slices_close`].
+    #[track_caller]
+    pub fn assert_close(got: &Matrix, want: &[f32], tolerance: f32) {
+        assert_slices_close(&got.view().read().unwrap(), want, tolerance);
+    }
+
+    /// As [`assert_slices_close`].
+    #[track_caller]
+    pub fn assert_tensor_close(got: &Tensor, want: &[f32], tolerance: f32) {
+        let got: Vec<f32> = got.flatten_all().unwrap().to_vec1().unwrap();
+        assert_slices_close(&got, want, tolerance);
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -31,7 +31,8 @@ pub fn add(x: &mut Matrix, y: View) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{assert_close, matrix, noise};
+    use crate::matrix::testing::{assert_close, matrix};
+    use crate::testing::noise;
 
     #[test]
     fn sums_are_elementwise() -> Result<()> {

@@ -1,7 +1,8 @@
 use super::*;
 use crate::kv::{BLOCK, KvDtype, KvShape};
+use crate::matrix::testing::matrix;
 use crate::memory::Arena;
-use crate::testing::{assert_slices_close, matrix, noise};
+use crate::testing::{assert_slices_close, noise};
 use candle_core::Device;
 use std::ops::Range;
 

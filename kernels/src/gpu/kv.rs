@@ -1,8 +1,11 @@
 //! The paged keys and values of all layers, in one piece of device memory.
 //!
 //! ```text
-//! [layer][keys, values][block][kv head][token 0..16][column]     bf16 or e4m3
-//! [layer][keys, values][block][kv head][token 0..16]             f32 factors, for e4m3 only
+//! [layer][keys, values][block][kv head] pages of                bf16 or e4m3
+//! [layer][keys, values][block][kv head][token 0..16]            f32 factors, for e4m3 only
+//!
+//! page, e4m3    [token 0..16][column]
+//! page, bf16    [panel of 64 columns][token 0..16][column]      chunks of 8 columns exchanged (cuda/pages.cuh)
 //! ```
 //! The sixteen tokens of a block's head are one piece (4 KiB for 128 columns in bf16), so that attention, which works
 //! head by head, reads whole pieces; larger blocks would gain nothing and waste more of each sequence's last one.
@@ -187,7 +190,13 @@ impl KvLayer {
             let d = self.shape.head_dim;
             Ok(match self.shape.kv_type {
                 KvType::Bf16 => {
-                    bytes.as_chunks().0.iter().map(|&b| bf16::from_le_bytes(b).to_f32()).collect()
+                    let stored: Vec<f32> = bytes
+                        .as_chunks()
+                        .0
+                        .iter()
+                        .map(|&b| bf16::from_le_bytes(b).to_f32())
+                        .collect();
+                    stored.chunks(BLOCK * d).flat_map(|page| in_order(page, d)).collect()
                 }
                 KvType::E4m3 => {
                     bytes.iter().enumerate().map(|(i, &b)| e4m3(b) * scales[i / d]).collect()
@@ -239,13 +248,18 @@ impl KvLayer {
     /// # Errors
     /// A stream that failed.
     pub fn poison_unused(&self, stream: &Stream, used: &[usize]) -> Result<()> {
-        let heads = 0..self.shape.kv_heads;
-        let row = self.shape.head_dim * self.shape.kv_type.bytes();
+        let KvShape { kv_heads, head_dim, kv_type, .. } = self.shape;
+        let panel = if kv_type == KvType::Bf16 { PANEL.min(head_dim) } else { head_dim };
         for (block, &used) in used.iter().enumerate() {
-            for head in heads.clone() {
-                let first = (block * self.shape.kv_heads + head) * BLOCK;
-                for pages in [&self.keys, &self.values] {
-                    stream.fill(&pages.slice((first + used) * row..(first + BLOCK) * row), 0xFF)?;
+            for head in 0..kv_heads {
+                let first = (block * kv_heads + head) * BLOCK;
+                for column in (0..head_dim).step_by(panel) {
+                    let row = panel.min(head_dim - column) * kv_type.bytes();
+                    let start = (first * head_dim + column * BLOCK) * kv_type.bytes();
+                    for pages in [&self.keys, &self.values] {
+                        let unused = start + used * row..start + BLOCK * row;
+                        stream.fill(&pages.slice(unused), 0xFF)?;
+                    }
                 }
                 if self.shape.kv_type == KvType::E4m3 {
                     for scales in [&self.key_scales, &self.value_scales] {
@@ -256,6 +270,21 @@ impl KvLayer {
         }
         stream.wait()
     }
+}
+
+/// Columns of a panel.
+const PANEL: usize = 64;
+
+/// A page in bf16, `[token, column]`.
+fn in_order(page: &[f32], columns: usize) -> impl Iterator<Item = f32> {
+    (0..BLOCK * columns).map(move |i| {
+        let (token, column) = (i / columns, i % columns);
+        let first = column / PANEL * PANEL;
+        let width = PANEL.min(columns - first);
+        let chunk = (column - first) / 8;
+        let place = if width == PANEL { chunk ^ token % 8 } else { chunk };
+        page[first * BLOCK + token * width + place * 8 + column % 8]
+    })
 }
 
 /// The value of an 8-bit number: sign, 4 bits of exponent with bias 7, 3 of mantissa.

@@ -1,6 +1,7 @@
 use super::*;
+use crate::matrix::testing::{assert_tensor_close, matrix};
 use crate::residual::add;
-use crate::testing::{assert_slices_close, assert_tensor_close, matrix, noise};
+use crate::testing::{assert_slices_close, noise};
 use candle_core::quantized::GgmlDType;
 use candle_core::{DType, Device};
 

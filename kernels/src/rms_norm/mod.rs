@@ -29,7 +29,8 @@ pub fn rms_norm(x: View, weight: &Tensor, eps: f64, out: &mut Matrix) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{assert_close, assert_tensor_close, matrix, noise};
+    use crate::matrix::testing::{assert_close, assert_tensor_close, matrix};
+    use crate::testing::noise;
     use candle_core::Device;
 
     #[test]

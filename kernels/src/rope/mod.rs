@@ -122,7 +122,8 @@ pub fn rope(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{assert_close, assert_tensor_close, matrix, noise};
+    use crate::matrix::testing::{assert_close, assert_tensor_close, matrix};
+    use crate::testing::noise;
 
     #[test]
     fn every_version_equals_the_reference() -> Result<()> {

@@ -27,7 +27,8 @@ pub fn silu_mul(gate_up: View, out: &mut Matrix) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{assert_close, assert_tensor_close, matrix, noise};
+    use crate::matrix::testing::{assert_close, assert_tensor_close, matrix};
+    use crate::testing::noise;
 
     #[test]
     fn every_version_equals_the_reference() -> Result<()> {

@@ -191,6 +191,23 @@ fn chunks_cut_anywhere() {
     }
 }
 
+/// Blocks of threads then take several, and what they keep of one must not reach the next.
+#[test]
+fn more_tasks_than_blocks_of_threads() {
+    let stream = stream();
+    let prompts = if is_fast(&stream) { 600 } else { 30 };
+    for heads in [LLAMA, SMOL] {
+        let lens: Vec<_> = (0..prompts).map(|i| (20 + i % 50, 20 + 37 * i % 200)).collect();
+        let lens: Vec<_> = lens.into_iter().map(|(rows, len)| (rows, len.max(rows))).collect();
+        let blocks = lens.iter().map(|(_, len)| len / BLOCK + 1).sum();
+        let seqs = batch(&lens, 0, blocks);
+        let plan = check(&Case { heads, seqs: &seqs, blocks, kv_type: KvType::Bf16 }, false);
+        let tasks = plan.tasks.iter().flatten().count() * heads.kv;
+        let multiprocessors = stream.gpu().properties().unwrap().multiprocessors;
+        assert!(tasks > 16 * multiprocessors as usize, "{tasks} tasks");
+    }
+}
+
 #[test]
 fn chunks_behind_cached_tokens() {
     for heads in [LLAMA, SMOL] {

@@ -1,7 +1,6 @@
 //! What the tests share.
 
 #[path = "../../src/testing.rs"]
-#[expect(dead_code, reason = "some of it is for tensors")]
 mod testing;
 
 use half::bf16;
