@@ -282,7 +282,7 @@ fn in_order(page: &[f32], columns: usize) -> impl Iterator<Item = f32> {
         let first = column / PANEL * PANEL;
         let width = PANEL.min(columns - first);
         let chunk = (column - first) / 8;
-        let place = if width == PANEL { chunk ^ token % 8 } else { chunk };
+        let place = if width == PANEL { chunk ^ (token % 8) } else { chunk };
         page[first * BLOCK + token * width + place * 8 + column % 8]
     })
 }

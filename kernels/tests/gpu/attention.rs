@@ -204,7 +204,7 @@ fn more_tasks_than_blocks_of_threads() {
         let plan = check(&Case { heads, seqs: &seqs, blocks, kv_type: KvType::Bf16 }, false);
         let tasks = plan.tasks.iter().flatten().count() * heads.kv;
         let multiprocessors = stream.gpu().properties().unwrap().multiprocessors;
-        assert!(tasks > 16 * multiprocessors as usize, "{tasks} tasks");
+        assert!(tasks > 16 * multiprocessors, "{tasks} tasks");
     }
 }
 
