@@ -66,8 +66,9 @@ impl VarLen {
             if table.len() * BLOCK < len as usize {
                 bail!("batch: sequence {i} has {len} tokens but {} blocks", table.len());
             }
-            if let Some(b) = table.iter().find(|&&b| b as usize >= blocks) {
-                bail!("batch: sequence {i} names block {b} of {blocks}");
+            let highest = table.iter().copied().fold(0, u32::max) as usize;
+            if highest >= blocks && !table.is_empty() {
+                bail!("batch: sequence {i} names block {highest} of {blocks}");
             }
         }
         if let Some(slot) = self.slots.iter().find(|&&s| s as usize >= blocks * BLOCK) {
