@@ -1,9 +1,8 @@
 //! Running batches on a decoder.
 
-use super::runner::{Answers, Runner, Want};
+use super::runner::{Answers, Runner, Step};
 use candle_core::{Storage, Tensor};
 use kernels::kv::KvDtype;
-use models::batch::Batch;
 use models::{Decoder, KvPool, ModelError};
 use std::ops::Range;
 
@@ -44,8 +43,7 @@ impl Runner for DecoderRunner {
 
     fn run(
         &mut self,
-        batch: &Batch,
-        _: &[Want],
+        Step { batch, .. }: Step,
         sink: &mut dyn FnMut(Range<usize>, Answers),
     ) -> Result<(), ModelError> {
         let hidden = self.decoder.hidden(batch, &mut self.pool)?;

@@ -24,7 +24,7 @@ pub const BLOCK: usize = 16;
 /// The rows of a sequence stand at ascending positions, and the last of them at `kv_len - 1`; a
 /// row at position `p` sees the KV of positions `0 ..= p`. (Rotary embedding has its own
 /// positions, so that a test can move a short sequence to a far place.)
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct VarLen {
     /// Rotary position of each row.
     pub positions: Vec<u32>,
