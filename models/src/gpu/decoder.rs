@@ -391,7 +391,7 @@ impl GpuDecoder {
             None => self.lay_out(batch)?,
         };
         let LaidOut { sizes, recorded, bytes } = step;
-        // What was sent before is still read by work that is under way.
+        // What was sent before may still be on its way, or be read.
         self.stream.wait()?;
         self.block.send(&self.stream, &batch.tokens, &sizes, bytes)?;
         if !recorded {
