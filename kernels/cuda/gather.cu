@@ -1,4 +1,4 @@
-// Rows of a table by their ids (embedding, rows that need logits), ids from tokens just drawn, copies of KV blocks.
+// Rows of a table by their ids (embedding, rows that need logits), copies of KV blocks.
 //
 // Rows and blocks move once in and once out, sixteen bytes at a time.
 
@@ -16,13 +16,6 @@ template <class From, class To> __global__ void __launch_bounds__(THREADS) gathe
     float x[8] = {};
     if (id < a.table_rows) load8(static_cast<const From *>(a.table) + static_cast<size_t>(id) * a.width + column, x);
     store8(static_cast<To *>(a.out) + static_cast<size_t>(blockIdx.x) * a.width + column, x);
-}
-
-__global__ void __launch_bounds__(THREADS) feed_kernel(lr_feed_args a) {
-    const unsigned i = blockIdx.x * THREADS + threadIdx.x;
-    if (i >= a.rows) return;
-    const uint32_t from = a.from[i];
-    a.ids[i] = from == LR_NONE ? a.given[i] : a.drawn[from];
 }
 
 // blockIdx.x: the pair, blockIdx.y: the array.
@@ -46,11 +39,6 @@ extern "C" int lr_gpu_gather(lr_stream *stream, const lr_gather_args *args) {
     }
     return args->out_type == LR_F32 ? launch(stream, l, "gather", gather_kernel<Bf16, float>, *args)
                                     : launch(stream, l, "gather", gather_kernel<Bf16, Bf16>, *args);
-}
-
-extern "C" int lr_gpu_feed(lr_stream *stream, const lr_feed_args *args) {
-    using namespace lr;
-    return launch(stream, {(args->rows + THREADS - 1) / THREADS, 1, THREADS, 0}, "feed", feed_kernel, *args);
 }
 
 extern "C" int lr_gpu_copy_units(lr_stream *stream, const lr_copy_units_args *args) {

@@ -130,15 +130,6 @@ typedef struct {
 } lr_gather_args;
 int lr_gpu_gather(lr_stream *stream, const lr_gather_args *args);
 
-/* ids[i] = drawn[from[i]], or given[i] where from[i] is LR_NONE: tokens of one step become the ids of the next. */
-typedef struct {
-    const uint32_t *given, *from;   /* [rows] */
-    const uint32_t *drawn;
-    uint32_t *ids;                  /* [rows] */
-    uint32_t rows;
-} lr_feed_args;
-int lr_gpu_feed(lr_stream *stream, const lr_feed_args *args);
-
 /* Copies parts of arrays: in each of `arrays` (which lie `array_bytes` apart) unit `to` becomes unit `from`. */
 typedef struct {
     void *base;

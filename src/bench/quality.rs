@@ -1,6 +1,6 @@
 //! What a way of storing and multiplying costs in accuracy: the same tokens through two decoders.
 
-use crate::engine::runner::{Answers, Runner};
+use crate::engine::runner::{Answers, Runner, Step};
 use kernels::kv::{BLOCK, VarLen};
 use models::batch::Batch;
 use rayon::prelude::*;
@@ -49,7 +49,8 @@ pub fn predict<R: Runner>(
     for first in (0..tokens.len().saturating_sub(1)).step_by(step) {
         let last = (first + step).min(tokens.len() - 1);
         let next = &tokens[first + 1..=last];
-        runner.run(&batch(tokens, first, last), &[], &mut |rows, answers| {
+        let batch = batch(tokens, first, last);
+        runner.run(Step::of(&batch), &mut |rows, answers| {
             let Answers::Logits(logits) = answers else { return };
             let rows = logits.par_chunks_exact(vocab).zip(&next[rows]);
             all.par_extend(rows.map(|(logits, &token)| prediction(logits, token)));

@@ -12,9 +12,11 @@
 //! wanted          [ (A, 32)                    (B, 18) ]         whose they are, in the same order
 //! ```
 
-use super::scheduler::{Chunk, Scheduler, SeqId, Sequence};
-use kernels::kv::BLOCK;
+use super::blocks::BlockId;
+use super::scheduler::{Chunk, Foreseen, Scheduler, SeqId};
+use kernels::kv::{BLOCK, VarLen};
 use models::batch::Batch;
+use std::ops::Range;
 
 /// A row that yields logits: the token at `position` of `seq`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,33 +27,50 @@ pub struct LogitRow {
 
 /// The batch of a plan, and whose its logit rows are.
 pub fn build(plan: &[Chunk], scheduler: &Scheduler) -> (Batch, Vec<LogitRow>) {
-    let mut batch = Batch::default();
+    let mut batch = empty();
     let mut wanted = Vec::new();
-    batch.layout.query_starts.push(0);
-    for chunk in plan {
-        if let Some(sequence) = scheduler.get(chunk.seq) {
-            push(chunk, sequence, &mut batch, &mut wanted);
-        }
+    for Chunk { seq, rows } in plan {
+        let Some(sequence) = scheduler.get(*seq) else { continue };
+        let logits = push(rows, sequence.logits_from(), sequence.table(), &mut batch);
+        wanted.extend(logits.map(|position| LogitRow { seq: *seq, position }));
+        batch.tokens.extend(&sequence.tokens()[rows.clone()]);
     }
     (batch, wanted)
 }
 
-fn push(chunk: &Chunk, sequence: &Sequence, batch: &mut Batch, wanted: &mut Vec<LogitRow>) {
-    let layout = &mut batch.layout;
-    for position in chunk.rows.clone() {
-        if position >= sequence.logits_from() {
-            batch.logit_rows.push(batch.tokens.len() as u32);
-            wanted.push(LogitRow { seq: chunk.seq, position });
-        }
-        let block = sequence.table()[position / BLOCK];
-        batch.tokens.push(sequence.tokens()[position]);
-        layout.positions.push(position as u32);
-        layout.slots.push(block * BLOCK as u32 + (position % BLOCK) as u32);
+/// The batch that comes after this plan if everybody goes on ([`Scheduler::foresee`]), but for its tokens.
+pub fn foresee(plan: &[Chunk], scheduler: &Scheduler) -> Option<Batch> {
+    let mut batch = empty();
+    for Foreseen { rows, logits_from, table } in scheduler.foresee(plan)? {
+        push(&rows, logits_from, &table, &mut batch);
     }
-    let blocks = chunk.rows.end.div_ceil(BLOCK);
-    layout.query_starts.push(batch.tokens.len() as u32);
-    layout.kv_lens.push(chunk.rows.end as u32);
-    layout.block_tables.push(sequence.table()[..blocks].to_vec());
+    batch.tokens = vec![0; batch.layout.rows()];
+    Some(batch)
+}
+
+fn empty() -> Batch {
+    let layout = VarLen { query_starts: vec![0], ..VarLen::default() };
+    Batch { layout, ..Batch::default() }
+}
+
+/// Adds a sequence but for its tokens, and returns which of its positions yield logits.
+fn push(
+    rows: &Range<usize>,
+    logits_from: usize,
+    table: &[BlockId],
+    batch: &mut Batch,
+) -> Range<usize> {
+    let layout = &mut batch.layout;
+    let first = layout.rows();
+    let logits = rows.start.max(logits_from)..rows.end;
+    batch.logit_rows.extend(logits.clone().map(|position| (first + position - rows.start) as u32));
+    let slot = |position| table[position / BLOCK] * BLOCK as u32 + (position % BLOCK) as u32;
+    layout.positions.extend(rows.clone().map(|position| position as u32));
+    layout.slots.extend(rows.clone().map(slot));
+    layout.query_starts.push(layout.slots.len() as u32);
+    layout.kv_lens.push(rows.end as u32);
+    layout.block_tables.push(table[..rows.end.div_ceil(BLOCK)].to_vec());
+    logits
 }
 
 #[cfg(test)]

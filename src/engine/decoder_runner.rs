@@ -1,8 +1,7 @@
 //! Running batches on a decoder.
 
-use super::runner::{Answers, Runner, Want};
+use super::runner::{Answers, Runner, Step};
 use kernels::kv::KvDtype;
-use models::batch::Batch;
 use models::{Decoder, KvPool, ModelError, Workspace};
 use std::ops::Range;
 
@@ -44,8 +43,7 @@ impl Runner for DecoderRunner {
 
     fn run(
         &mut self,
-        batch: &Batch,
-        _: &[Want],
+        Step { batch, .. }: Step,
         sink: &mut dyn FnMut(Range<usize>, Answers),
     ) -> Result<(), ModelError> {
         let Self { decoder, pool, work } = self;

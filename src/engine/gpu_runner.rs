@@ -1,10 +1,9 @@
 //! Running batches on a GPU.
 
 use super::device_sampler::{is_for_device, outcomes, wanted};
-use super::runner::{Answers, Runner, Want};
+use super::runner::{Answers, Runner, Step};
 use kernels::kv::BLOCK;
 use models::ModelError;
-use models::batch::Batch;
 use models::gpu::{GpuDecoder, Logits};
 use std::ops::Range;
 
@@ -35,6 +34,11 @@ impl GpuRunner {
     pub fn new(mut decoder: GpuDecoder, blocks: usize) -> Result<Self, ModelError> {
         decoder.make_pool(blocks)?;
         Ok(Self { decoder, samples: true })
+    }
+
+    /// Steps that had been laid out when they came.
+    pub fn prepared_steps(&self) -> u64 {
+        self.decoder.prepared_steps()
     }
 }
 
@@ -78,8 +82,7 @@ impl Runner for GpuRunner {
 
     fn run(
         &mut self,
-        batch: &Batch,
-        wants: &[Want],
+        Step { batch, wants, next }: Step,
         sink: &mut dyn FnMut(Range<usize>, Answers),
     ) -> Result<(), ModelError> {
         let (samples, vocab) = (self.samples, self.vocab());
@@ -88,7 +91,13 @@ impl Runner for GpuRunner {
             match wants {
                 Some(wants) => {
                     let wanted = wanted(wants, vocab);
-                    let found = logits.sample(&wanted)?;
+                    let mut sampling = logits.sample(&wanted)?;
+                    if rows.end == batch.logit_rows.len()
+                        && let Some(next) = next()
+                    {
+                        sampling.prepare(next);
+                    }
+                    let found = sampling.found()?;
                     sink(rows, Answers::Outcomes(outcomes(wants, &wanted, &found)));
                 }
                 None => sink(rows, Answers::Logits(logits.read()?)),

@@ -5,7 +5,8 @@
 //!                ▲                       │ blocks, prefix          │
 //!                └── outcomes ◄─ sampler (rows in parallel) ◄─ runner (decoder, KV)
 //! ```
-//! [`Engine::step`] goes once round. A result is a function of its request alone: random numbers
+//! [`Engine::step`] goes once round; meanwhile a runner whose device works can plan the step that most likely comes
+//! next ([`runner::Step::next`]), which is made only if it comes. A result is a function of its request alone: random numbers
 //! come from the request's seed and the token's index, so neither the batch, the cache, the
 //! chunks of a prompt nor a preemption shows in it, as far as the runner's arithmetic does not.
 
@@ -17,6 +18,8 @@ mod device_sampler;
 #[cfg(feature = "gpu")]
 mod gpu_runner;
 pub mod guide;
+#[cfg(all(test, feature = "gpu"))]
+mod host_work;
 mod jobs;
 mod prefix;
 pub mod request;
@@ -42,7 +45,7 @@ use batch::LogitRow;
 use jobs::{Job, Outcome, Role, Want};
 use kernels::kv::BLOCK;
 use rayon::prelude::*;
-use runner::Answers;
+use runner::{Answers, Step};
 use sampler::{LogProbabilities, NotFinite};
 use scheduler::{Chunk, Scheduler, SeqId};
 use std::collections::{BTreeMap, HashMap};
@@ -281,7 +284,9 @@ impl<R: Runner> Engine<R> {
             }
             Answers::Outcomes(read) => outcomes.extend(read),
         };
-        runner.run(&batch, &wants, &mut sink).map_err(StepError::Runner)?;
+        let next = || batch::foresee(plan, scheduler);
+        let step = Step { batch: &batch, wants: &wants, next: &next };
+        runner.run(step, &mut sink).map_err(StepError::Runner)?;
         debug_assert_eq!(outcomes.len(), rows.len(), "the runner hands out each row once");
         let finite = |(row, outcome): (LogitRow, Result<Outcome, NotFinite>)| match outcome {
             Ok(outcome) => Ok((row, outcome)),

@@ -192,6 +192,32 @@ impl PrefixCache {
         self.blocks.take()
     }
 
+    /// What the next `n` calls of [`PrefixCache::allocate`] give if nothing else happens before; fewer if there are not
+    /// so many.
+    pub fn next_blocks(&self, n: usize) -> Vec<BlockId> {
+        let mut next: Vec<BlockId> = self.blocks.free_ids().iter().rev().take(n).copied().collect();
+        let mut leaves = self.evictable.iter().copied().peekable();
+        // Nodes whose last child is among `next`.
+        let mut bared = BTreeSet::new();
+        let mut lost: HashMap<BlockId, u32> = HashMap::new();
+        while next.len() < n {
+            let listed = leaves.next_if(|leaf| bared.first().is_none_or(|other| leaf < other));
+            let Some((.., block)) = listed.or_else(|| bared.pop_first()) else { break };
+            next.push(block);
+            let Some(node) = &self.nodes[block as usize] else { continue };
+            let parent = node.edge.parent;
+            let Some(node) = self.nodes.get(parent as usize).and_then(Option::as_ref) else {
+                continue;
+            };
+            let lost = lost.entry(parent).or_default();
+            *lost += 1;
+            if *lost == node.children && self.blocks.count(parent) == 0 {
+                bared.insert((node.wanted > 0, node.left, parent));
+            }
+        }
+        next
+    }
+
     fn evict(&mut self) {
         let Some((.., block)) = self.evictable.pop_first() else { return };
         let Some(node) = self.nodes[block as usize].take() else { return };
@@ -389,6 +415,26 @@ mod tests {
         assert_eq!(known(&cache, &one_off), 2);
         let again = cache.longest(Prefix::default(), &blocks_of(&[1, 2, 3]), 2);
         assert_eq!(cache.acquire(&again), table[..2]);
+        cache.check().unwrap();
+    }
+
+    #[test]
+    fn what_is_given_next_is_known_before() {
+        let mut cache = PrefixCache::new(12);
+        let prompts: [&[u32]; 4] = [&[1, 2, 3, 4], &[1, 2, 5], &[6, 7], &[1, 8]];
+        let tables = prompts.map(|prompt| fill(&mut cache, &blocks_of(prompt)));
+        let wanted = cache.longest(Prefix::default(), &blocks_of(&[1, 2, 5]), usize::MAX);
+        cache.want(&wanted);
+        for at in [2, 0, 3] {
+            cache.release(&tables[at]);
+        }
+        for n in [1, 3, 5, 20] {
+            let known = cache.next_blocks(n);
+            let given: Vec<_> = known.iter().map_while(|_| cache.allocate()).collect();
+            assert_eq!(given, known);
+            assert_eq!(known.len() < n, n == 20);
+        }
+        assert_eq!(cache.allocate(), None);
         cache.check().unwrap();
     }
 

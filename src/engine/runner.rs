@@ -19,6 +19,24 @@ pub enum Answers<'a> {
     Outcomes(Vec<Result<Outcome, NotFinite>>),
 }
 
+/// What is to be run.
+#[derive(Clone, Copy)]
+pub struct Step<'a> {
+    pub batch: &'a Batch,
+    /// What the logit rows are wanted for, one for each; none where the caller reads logits itself.
+    pub wants: &'a [Want<'a>],
+    /// The batch that comes next if no sequence ends and none begins, but for its tokens: for runners that can get ready
+    /// for it while their device works. It may not come.
+    pub next: &'a dyn Fn() -> Option<Batch>,
+}
+
+impl<'a> Step<'a> {
+    /// A batch by itself.
+    pub fn of(batch: &'a Batch) -> Self {
+        Self { batch, wants: &[], next: &|| None }
+    }
+}
+
 /// Runs batches over a pool of KV blocks. Tests script it.
 pub trait Runner {
     type Error: std::error::Error + 'static;
@@ -34,15 +52,13 @@ pub trait Runner {
 
     /// Computes the batch, stores its KV, and hands what came of `batch.logit_rows`, in order, to `sink` in slices of
     /// a few hundred rows at most, so that the logits of a whole long prompt never exist at once: which of the logit
-    /// rows, and their logits. A runner that samples on its device hands out what the rows are wanted for instead:
-    /// `wants` has one entry for each of them, or none where the caller reads logits itself.
+    /// rows, and their logits. A runner that samples on its device hands out what the rows are wanted for instead.
     ///
     /// # Errors
     /// Whatever stops the device. The KV written by this batch is then undefined.
     fn run(
         &mut self,
-        batch: &Batch,
-        wants: &[Want],
+        step: Step,
         sink: &mut dyn FnMut(Range<usize>, Answers),
     ) -> Result<(), Self::Error>;
 
@@ -73,11 +89,10 @@ impl Runner for AnyRunner {
 
     fn run(
         &mut self,
-        batch: &Batch,
-        wants: &[Want],
+        step: Step,
         sink: &mut dyn FnMut(Range<usize>, Answers),
     ) -> Result<(), ModelError> {
-        (**self).run(batch, wants, sink)
+        (**self).run(step, sink)
     }
 
     fn copy_block(&mut self, from: u32, to: u32) -> Result<(), ModelError> {

@@ -35,7 +35,7 @@ use super::blocks::BlockId;
 use super::prefix::{Edge, Prefix, PrefixCache};
 use kernels::kv::BLOCK;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 
 /// Younger sequences that may be admitted before the oldest one.
@@ -126,6 +126,15 @@ impl Sequence {
 pub struct Chunk {
     pub seq: SeqId,
     pub rows: Range<usize>,
+}
+
+/// A running sequence as it will be after a step, if it goes on.
+#[derive(Debug)]
+pub struct Foreseen {
+    /// Tokens to compute then.
+    pub rows: Range<usize>,
+    pub logits_from: usize,
+    pub table: Vec<BlockId>,
 }
 
 /// A block to be copied before anything else is computed.
@@ -298,6 +307,36 @@ impl Scheduler {
                 self.cache.publish(&mut sequence.table, index, &sequence.tokens);
             }
         }
+    }
+
+    /// What [`Scheduler::plan`] will say once `plan` has been carried out if nobody comes or goes and each sequence whose
+    /// tokens are all computed gets one more. `None` if there is no memory for that.
+    pub fn foresee(&self, plan: &[Chunk]) -> Option<Vec<Foreseen>> {
+        let done: HashMap<SeqId, usize> = plan.iter().map(|c| (c.seq, c.rows.end)).collect();
+        let one = |id: &SeqId| {
+            let sequence = &self.sequences[id];
+            let computed = done.get(id).copied().unwrap_or(sequence.computed);
+            let rows = computed..sequence.tokens.len().max(computed + 1);
+            Foreseen { rows, logits_from: sequence.logits_from, table: sequence.table.clone() }
+        };
+        let mut all: Vec<Foreseen> = self.running.iter().map(one).collect();
+        let lacks = |one: &Foreseen| one.rows.end.div_ceil(BLOCK).saturating_sub(one.table.len());
+        let mut blocks = self.cache.next_blocks(all.iter().map(lacks).sum()).into_iter();
+        for one in &mut all {
+            for _ in 0..lacks(one) {
+                one.table.push(blocks.next()?);
+            }
+        }
+        let (decoding, prompts): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|one| one.rows.len() == 1);
+        let mut budget = self.limits.tokens_per_step;
+        let cut = |mut one: Foreseen| {
+            one.rows.end = one.rows.end.min(one.rows.start + budget);
+            budget -= one.rows.len();
+            one
+        };
+        let planned = decoding.into_iter().chain(prompts).map(cut);
+        Some(planned.filter(|one| !one.rows.is_empty()).collect())
     }
 
     /// Finds what is cached of the waiting sequences and keeps it from eviction.

@@ -519,6 +519,31 @@ fn a_real_decoder_gives_the_same_bits_however_its_work_is_cut() {
     assert_eq!(run_in(&mut engine, &requests), alone, "warm");
 }
 
+#[test]
+fn while_nobody_comes_or_goes_the_next_step_is_foreseen() {
+    let endless = |seed| Generate { stop_tokens: Vec::new(), ..generate(60, seed) };
+    let mut engine = Engine::new(Toy::new(64), Limits { tokens_per_step: 90, ..WIDE });
+    // A round takes 47 blocks: from the second on they come from evicted prefixes.
+    for round in 0..4 {
+        let before = (engine.stats().steps, engine.runner().foreseen);
+        for k in 0..3 {
+            let seed = 10 * round + k;
+            engine.submit(request(prompt(28, seed), endless(u64::from(seed)))).unwrap();
+        }
+        for _ in 0..10 {
+            engine.step().unwrap();
+        }
+        engine.submit(request(prompt(400, round), endless(3))).unwrap();
+        while engine.load().0 + engine.load().1 == 4 {
+            engine.step().unwrap();
+        }
+        let (steps, foreseen) = (engine.stats().steps, engine.runner().foreseen);
+        // The first one, and the one that began the long prompt.
+        assert_eq!(foreseen - before.1, (steps - before.0) as usize - 2, "round {round}");
+        finish(&mut engine);
+    }
+}
+
 /// A small decoder on a GPU, with the same weights in every test.
 #[cfg(feature = "gpu")]
 fn decoder_on_gpu(blocks: usize, deterministic: bool) -> GpuRunner {
@@ -533,6 +558,82 @@ fn decoder_on_gpu(blocks: usize, deterministic: bool) -> GpuRunner {
     };
     let decoder = models::gpu::dummy(config, 1, &gpu, options, &mut |_, _| {}).unwrap();
     GpuRunner::new(decoder, blocks).unwrap()
+}
+
+/// A runner that is told another next step than the engine foresees.
+#[cfg(feature = "gpu")]
+struct Told {
+    runner: GpuRunner,
+    told: fn(models::batch::Batch) -> Option<models::batch::Batch>,
+}
+
+#[cfg(feature = "gpu")]
+impl Runner for Told {
+    type Error = models::ModelError;
+
+    fn vocab(&self) -> usize {
+        self.runner.vocab()
+    }
+
+    fn context(&self) -> usize {
+        self.runner.context()
+    }
+
+    fn blocks(&self) -> usize {
+        self.runner.blocks()
+    }
+
+    fn run(
+        &mut self,
+        step: Step,
+        sink: &mut dyn FnMut(Range<usize>, Answers),
+    ) -> Result<(), Self::Error> {
+        let next = || (step.next)().and_then(self.told);
+        self.runner.run(Step { next: &next, ..step }, sink)
+    }
+
+    fn copy_block(&mut self, from: u32, to: u32) -> Result<(), Self::Error> {
+        self.runner.copy_block(from, to)
+    }
+}
+
+#[cfg(feature = "gpu")]
+#[test]
+fn what_a_gpu_has_prepared_changes_nothing() {
+    let constraint = Some(Constraint::new(Alternating { length: 6 }));
+    let stops =
+        Generate { stop_tokens: (0..40).filter(|id| id % 4 == 1).collect(), ..generate(40, 8) };
+    let mut requests = little();
+    requests.push(request(prompt(18, 3), Generate { constraint, n: 2, ..generate(30, 6) }));
+    requests.extend((0..4).map(|k| request(prompt(30, k), stops.clone())));
+    let endless = |seed| Generate { stop_tokens: Vec::new(), ..generate(50, seed) };
+    requests.extend([1, 2].map(|k| request(prompt(20, k), endless(u64::from(k)))));
+    let run = |told| {
+        let runner = Told { runner: decoder_on_gpu(9, false), told };
+        let mut engine = Engine::new(runner, Limits { tokens_per_step: 50, sequences: 8 });
+        let ids: Vec<_> = requests.iter().map(|r| engine.submit(r.clone()).unwrap()).collect();
+        let mut trace = Vec::new();
+        while !engine.is_idle() {
+            trace.extend(engine.step().unwrap().iter().map(|event| format!("{event:?}")));
+            if engine.stats().steps == 12 {
+                engine.cancel(ids[9]);
+                engine.submit(requests[0].clone()).unwrap();
+            }
+            engine.check().unwrap();
+        }
+        assert!(engine.stats().preemptions > 0, "{:?}", engine.stats());
+        (trace, engine.runner().runner.prepared_steps(), engine.stats().steps)
+    };
+    let (plain, unprepared, steps) = run(|_| None);
+    let (prepared, hits, _) = run(Some);
+    let (astray, misses, _) = run(|mut next| {
+        next.layout.slots.iter_mut().for_each(|slot| *slot ^= 1);
+        Some(next)
+    });
+    assert_eq!((unprepared, misses), (0, 0));
+    assert!(2 * hits > steps, "{hits} of {steps} steps were prepared");
+    assert_eq!(prepared, plain);
+    assert_eq!(astray, plain);
 }
 
 /// Little work: a GPU that the processor plays is slow.

@@ -1,7 +1,7 @@
 //! A toy model for tests: its next-token logits are a hash of the whole prefix, read back through
 //! slots and block tables, so that a wrong one of them shows in every later token.
 
-use super::runner::{Answers, Runner, Want};
+use super::runner::{Answers, Runner, Step};
 use kernels::kv::BLOCK;
 use models::batch::Batch;
 use std::collections::HashMap;
@@ -23,6 +23,9 @@ pub struct Toy {
     pub batches: usize,
     pub largest: usize,
     pub copies: usize,
+    /// Batches that were as the step before had said.
+    pub foreseen: usize,
+    next: Option<Batch>,
     /// Fails at this batch.
     pub fail_at: Option<usize>,
 }
@@ -47,6 +50,8 @@ impl Toy {
             batches: 0,
             largest: 0,
             copies: 0,
+            foreseen: 0,
+            next: None,
             fail_at: None,
         }
     }
@@ -117,8 +122,7 @@ impl Runner for Toy {
 
     fn run(
         &mut self,
-        batch: &Batch,
-        _: &[Want],
+        Step { batch, next, .. }: Step,
         sink: &mut dyn FnMut(Range<usize>, Answers),
     ) -> Result<(), Broken> {
         batch.layout.validate(self.blocks()).unwrap();
@@ -126,6 +130,11 @@ impl Runner for Toy {
             return Err(Broken);
         }
         self.batches += 1;
+        let as_foreseen = |foreseen: &Batch| {
+            foreseen.layout == batch.layout && foreseen.logit_rows == batch.logit_rows
+        };
+        self.foreseen += usize::from(self.next.take().as_ref().is_some_and(as_foreseen));
+        self.next = next();
         self.largest = self.largest.max(batch.tokens.len());
         let mut logits = Vec::new();
         for s in 0..batch.layout.kv_lens.len() {

@@ -107,15 +107,6 @@ pub struct Gather {
 }
 
 #[repr(C)]
-pub struct Feed {
-    pub given: *const c_void,
-    pub from: *const c_void,
-    pub drawn: *const c_void,
-    pub ids: *mut c_void,
-    pub rows: u32,
-}
-
-#[repr(C)]
 pub struct CopyUnits {
     pub base: *mut c_void,
     pub pairs: *const c_void,
@@ -225,7 +216,6 @@ unsafe extern "C" {
     pub fn lr_gpu_rope(stream: *mut Stream, args: *const Rope) -> c_int;
     pub fn lr_gpu_swiglu(stream: *mut Stream, args: *const Swiglu) -> c_int;
     pub fn lr_gpu_gather(stream: *mut Stream, args: *const Gather) -> c_int;
-    pub fn lr_gpu_feed(stream: *mut Stream, args: *const Feed) -> c_int;
     pub fn lr_gpu_copy_units(stream: *mut Stream, args: *const CopyUnits) -> c_int;
     pub fn lr_gpu_attention(stream: *mut Stream, args: *const Attention) -> c_int;
     pub fn lr_gpu_merge(stream: *mut Stream, args: *const Merge) -> c_int;

@@ -16,6 +16,8 @@
 
 use super::attention::{AttentionQuery, AttentionTask, Tile, WHOLE_RESULT};
 use crate::kv::{BLOCK, VarLen};
+use std::iter::StepBy;
+use std::ops::Range;
 
 /// What a plan depends on besides the batch.
 #[derive(Debug, Clone, Copy)]
@@ -74,19 +76,19 @@ pub fn plan(seqs: &VarLen, settings: &Settings) -> Plan {
     let mut length = builder.range_length();
     // Fewer and longer ranges if there is no room for all parts; whole rows need none.
     for _ in 0..4 {
-        let plan = builder.clone().finish(length);
-        if plan.parts <= settings.max_parts {
-            return plan;
+        if builder.parts(length) <= settings.max_parts {
+            return builder.finish(length);
         }
         length *= 2;
     }
     Builder::new(seqs, settings, false).finish(usize::MAX)
 }
 
-/// Rows that look at the same keys, `begin .. end` of one block table.
-#[derive(Debug, Clone)]
+/// Rows of a tile that look at the same keys, `begin .. end` of one block table.
+#[derive(Debug)]
 struct Segment {
-    queries: std::ops::Range<usize>,
+    tile: usize,
+    queries: Range<usize>,
     table: u32,
     begin: usize,
     end: usize,
@@ -94,7 +96,20 @@ struct Segment {
     is_part: bool,
 }
 
-#[derive(Clone)]
+impl Segment {
+    fn tokens(&self) -> usize {
+        self.end.saturating_sub(self.begin)
+    }
+
+    /// Where ranges of about this length begin, how long they are, and whether their results are parts.
+    fn cut(&self, length: usize) -> (StepBy<Range<usize>>, usize, bool) {
+        let pieces = self.tokens().div_ceil(length).max(1);
+        let one = self.tokens().div_ceil(pieces).next_multiple_of(64).max(1);
+        let begins = (self.begin..self.end.max(self.begin + 1)).step_by(one);
+        (begins, one, self.is_part || pieces > 1)
+    }
+}
+
 struct Builder<'a> {
     seqs: &'a VarLen,
     settings: &'a Settings,
@@ -181,9 +196,8 @@ impl<'a> Builder<'a> {
     fn shared_segment(&mut self, seqs: &[usize], begin: usize, end: usize) {
         let first = self.plan.queries.len();
         seqs.iter().for_each(|&seq| self.add_queries(seq));
-        let queries = first..self.plan.queries.len();
         let table = self.add_table(seqs[0], end);
-        self.segments.push(Segment { queries, table, begin, end, is_part: true });
+        self.add_segments(first, table, begin..end, true);
     }
 
     fn own_segment(&mut self, seq: usize, begin: usize) {
@@ -192,9 +206,8 @@ impl<'a> Builder<'a> {
             return;
         }
         self.add_queries(seq);
-        let queries = first..self.plan.queries.len();
         let table = self.add_table(seq, end);
-        self.segments.push(Segment { queries, table, begin, end, is_part: begin > 0 });
+        self.add_segments(first, table, begin..end, begin > 0);
     }
 
     /// The tile for so many rows of q.
@@ -204,36 +217,28 @@ impl<'a> Builder<'a> {
         (narrowest..2).find(fits).unwrap_or(2)
     }
 
-    /// The pieces of a segment that are as wide as a tile: which tile, their queries, and where the last of them ends to
+    /// Segments of the queries from `first` on, each as wide as a tile; they end where the last of their rows ends to
     /// see.
-    fn tiles(&self, segment: &Segment) -> Vec<(usize, std::ops::Range<usize>, usize)> {
-        let tile = self.tile(segment.queries.len());
-        let width = (Plan::TILES[tile].rows() / self.group()).max(1);
-        let mut tiles = Vec::new();
-        for first in segment.queries.clone().step_by(width) {
-            let queries = first..segment.queries.end.min(first + width);
+    fn add_segments(&mut self, first: usize, table: u32, keys: Range<usize>, is_part: bool) {
+        let all = first..self.plan.queries.len();
+        let widest = self.tile(all.len());
+        let width = (Plan::TILES[widest].rows() / self.group()).max(1);
+        for first in all.clone().step_by(width) {
+            let queries = first..all.end.min(first + width);
+            let tile = self.tile(queries.len()).max(widest.min(1));
             let seen = self.plan.queries[queries.clone()].iter().map(|q| q.visible as usize).max();
-            tiles.push((
-                self.tile(queries.len()).max(tile.min(1)),
-                queries,
-                segment.end.min(seen.unwrap_or(0)),
-            ));
+            let end = keys.end.min(seen.unwrap_or(0));
+            let begin = keys.start;
+            self.segments.push(Segment { tile, queries, table, begin, end, is_part });
         }
-        tiles
     }
 
     /// The length of ranges with which all multiprocessors are done soonest, by a rough count: as much as one has to do on
     /// the whole, or a half, third or quarter of that, which fill the last round better.
     fn range_length(&self) -> usize {
-        let lengths: Vec<usize> = self
-            .segments
-            .iter()
-            .flat_map(|segment| {
-                self.tiles(segment).into_iter().map(|(tile, _, end)| (tile, end, segment.begin))
-            })
-            // What a key costs a block of threads: reading for few rows, arithmetic for many.
-            .map(|(tile, end, begin)| end.saturating_sub(begin) * [1, 1, 2][tile])
-            .collect();
+        // What a key costs a block of threads: reading for few rows, arithmetic for many.
+        let length = |segment: &Segment| segment.tokens() * [1, 1, 2][segment.tile];
+        let lengths: Vec<usize> = self.segments.iter().map(length).collect();
         let blocks = RESIDENT * self.settings.multiprocessors;
         let total = lengths.iter().sum::<usize>() * self.settings.kv_heads;
         let length =
@@ -247,12 +252,19 @@ impl<'a> Builder<'a> {
         (1..=4).map(length).min_by_key(|&length| time(length)).unwrap_or(SHORTEST)
     }
 
+    /// Partial results that ranges of this length bring.
+    fn parts(&self, length: usize) -> usize {
+        let of = |segment: &Segment| match segment.cut(length) {
+            (begins, _, true) => begins.len() * segment.queries.len(),
+            (.., false) => 0,
+        };
+        self.segments.iter().map(of).sum()
+    }
+
     fn finish(mut self, length: usize) -> Plan {
         let mut parts: Vec<(u32, u32)> = Vec::new();
         for segment in std::mem::take(&mut self.segments) {
-            for (tile, queries, end) in self.tiles(&segment) {
-                self.cut(&segment, tile, queries, end, length, &mut parts);
-            }
+            self.add_tasks(&segment, length, &mut parts);
         }
         for tasks in &mut self.plan.tasks {
             tasks.sort_by_key(|task| std::cmp::Reverse(task.end - task.begin));
@@ -261,33 +273,22 @@ impl<'a> Builder<'a> {
         self.plan
     }
 
-    /// The tasks of one tile of a segment.
-    fn cut(
-        &mut self,
-        segment: &Segment,
-        tile: usize,
-        queries: std::ops::Range<usize>,
-        end: usize,
-        length: usize,
-        parts: &mut Vec<(u32, u32)>,
-    ) {
-        let tokens = end.saturating_sub(segment.begin);
-        let pieces = tokens.div_ceil(length).max(1);
-        let one = tokens.div_ceil(pieces).next_multiple_of(64);
-        for begin in (segment.begin..end.max(segment.begin + 1)).step_by(one.max(1)) {
-            let is_part = segment.is_part || pieces > 1;
+    fn add_tasks(&mut self, segment: &Segment, length: usize, parts: &mut Vec<(u32, u32)>) {
+        let Segment { tile, queries, table, end, .. } = segment;
+        let (begins, length, is_part) = segment.cut(length);
+        for begin in begins {
             let part = if is_part { self.plan.parts as u32 } else { WHOLE_RESULT };
             if is_part {
                 let rows = self.plan.queries[queries.clone()].iter().map(|q| q.row);
                 parts.extend(rows.zip(part..));
                 self.plan.parts += queries.len();
             }
-            self.plan.tasks[tile].push(AttentionTask {
+            self.plan.tasks[*tile].push(AttentionTask {
                 first_query: queries.start as u32,
                 query_count: queries.len() as u32,
-                table: segment.table,
+                table: *table,
                 begin: begin as u32,
-                end: end.min(begin + one) as u32,
+                end: (*end).min(begin + length) as u32,
                 part,
             });
         }

@@ -25,7 +25,7 @@ pub const BLOCK: usize = 16;
 /// The rows of a sequence stand at ascending positions, and the last of them at `kv_len - 1`; a
 /// row at position `p` sees the KV of positions `0 ..= p`. (Rotary embedding has its own
 /// positions, so that a test can move a short sequence to a far place.)
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct VarLen {
     /// Rotary position of each row.
     pub positions: Vec<u32>,
@@ -67,8 +67,9 @@ impl VarLen {
             if table.len() * BLOCK < len as usize {
                 bail!("batch: sequence {i} has {len} tokens but {} blocks", table.len());
             }
-            if let Some(b) = table.iter().find(|&&b| b as usize >= blocks) {
-                bail!("batch: sequence {i} names block {b} of {blocks}");
+            let highest = table.iter().copied().fold(0, u32::max) as usize;
+            if highest >= blocks && !table.is_empty() {
+                bail!("batch: sequence {i} names block {highest} of {blocks}");
             }
         }
         if let Some(slot) = self.slots.iter().find(|&&s| s as usize >= blocks * BLOCK) {

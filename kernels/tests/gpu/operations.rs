@@ -3,8 +3,8 @@
 use crate::harness::{BF16, assert_close, noise, noise_bf16, poisoned, stream, widen};
 use half::bf16;
 use kernels::gpu::{
-    Buffer, Feed, GIVEN, Gather, Gemm, Kv, KvShape, KvType, NO_SLOT, Norm, Numbers, Output, Rope,
-    RopeTables, Stream, Swiglu, feed, gather, gemm, norm, rope, swiglu,
+    Buffer, Gather, Gemm, Kv, KvShape, KvType, NO_SLOT, Norm, Numbers, Output, Rope, RopeTables,
+    Stream, Swiglu, gather, gemm, norm, rope, swiglu,
 };
 use kernels::kv::BLOCK;
 use kernels::rope::RopeStyle;
@@ -190,22 +190,6 @@ fn gather_takes_rows_and_refuses_ids_beyond_the_table() {
         assert_eq!(stream.read(&floats).unwrap(), want);
     }
     assert!(run(&wide_table, &Numbers::Bf16(narrow)).is_err());
-}
-
-#[test]
-fn drawn_tokens_become_ids() {
-    let stream = stream();
-    let up = |values: &[u32]| stream.buffer_of(values).unwrap();
-    let ids = poisoned(&stream, 300);
-    let from: Vec<u32> = (0..300).map(|i| if i % 3 == 0 { GIVEN } else { 299 - i }).collect();
-    let (given, drawn): (Vec<u32>, Vec<u32>) = ((0..300).collect(), (1000..1300).collect());
-    feed(
-        &stream,
-        &Feed { given: &up(&given), from: &up(&from), drawn: &up(&drawn), ids: &ids, rows: 300 },
-    )
-    .unwrap();
-    let want: Vec<u32> = (0..300).map(|i| if i % 3 == 0 { i } else { 1299 - i }).collect();
-    assert_eq!(stream.read(&ids).unwrap(), want);
 }
 
 struct Heads {

@@ -132,9 +132,10 @@ pub struct Arrays {
     pub tables: Buffer<u32>,
 }
 
-/// A block on both sides.
+/// A block on both sides. The host has it twice: one is filled while the other may be on its way.
 pub struct Block {
-    host: Pinned<u8>,
+    filled: Pinned<u8>,
+    sent: Pinned<u8>,
     device: Buffer<u8>,
 }
 
@@ -142,7 +143,8 @@ impl Block {
     /// # Errors
     /// Not enough memory.
     pub fn new(gpu: &Gpu, bytes: usize) -> Result<Self> {
-        Ok(Self { host: gpu.alloc_pinned(bytes)?, device: gpu.alloc(bytes)? })
+        let (filled, sent) = (gpu.alloc_pinned(bytes)?, gpu.alloc_pinned(bytes)?);
+        Ok(Self { filled, sent, device: gpu.alloc(bytes)? })
     }
 
     /// Bytes that a step needs.
@@ -151,7 +153,7 @@ impl Block {
     }
 
     pub fn bytes(&self) -> usize {
-        self.host.len()
+        self.device.len()
     }
 
     /// The arrays of a step of these sizes.
@@ -174,28 +176,15 @@ impl Block {
         }
     }
 
-    /// Copies a step to its places for `sizes`, which are no smaller than its own; what is more is
-    /// filled with rows that write nothing.
-    ///
-    /// # Errors
-    /// The GPU's.
+    /// Writes a step but for its tokens to its places for `sizes`, which are no smaller than its own; what is more is
+    /// filled with rows that write nothing. Returns up to where bytes were written. What was sent before the last
+    /// [`Block::send`] must have arrived.
     ///
     /// # Panics
     /// The block is too small ([`Block::bytes_for`]).
-    pub fn upload(
-        &mut self,
-        stream: &Stream,
-        batch: &Batch,
-        plan: &Plan,
-        sizes: &Sizes,
-    ) -> Result<()> {
+    pub fn fill(&mut self, batch: &Batch, plan: &Plan, sizes: &Sizes) -> usize {
         let places = Places::new(sizes);
-        let mut put = |range: Range<usize>, numbers: &[u32], fill: u32| {
-            let to = self.host[range].as_chunks_mut::<4>().0;
-            let numbers = numbers.iter().copied().chain(std::iter::repeat(fill));
-            to.iter_mut().zip(numbers).for_each(|(to, number)| *to = number.to_le_bytes());
-        };
-        put(places.tokens, &batch.tokens, 0);
+        let mut put = |range, numbers: &[u32], fill| put(&mut self.filled[range], numbers, fill);
         put(places.positions, &batch.layout.positions, 0);
         put(places.slots, &batch.layout.slots, NO_SLOT);
         put(places.picked, &batch.logit_rows, 0);
@@ -211,11 +200,81 @@ impl Block {
             self.put_structures(place, tasks);
         }
         self.put_structures(places.queries, &plan.queries);
-        stream.upload(&self.host, &self.device, end)
+        end
+    }
+
+    /// Adds the tokens to what was filled in for `sizes`, and copies it up to byte `end`.
+    ///
+    /// # Errors
+    /// The GPU's.
+    pub fn send(
+        &mut self,
+        stream: &Stream,
+        tokens: &[u32],
+        sizes: &Sizes,
+        end: usize,
+    ) -> Result<()> {
+        put(&mut self.filled[Places::new(sizes).tokens], tokens, 0);
+        std::mem::swap(&mut self.filled, &mut self.sent);
+        stream.upload(&self.sent, &self.device, end)
     }
 
     fn put_structures<T: Element>(&mut self, range: Range<usize>, structures: &[T]) {
         let bytes = bytes_of(structures);
-        self.host[range][..bytes.len()].copy_from_slice(bytes);
+        self.filled[range][..bytes.len()].copy_from_slice(bytes);
+    }
+}
+
+/// Writes numbers, and `fill` behind them.
+fn put(to: &mut [u8], numbers: &[u32], fill: u32) {
+    let (front, rest) = to.split_at_mut(size_of_val(numbers));
+    front.copy_from_slice(bytes_of(numbers));
+    rest.as_chunks_mut::<4>().0.fill(fill.to_ne_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kernels::gpu::plan;
+    use kernels::kv::VarLen;
+
+    /// Sequences of 256 blocks that decode a token each.
+    fn decoding(sequences: u32) -> Batch {
+        let table = |s: u32| (256 * s..256 * (s + 1)).collect();
+        let layout = VarLen {
+            positions: vec![4095; sequences as usize],
+            slots: (0..sequences).map(|s| (256 * s + 255) * 16 + 15).collect(),
+            query_starts: (0..=sequences).collect(),
+            kv_lens: vec![4096; sequences as usize],
+            block_tables: (0..sequences).map(table).collect(),
+        };
+        let tokens = vec![1; sequences as usize];
+        Batch { tokens, layout, logit_rows: (0..sequences).collect() }
+    }
+
+    /// `cargo test --release -p models --features emulated-gpu -- --ignored --nocapture microseconds`
+    #[test]
+    #[ignore = "a measurement"]
+    fn microseconds_to_fill_a_block() {
+        let settings = PlanSettings {
+            q_heads: 32,
+            kv_heads: 8,
+            head_dim: 128,
+            kv_bytes: 2,
+            multiprocessors: 132,
+            max_parts: 4096,
+            share: true,
+            same_for_all_batches: false,
+        };
+        let gpu = Gpu::open(0).unwrap();
+        let mut block = Block::new(&gpu, 4 << 20).unwrap();
+        for sequences in [1, 16, 64, 128] {
+            let batch = decoding(sequences);
+            let plan = plan(&batch.layout, &settings);
+            let sizes = Sizes::of_single_rows(sequences as usize, &settings);
+            let start = std::time::Instant::now();
+            (0..1000).for_each(|_| _ = block.fill(&batch, &plan, &sizes));
+            println!("{sequences:4} sequences: {:.1} us", start.elapsed().as_secs_f64() * 1e3);
+        }
     }
 }

@@ -53,6 +53,8 @@ pub struct GpuDecoder {
     weights: DeviceWeights,
     buffers: Buffers,
     block: Block,
+    prepared: Option<Prepared>,
+    prepared_steps: u64,
     pairs: Pairs,
     kv: Kv,
     /// By the sizes that they are for.
@@ -81,17 +83,65 @@ impl<'a> Logits<'a> {
         Ok(&logits[..len])
     }
 
-    /// What is wanted of them.
+    /// Begins to read what is wanted of them.
     ///
     /// # Errors
     /// A row beyond them, or the GPU's.
-    pub fn sample(self, wanted: &Wanted) -> Result<Found> {
+    pub fn sample(self, wanted: &'a Wanted) -> Result<Sampling<'a>> {
         let GpuDecoder { stream, buffers, sampler, config, .. } = self.decoder;
         if let Some(row) = wanted.rows.iter().find(|row| row.row as usize >= self.rows) {
             let problem = format!("tokens of row {} of {} rows of logits", row.row, self.rows);
             return Err(ModelError::Batch(problem));
         }
-        Ok(sampler.read(stream, &buffers.logits, config.vocab, wanted)?)
+        sampler.launch(stream, &buffers.logits, config.vocab, wanted)?;
+        Ok(Sampling { decoder: self.decoder, wanted })
+    }
+}
+
+/// Logits that are being read, as the last work of a step, while the host goes on.
+pub struct Sampling<'a> {
+    decoder: &'a mut GpuDecoder,
+    wanted: &'a Wanted,
+}
+
+impl Sampling<'_> {
+    /// Lays out a step that may come next, but for its tokens: if it comes, only they have to be added. One that could not
+    /// be run is passed over.
+    pub fn prepare(&mut self, next: Batch) {
+        let decoder = &mut *self.decoder;
+        decoder.prepared = decoder.lay_out(&next).ok().map(|step| Prepared { batch: next, step });
+    }
+
+    /// Waits for what was wanted.
+    ///
+    /// # Errors
+    /// The GPU's.
+    pub fn found(self) -> Result<Found> {
+        self.decoder.stream.wait()?;
+        Ok(self.decoder.sampler.found(self.wanted))
+    }
+}
+
+/// A step that lies in the block, but for its tokens.
+#[derive(Clone, Copy)]
+struct LaidOut {
+    /// What the block is laid out for.
+    sizes: Sizes,
+    /// Whether the step is one that is recorded.
+    recorded: bool,
+    bytes: usize,
+}
+
+/// A step that was laid out before it came.
+struct Prepared {
+    /// Its tokens mean nothing.
+    batch: Batch,
+    step: LaidOut,
+}
+
+impl Prepared {
+    fn is(&self, batch: &Batch) -> bool {
+        self.batch.layout == batch.layout && self.batch.logit_rows == batch.logit_rows
     }
 }
 
@@ -145,6 +195,8 @@ impl GpuDecoder {
         Ok(Self {
             stream: Stream::new(gpu)?,
             block: Block::new(gpu, BLOCK_BYTES)?,
+            prepared: None,
+            prepared_steps: 0,
             pairs: Pairs { host: gpu.alloc_pinned(2)?, device: gpu.alloc(2)? },
             graphs: HashMap::new(),
             logits: gpu.alloc_pinned(options.rows.min(LOGIT_ROWS) * config.vocab)?,
@@ -187,6 +239,11 @@ impl GpuDecoder {
         self.kv.shape().blocks
     }
 
+    /// Steps that had been laid out when they came ([`Sampling::prepare`]).
+    pub fn prepared_steps(&self) -> u64 {
+        self.prepared_steps
+    }
+
     /// What a step takes at least.
     pub fn step_cost(&self) -> StepCost {
         let matrices = self.weights.layers.iter();
@@ -207,6 +264,7 @@ impl GpuDecoder {
     /// Not enough memory.
     pub fn make_pool(&mut self, blocks: usize) -> Result<()> {
         self.stream.wait()?;
+        self.prepared = None;
         // The memory of the old one is needed for the new one.
         self.graphs.clear();
         self.kv = Kv::new(&self.gpu, self.kv_shape(1))?;
@@ -325,19 +383,41 @@ impl GpuDecoder {
     /// Arrays of the batch that do not fit each other, the vocabulary, the pool or the largest step; those of `see`;
     /// or the GPU's.
     pub fn run(&mut self, batch: &Batch, see: See) -> Result<()> {
-        self.check(batch)?;
-        let plan = gpu::plan(&batch.layout, &self.planning);
-        let sizes = Sizes::of(batch, &plan);
-        let recorded = self.bucket(batch).filter(|room| room.hold(&sizes));
-        let recorded = recorded.map(|room| room.without_what_lacks(&sizes));
-        self.upload(batch, &plan, &recorded.unwrap_or(sizes))?;
-        match recorded {
-            Some(room) => {
-                self.replay(&room)?;
-                see(0..sizes.rows, Logits { decoder: self, rows: sizes.rows })
-            }
-            None => self.compute(batch, sizes, see),
+        self.check_tokens(batch)?;
+        let prepared = self.prepared.take().filter(|prepared| prepared.is(batch));
+        self.prepared_steps += u64::from(prepared.is_some());
+        let step = match prepared {
+            Some(Prepared { step, .. }) => step,
+            None => self.lay_out(batch)?,
+        };
+        let LaidOut { sizes, recorded, bytes } = step;
+        // What was sent before may still be on its way, or be read.
+        self.stream.wait()?;
+        self.block.send(&self.stream, &batch.tokens, &sizes, bytes)?;
+        if !recorded {
+            return self.compute(batch, sizes, see);
         }
+        self.replay(&sizes)?;
+        let rows = batch.tokens.len();
+        see(0..rows, Logits { decoder: self, rows })
+    }
+
+    /// Puts a step into the block, but for its tokens.
+    fn lay_out(&mut self, batch: &Batch) -> Result<LaidOut> {
+        self.check_layout(batch)?;
+        let plan = gpu::plan(&batch.layout, &self.planning);
+        let own = Sizes::of(batch, &plan);
+        let room = self.bucket(batch).filter(|room| room.hold(&own));
+        let recorded = room.is_some();
+        let sizes = room.map_or(own, |room| room.without_what_lacks(&own));
+        let needed = Block::bytes_for(&sizes, plan.tables.len());
+        if needed > self.block.bytes() {
+            self.stream.wait()?;
+            self.graphs.clear();
+            self.block = Block::new(&self.gpu, needed.next_power_of_two())?;
+        }
+        let bytes = self.block.fill(batch, &plan, &sizes);
+        Ok(LaidOut { sizes, recorded, bytes })
     }
 
     fn compute(&mut self, batch: &Batch, sizes: Sizes, see: See) -> Result<()> {
@@ -382,42 +462,40 @@ impl GpuDecoder {
         Ok(self.stream.launch(graph)?)
     }
 
-    fn upload(&mut self, batch: &Batch, plan: &Plan, sizes: &Sizes) -> Result<()> {
-        let needed = Block::bytes_for(sizes, plan.tables.len());
-        // What is in it may still be on its way.
-        self.stream.wait()?;
-        if needed > self.block.bytes() {
-            self.graphs.clear();
-            self.block = Block::new(&self.gpu, needed.next_power_of_two())?;
-        }
-        Ok(self.block.upload(&self.stream, batch, plan, sizes)?)
-    }
-
     fn on<'a>(&'a self, arrays: &'a Arrays) -> Run<'a> {
         Run { decoder: self, arrays, stream: &self.stream, b: &self.buffers }
     }
 
-    fn check(&self, batch: &Batch) -> Result<()> {
-        let rows = batch.tokens.len();
-        let bad = |problem: String| Err(ModelError::Batch(format!("batch: {problem}")));
+    fn check_tokens(&self, batch: &Batch) -> Result<()> {
+        let (rows, vocab) = (batch.tokens.len(), self.config.vocab);
         if rows != batch.layout.rows() {
             return bad(format!("{rows} tokens but {} slots", batch.layout.rows()));
         }
+        match batch.tokens.iter().find(|&&token| token as usize >= vocab) {
+            Some(token) => bad(format!("token {token} of a vocabulary of {vocab}")),
+            None => Ok(()),
+        }
+    }
+
+    fn check_layout(&self, batch: &Batch) -> Result<()> {
+        let rows = batch.layout.rows();
         if rows > self.options.rows {
             return bad(format!("{rows} rows, but buffers were made for {}", self.options.rows));
         }
         if let Some(row) = batch.logit_rows.iter().find(|&&row| row as usize >= rows) {
             return bad(format!("logits of row {row} of {rows}"));
         }
-        let (vocab, positions) = (self.config.vocab, self.config.max_positions);
-        if let Some(token) = batch.tokens.iter().find(|&&token| token as usize >= vocab) {
-            return bad(format!("token {token} of a vocabulary of {vocab}"));
-        }
+        let positions = self.config.max_positions;
         if let Some(p) = batch.layout.positions.iter().find(|&&p| p as usize >= positions) {
             return bad(format!("position {p} of {positions}"));
         }
         Ok(batch.layout.validate(self.blocks())?)
     }
+}
+
+/// A batch that can't be run.
+fn bad(problem: String) -> Result<()> {
+    Err(ModelError::Batch(format!("batch: {problem}")))
 }
 
 /// A step on the stream.

@@ -17,7 +17,7 @@ mod sampling;
 mod stage;
 mod weights;
 
-pub use decoder::{GpuDecoder, GpuOptions, LOGIT_ROWS, Logits, WeightType};
+pub use decoder::{GpuDecoder, GpuOptions, LOGIT_ROWS, Logits, Sampling, WeightType};
 pub use peak::peak;
 pub use sampling::{Found, MOST_TOP, Wanted};
 

@@ -110,17 +110,17 @@ impl Sampler {
         })
     }
 
-    /// Reads rows of `logits` `[.., vocab]`, which may be changed by it.
+    /// Puts the reading of rows of `logits` `[.., vocab]`, which may be changed by it, on the stream.
     ///
     /// # Errors
     /// The GPU's.
-    pub fn read(
+    pub fn launch(
         &mut self,
         stream: &Stream,
         logits: &Buffer<f32>,
         vocab: usize,
         w: &Wanted,
-    ) -> Result<Found> {
+    ) -> Result<()> {
         let at = Layout::new(w);
         self.make_room(stream.gpu(), &at, w.changes.len())?;
         self.put(&at.rows, &w.rows);
@@ -148,12 +148,12 @@ impl Sampler {
             vocab,
         };
         sample(stream, &args)?;
-        stream.download(&self.found, &mut self.received, at.found)?;
-        stream.wait()?;
-        Ok(self.found(&at, w))
+        stream.download(&self.found, &mut self.received, at.found)
     }
 
-    fn found(&self, at: &Layout, w: &Wanted) -> Found {
+    /// What has come of [`Sampler::launch`], once the stream was waited for.
+    pub fn found(&self, w: &Wanted) -> Found {
+        let at = Layout::new(w);
         let ids = |range: &Range<usize>, len: usize| -> Vec<u32> {
             let numbers = self.received[range.clone()].as_chunks().0;
             numbers.iter().take(len).map(|&bytes| u32::from_ne_bytes(bytes)).collect()
