@@ -32,7 +32,7 @@ impl FromStr for DeviceChoice {
 
 impl DeviceChoice {
     /// Opens the device of tensors: the processor where models run on the program's own kernels for NVIDIA GPUs
-    /// ([`gpu::open`]).
+    /// (`gpu::open`).
     ///
     /// # Errors
     /// The build lacks the backend, or the machine the device; the text says which.

@@ -3,7 +3,7 @@
 use crate::kv::{TensorPages, VarLen};
 use candle_core::{D, DType, Device, Result, Tensor};
 
-/// See [`super::paged_attention`].
+/// See [`super::PagedAttention::run`].
 pub fn paged_attention(
     q: &Tensor,
     pages: &TensorPages,

@@ -272,9 +272,9 @@ pub struct Workspace {
 pub enum Input<'a> {
     /// `[M, K]`.
     Rows(View<'a>),
-    /// [`rms_norm`] of `x` `[M, K]` with `weight` `[K]` (f32).
+    /// [`rms_norm()`] of `x` `[M, K]` with `weight` `[K]` (f32).
     Normed { x: View<'a>, weight: &'a Tensor, eps: f64 },
-    /// [`silu_mul`] of `[M, 2 K]`.
+    /// [`silu_mul()`] of `[M, 2 K]`.
     Gated(View<'a>),
 }
 
