@@ -43,12 +43,11 @@ impl Limit {
         let (batch, context, steps) =
             (size.batch as f64, size.context as f64, size.new_tokens as f64);
         let row = (self.step.layer_operations + self.step.head_operations) as f64;
-        let contexts = if size.shared { 1.0 } else { batch };
+        let read = (size.context - size.own) as f64 + batch * size.own as f64;
         let cost = Cost {
             products: steps * batch * row,
             attention: steps * self.attention(batch * context),
-            bytes: steps
-                * (self.step.bytes as f64 + contexts * context * self.bytes_per_token as f64),
+            bytes: steps * (self.step.bytes as f64 + read * self.bytes_per_token as f64),
         };
         self.with_share(m, cost)
     }
@@ -104,19 +103,20 @@ mod tests {
 
     #[test]
     fn decoding_one_sequence_is_bound_by_reading() {
-        let size = DecodeSize { batch: 1, context: 1000, new_tokens: 4, shared: false };
+        let size = DecodeSize { batch: 1, context: 1000, own: 1000, new_tokens: 4 };
         let found = limit().of_decode(measured(1, 1000, 4, 0.2), size).limit_share.unwrap();
         assert!((found - 4.0 * (0.1 + 0.02) / 10.0 / 0.2).abs() < 1e-9, "{found}");
     }
 
     #[test]
     fn a_shared_context_is_read_once() {
-        let of = |shared| {
-            let size = DecodeSize { batch: 4, context: 100_000, new_tokens: 1, shared };
+        let of = |own| {
+            let size = DecodeSize { batch: 4, context: 100_000, own, new_tokens: 1 };
             let slow = Peak { read_gb: 0.001, ..limit().peak };
             let m = measured(4, 100_000, 4, 1.0);
             Limit { peak: slow, ..limit() }.of_decode(m, size).limit_share.unwrap()
         };
-        assert!((of(false) / of(true) - (0.1 + 8.0) / (0.1 + 2.0)).abs() < 1e-9);
+        assert!((of(100_000) / of(0) - (0.1 + 8.0) / (0.1 + 2.0)).abs() < 1e-9);
+        assert!((of(50_000) / of(0) - (0.1 + 5.0) / (0.1 + 2.0)).abs() < 1e-9);
     }
 }

@@ -5,11 +5,13 @@ mod limit;
 mod quality;
 mod record;
 mod requests;
+mod stand_in;
 
 pub use limit::Limit;
-pub use quality::{Prediction, Quality, predict};
+pub use quality::{Prediction, Quality, Replies, greedy, predict};
 pub use record::Recorder;
 pub use requests::{Asked, requests};
+pub use stand_in::StandIn;
 
 use crate::engine::request::{Event, Generate, Refused, Request, RequestId, SamplingParams, Task};
 use crate::engine::{Engine, Runner};
@@ -60,10 +62,24 @@ pub struct DecodeSize {
     pub batch: usize,
     /// Tokens of each before the first that it decodes.
     pub context: usize,
+    /// How many of these, the last ones, it has for itself; the others are common to all, as a document is to its
+    /// candidates. All of them, where nothing is shared.
+    pub own: usize,
     /// Tokens that each decodes in a run.
     pub new_tokens: usize,
-    /// All have the same context but for its last block, as the candidates of one document have.
-    pub shared: bool,
+}
+
+impl DecodeSize {
+    /// As [`Measurement::phase`] names it.
+    pub fn phase(&self) -> &'static str {
+        if self.own < self.context { "decode shared" } else { "decode" }
+    }
+
+    /// Blocks that the sequences take together when each has decoded `new_tokens`.
+    fn blocks(&self, new_tokens: usize) -> usize {
+        let common = (self.context - self.own) / BLOCK;
+        common + self.batch * ((self.context + new_tokens).div_ceil(BLOCK) - common)
+    }
 }
 
 /// Why a size could not be measured.
@@ -74,10 +90,14 @@ pub enum BenchError {
     #[error("the engine failed: {0}")]
     Engine(String),
     #[error(
-        "{batch} sequences of {tokens} tokens did not decode all at once; raise --kv-memory, or \
-         --max-sequences"
+        "{batch} sequences of {tokens} tokens did not decode all at once; raise --max-sequences"
     )]
     NotAtOnce { batch: usize, tokens: usize },
+    #[error(
+        "{batch} sequences of {tokens} tokens take {needed} blocks of keys and values at once, and there are {blocks}; \
+         raise --kv-memory, or take fewer"
+    )]
+    NoRoom { batch: usize, tokens: usize, needed: usize, blocks: usize },
 }
 
 /// Times the prefill of a prompt of `len` random tokens, another one for each of `repeats` runs:
@@ -114,6 +134,13 @@ pub fn decode<R: Runner>(
     repeats: usize,
     seed: u64,
 ) -> Result<Measurement, BenchError> {
+    let staggered = size.batch + BLOCK;
+    let most = staggered + size.new_tokens * repeats;
+    let (batch, tokens) = (size.batch, size.context + most);
+    let (needed, blocks) = (size.blocks(most), engine.stats().blocks);
+    if needed > blocks {
+        return Err(BenchError::NoRoom { batch, tokens, needed, blocks });
+    }
     let prompts = prompts(engine.runner().vocab(), size, seed);
     // Once through the prompts, so that afterwards they come from the prefix cache and all
     // sequences begin at nearly the same time.
@@ -121,15 +148,13 @@ pub fn decode<R: Runner>(
         engine.submit(request(prompt.clone(), 1))?;
     }
     finish(engine)?;
-    let staggered = size.batch + BLOCK;
-    let most = staggered + size.new_tokens * repeats;
     let mut waiting = HashSet::new();
     for prompt in prompts {
         waiting.insert(engine.submit(request(prompt, most))?);
     }
     let ids: Vec<RequestId> = waiting.iter().copied().collect();
     for _ in 0..staggered {
-        tokens(engine)?.iter().for_each(|id| _ = waiting.remove(id));
+        sampled(engine)?.iter().for_each(|id| _ = waiting.remove(id));
         if waiting.is_empty() {
             break;
         }
@@ -138,9 +163,8 @@ pub fn decode<R: Runner>(
     for _ in 0..repeats {
         let start = Instant::now();
         for _ in 0..size.new_tokens {
-            if tokens(engine)?.len() != size.batch {
-                let tokens = size.context + most;
-                return Err(BenchError::NotAtOnce { batch: size.batch, tokens });
+            if sampled(engine)?.len() != batch {
+                return Err(BenchError::NotAtOnce { batch, tokens });
             }
         }
         seconds.push(start.elapsed().as_secs_f64());
@@ -148,14 +172,12 @@ pub fn decode<R: Runner>(
     for id in ids {
         engine.cancel(id);
     }
-    let phase = if size.shared { "decode shared" } else { "decode" };
-    Ok(Measurement::new(phase, size.batch, size.context, size.batch * size.new_tokens, seconds))
+    Ok(Measurement::new(size.phase(), batch, size.context, batch * size.new_tokens, seconds))
 }
 
 fn prompts(vocab: usize, size: DecodeSize, seed: u64) -> Vec<Vec<u32>> {
-    let own = if size.shared { size.context.min(BLOCK) } else { size.context };
-    let common = random_tokens(vocab, size.context - own, seed);
-    let one = |s| [&common[..], &random_tokens(vocab, own, seed + 1 + s)].concat();
+    let common = random_tokens(vocab, size.context - size.own, seed);
+    let one = |s| [&common[..], &random_tokens(vocab, size.own, seed + 1 + s)].concat();
     (0..size.batch as u64).map(one).collect()
 }
 
@@ -168,7 +190,7 @@ fn finish<R: Runner>(engine: &mut Engine<R>) -> Result<(), BenchError> {
 }
 
 /// Whose tokens a step brought.
-fn tokens<R: Runner>(engine: &mut Engine<R>) -> Result<Vec<RequestId>, BenchError> {
+fn sampled<R: Runner>(engine: &mut Engine<R>) -> Result<Vec<RequestId>, BenchError> {
     let events = step(engine)?;
     let tokens = events.iter().filter(|event| matches!(event, Event::Token { .. }));
     Ok(tokens.map(Event::id).collect())

@@ -1,9 +1,12 @@
 //! What a way of storing and multiplying costs in accuracy: the same tokens through two decoders.
 
+use super::{BenchError, request, step as engine_step};
 use crate::engine::runner::{Answers, Runner, Step};
+use crate::engine::{Engine, Event, RequestId};
 use kernels::kv::{BLOCK, VarLen};
 use models::batch::Batch;
 use rayon::prelude::*;
+use std::collections::HashMap;
 
 /// Tokens of a step.
 const STEP: usize = 256;
@@ -31,6 +34,55 @@ pub struct Prediction {
     pub logprob: f64,
     /// The likeliest token.
     pub best: u32,
+}
+
+/// Greedy replies of one decoder against those of another.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Replies {
+    pub count: usize,
+    /// How many are the same from end to end.
+    pub equal: usize,
+    /// Tokens before the first that differs, in the mean.
+    pub mean_equal_tokens: f64,
+}
+
+impl Replies {
+    /// Compares replies to the same prompts.
+    pub fn of(found: &[Vec<u32>], reference: &[Vec<u32>]) -> Self {
+        let pairs = || found.iter().zip(reference);
+        let alike = pairs()
+            .map(|(a, b)| a.iter().zip(b).take_while(|(a, b)| a == b).count())
+            .sum::<usize>();
+        Self {
+            count: found.len(),
+            equal: pairs().filter(|(a, b)| a == b).count(),
+            mean_equal_tokens: alike as f64 / found.len().max(1) as f64,
+        }
+    }
+}
+
+/// The likeliest `new_tokens` tokens after each prompt, which nothing ends.
+///
+/// # Errors
+/// A prompt does not fit, or the engine fails.
+pub fn greedy<R: Runner>(
+    engine: &mut Engine<R>,
+    prompts: &[Vec<u32>],
+    new_tokens: usize,
+) -> Result<Vec<Vec<u32>>, BenchError> {
+    let mut places: HashMap<RequestId, usize> = HashMap::new();
+    for (place, prompt) in prompts.iter().enumerate() {
+        places.insert(engine.submit(request(prompt.clone(), new_tokens))?, place);
+    }
+    let mut replies = vec![Vec::new(); prompts.len()];
+    while !engine.is_idle() {
+        for event in engine_step(engine)? {
+            if let Event::Token { id, token, .. } = event {
+                replies[places[&id]].push(token.token);
+            }
+        }
+    }
+    Ok(replies)
 }
 
 /// Predictions of all tokens but the first, at most `step` tokens at a time. The runner needs a pool
@@ -110,6 +162,7 @@ impl Quality {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::Limits;
     use crate::engine::toy::Toy;
 
     #[test]
@@ -123,6 +176,29 @@ mod tests {
             assert_eq!((found[at].logprob, found[at].best), (want.logprob, want.best));
         }
         assert!(predict(&mut toy, &tokens[..1], 7).unwrap().is_empty());
+    }
+
+    #[test]
+    fn greedy_replies_are_those_of_each_prompt_alone() {
+        let limits = Limits { tokens_per_step: 40, sequences: 3 };
+        let prompts: Vec<Vec<u32>> = (0..5).map(|i| vec![i, 2 * i, 3]).collect();
+        let of = |prompts: &[Vec<u32>]| {
+            greedy(&mut Engine::new(Toy::new(64), limits), prompts, 7).unwrap()
+        };
+        let together = of(&prompts);
+        for (prompt, reply) in prompts.iter().zip(&together) {
+            assert_eq!(
+                (of(std::slice::from_ref(prompt))[0].clone(), reply.len()),
+                (reply.clone(), 7)
+            );
+        }
+    }
+
+    #[test]
+    fn replies_are_equal_up_to_the_first_other_token() {
+        let found = Replies::of(&[vec![1, 2, 3], vec![4, 5]], &[vec![1, 9, 3], vec![4, 5]]);
+        assert_eq!((found.count, found.equal, found.mean_equal_tokens), (2, 1, 1.5));
+        assert_eq!(Replies::of(&[], &[]).mean_equal_tokens, 0.0);
     }
 
     #[test]

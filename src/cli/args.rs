@@ -55,6 +55,9 @@ pub struct Common {
     /// On a GPU: the same bits whatever else is in the batch, at some cost. (The processor's always are)
     #[arg(long, global = true)]
     pub deterministic: bool,
+    /// Keys and values that sequences have in common are read once for each; to measure with.
+    #[arg(skip)]
+    pub no_cascade: bool,
     /// Options from a TOML file: keys are the long names; [command] tables hold for one command.
     /// What is typed goes before what the file says
     #[arg(long, global = true, value_name = "FILE")]
@@ -424,9 +427,10 @@ pub struct Inspect {
 /// Measures prefill and decode, or the judge's own workload
 ///
 /// Examples: longreward bench --model smollm2 --prefill 512,2048 --decode 1,16;
-/// longreward bench --model smollm2 --data sft.jsonl --responses sampled_responses.jsonl
+/// longreward bench --model smollm2 --data sft.jsonl --responses sampled_responses.jsonl;
+/// longreward bench --dummy llama-3.1-8b --model smollm2 --data sft.jsonl --responses sampled_responses.jsonl
 #[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("weights").required(true).args(["model", "dummy"]))]
+#[command(group = clap::ArgGroup::new("weights").required(true).multiple(true).args(["model", "dummy"]))]
 pub struct Bench {
     #[arg(long, value_name = "M", help = MODEL_HELP)]
     pub model: Option<String>,
@@ -448,14 +452,21 @@ pub struct Bench {
     /// The sequences have their context in common, as the candidates of one document have
     #[arg(long)]
     pub shared: bool,
+    /// With --shared: tokens of the context that each sequence has for itself, the last ones
+    #[arg(long, default_value_t = kernels::kv::BLOCK, value_name = "N", requires = "shared")]
+    pub own: usize,
+    /// On a GPU: read what sequences have in common once for each, to see what reading it once for all gains
+    #[arg(long)]
+    pub no_cascade: bool,
     /// Tokens that each sequence decodes in a run
     #[arg(long, default_value_t = 32, value_name = "N")]
     pub new_tokens: usize,
     /// Runs of each size; the median counts
     #[arg(long, default_value_t = 3, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..), value_name = "N")]
     pub repeats: usize,
-    /// Measure scoring: the prompts …
-    #[arg(long, value_name = "FILE", requires = "responses", conflicts_with = "dummy")]
+    /// Measure scoring: the prompts … With --dummy, --model gives the text's side (tokenizer, template, prompts), and
+    /// a script what replies say, after random weights have sampled a quarter of each reply's budget
+    #[arg(long, value_name = "FILE", requires_all = ["responses", "model"])]
     pub data: Option<PathBuf>,
     /// … and the candidates
     #[arg(long, value_name = "FILE", requires = "data")]
@@ -466,15 +477,18 @@ pub struct Bench {
     pub calls: Option<PathBuf>,
     /// Measure given requests, all at once, in lines as --calls writes them: {"prompt": token ids,
     /// "new_tokens": N}; those without new tokens are left out
-    #[arg(long, value_name = "FILE", requires = "model", conflicts_with_all = ["data", "quality"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["data", "quality"])]
     pub requests: Option<PathBuf>,
     /// Measure accuracy instead: how this type of weights, activations and keys predicts the tokens
     /// of texts, against f32 for all of them on the processor
-    #[arg(long, value_name = "FILE", num_args = 1.., requires = "model", conflicts_with = "data")]
+    #[arg(long, value_name = "FILE", num_args = 1.., requires = "model", conflicts_with_all = ["data", "dummy"])]
     pub quality: Vec<PathBuf>,
     /// Tokens of each text for --quality, from its beginning
     #[arg(long, default_value_t = 2048, value_name = "N")]
     pub quality_tokens: usize,
+    /// Greedy replies of 64 tokens to compare, too, after windows of 128 tokens of the texts
+    #[arg(long, default_value_t = 0, value_name = "N", requires = "quality")]
+    pub quality_replies: usize,
     #[command(flatten)]
     pub scoring: ScoringArgs,
     #[arg(long, default_value_t = 0, value_name = "S")]

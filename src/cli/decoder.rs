@@ -165,6 +165,7 @@ fn gpu_options(common: &Common) -> GpuOptions {
         rows: model::limits(common, true).tokens_per_step,
         deterministic: common.deterministic,
         graphs: true,
+        share: !common.no_cascade,
         weights: match common.dtype {
             Dtype::E4m3 => WeightType::E4m3,
             _ => WeightType::Bf16,

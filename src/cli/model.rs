@@ -77,6 +77,9 @@ pub fn load_options(common: &Common) -> Result<LoadOptions> {
     if common.kv_dtype == KvType::E4m3 {
         bail!("--kv-dtype e4m3 is for NVIDIA GPUs; leave it out");
     }
+    if common.no_cascade {
+        bail!("--no-cascade is for NVIDIA GPUs; leave it out");
+    }
     let dtype = match common.dtype {
         Dtype::Auto => DtypeChoice::Auto,
         Dtype::F32 => DtypeChoice::F32,

@@ -12,7 +12,7 @@ use super::model::{self, Text};
 use super::progress::Reporter;
 use super::remote::{Named, RemoteArgs};
 use super::{Ending, decoder, embedder};
-use crate::bench::Recorder;
+use crate::bench::{Recorder, StandIn};
 use crate::chat::cache::{Cached, CallCache};
 use crate::chat::local::Local;
 use crate::chat::remote::Remote;
@@ -43,6 +43,8 @@ pub struct Lazy<'a> {
     context_tokens: Option<usize>,
     /// Where the calls of a stage are written down, if anywhere.
     record: Option<File>,
+    /// Whether the model's replies mean nothing, and are replaced ([`StandIn`]).
+    stands_in: bool,
 }
 
 /// Where a model is.
@@ -57,7 +59,8 @@ impl<'a> Lazy<'a> {
     pub fn open(spec: &str, common: &'a Common) -> Result<Self> {
         let (found, text) = model::open_text(spec)?;
         let place = Place::Here { found, chat: None };
-        Ok(Self { common, text: Some(text), place, context_tokens: None, record: None })
+        let (text, stands_in) = (Some(text), false);
+        Ok(Self { common, text, place, context_tokens: None, record: None, stands_in })
     }
 
     /// The model `spec`, or the one behind a server.
@@ -76,7 +79,8 @@ impl<'a> Lazy<'a> {
         let tokenizer = remote.tokenizer.as_deref().map(model::open_text).transpose()?;
         let text = tokenizer.map(|(_, text)| text);
         let place = Place::There(server.open(remote, text.as_ref())?);
-        Ok(Self { common, text, place, context_tokens: remote.context_tokens, record: None })
+        let context_tokens = remote.context_tokens;
+        Ok(Self { common, text, place, context_tokens, record: None, stands_in: false })
     }
 
     /// What turns text into the model's tokens.
@@ -158,18 +162,33 @@ impl<'a> Lazy<'a> {
     pub fn local(&mut self) -> Result<&mut Local<AnyRunner>> {
         if let Place::Here { chat: None, .. } = &self.place {
             let engine = self.engine()?;
-            let Text { tokenizer, template, .. } = self.text()?;
-            let on_gpu = decoder::kind(self.common)? != "cpu";
-            let sequences = model::limits(self.common, on_gpu).sequences;
-            let new = Local::new(engine, tokenizer.clone(), template.clone(), sequences);
-            if let Place::Here { chat, .. } = &mut self.place {
-                *chat = Some(Box::new(new));
-            }
+            self.use_engine(engine)?;
         }
         match &mut self.place {
             Place::Here { chat: Some(chat), .. } => Ok(chat),
             _ => anyhow::bail!("the model is behind a server and can't be loaded"),
         }
+    }
+
+    fn use_engine(&mut self, engine: Engine<AnyRunner>) -> Result<()> {
+        let Text { tokenizer, template, .. } = self.text()?;
+        let on_gpu = decoder::kind(self.common)? != "cpu";
+        let sequences = model::limits(self.common, on_gpu).sequences;
+        let new = Local::new(engine, tokenizer.clone(), template.clone(), sequences);
+        if let Place::Here { chat, .. } = &mut self.place {
+            *chat = Some(Box::new(new));
+        }
+        Ok(())
+    }
+
+    /// Uses an engine over random weights in place of the model, whose tokenizer and template stay, and a script in
+    /// place of what they say.
+    ///
+    /// # Errors
+    /// The device can't be opened.
+    pub fn stand_in(&mut self, engine: Engine<AnyRunner>) -> Result<()> {
+        self.stands_in = true;
+        self.use_engine(engine)
     }
 
     /// The model, loaded if it is to be and is not yet.
@@ -232,16 +251,23 @@ impl<'a> Lazy<'a> {
         cancel: &AtomicBool,
         stage: impl FnOnce(&mut Session) -> Result<Summary, pipeline::Error>,
     ) -> Result<Summary> {
-        let progress = &mut Reporter::new();
-        let Some(file) = self.record.take() else {
-            let chat = self.chat()?;
-            return Ok(stage(&mut Session { chat, progress, cancel })?);
+        let (record, stands_in) = (self.record.take(), self.stands_in);
+        let run = |chat: &mut dyn Chat| {
+            let mut stand_in;
+            let chat: &mut dyn Chat = if stands_in {
+                stand_in = StandIn::new(chat);
+                &mut stand_in
+            } else {
+                chat
+            };
+            stage(&mut Session { chat, progress: &mut Reporter::new(), cancel })
         };
+        let Some(file) = record else { return Ok(run(self.chat()?)?) };
         let Text { tokenizer, template, .. } = self.text()?;
         let (tokenizer, template) = (tokenizer.clone(), template.clone());
         let chat = self.local()?;
         let mut recorder = Recorder::new(chat, &tokenizer, &template, BufWriter::new(file));
-        let summary = stage(&mut Session { chat: &mut recorder, progress, cancel })?;
+        let summary = run(&mut recorder)?;
         recorder.finish().context("the calls could not be written down")?;
         Ok(summary)
     }

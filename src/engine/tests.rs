@@ -553,6 +553,7 @@ fn decoder_on_gpu(blocks: usize, deterministic: bool) -> GpuRunner {
         rows: 256,
         deterministic,
         graphs: true,
+        share: true,
         weights: models::gpu::WeightType::Bf16,
         kv_type: kernels::gpu::KvType::Bf16,
     };

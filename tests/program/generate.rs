@@ -58,8 +58,60 @@ fn inspect_and_bench_print_what_they_find() {
     let shared = "bench --dummy smollm2-135m --dummy-factor 0.1 --prefill 64 --decode 3 \
                   --context 32 --new-tokens 4 --repeats 1 --shared";
     assert!(world.expect(0, shared).contains("decode shared"));
-    let told = world.expect(1, &format!("{shared} --max-sequences 2"));
-    assert!(told.contains("--max-sequences"), "{told}");
+    // What does not fit is said, and the rest measured.
+    let told = world.expect(3, &format!("{shared} --max-sequences 2"));
+    assert!(told.contains("--max-sequences") && told.contains("prefill"), "{told}");
+    let large = "bench --dummy smollm2-135m --dummy-factor 0.1 --prefill 64 --decode 64,1 \
+                 --context 8000 --own 100 --shared --new-tokens 4 --repeats 1 --json";
+    let object = json(&world.expect(0, large));
+    assert_eq!(object["measurements"].as_array().map(Vec::len), Some(3), "all but 100 are common");
+    let told = world.expect(3, &large.replace("--own 100 --shared ", ""));
+    assert!(told.contains("take 32384 blocks") && told.contains("--kv-memory"), "{told}");
+    let object = json(&told);
+    let (found, missed) = (&object["measurements"], &object["missed"]);
+    assert_eq!((found[1]["batch"].as_u64(), missed[0]["batch"].as_u64()), (Some(1), Some(64)));
+}
+
+#[test]
+fn the_judges_workload_can_be_measured_with_random_weights() {
+    let world = World::new();
+    let args = "bench --dummy smollm2-135m --dummy-factor 0.1 --model model --data sft.jsonl \
+                --responses sampled_responses.jsonl --embedder bm25 --max-reply-tokens 40 \
+                --calls calls.jsonl --json";
+    let object = json(&world.expect(0, args));
+    assert_eq!((object["responses"].as_u64(), object["preemptions"].as_u64()), (Some(6), Some(0)));
+    let calls = world.read("calls.jsonl");
+    let calls: Vec<Value> = calls.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    // Replies are read at the first attempt, after a quarter of their budget.
+    let sampled = calls.iter().filter(|call| call["new_tokens"] == 10).count();
+    let scored = calls.iter().filter(|call| call["new_tokens"] == 0).count();
+    assert_eq!(
+        (sampled + scored, object["calls"].as_u64()),
+        (calls.len(), Some(calls.len() as u64))
+    );
+    assert!(sampled > 6 * 4 && scored > 0, "{sampled} {scored}");
+    let given = "bench --dummy smollm2-135m --dummy-factor 0.1 --requests calls.jsonl --json";
+    let tokens = &json(&world.expect(0, given))["measurements"][0]["tokens"];
+    assert_eq!(tokens.as_u64(), Some(10 * sampled as u64));
+}
+
+#[test]
+fn accuracy_is_that_of_predictions_and_of_replies() {
+    let world = World::new();
+    world.write("text.txt", "The mill stood by the river, and the river rose. ".repeat(40));
+    let args =
+        "bench --model model --quality text.txt --quality-tokens 300 --quality-replies 2 --json";
+    let object = json(&world.expect(0, &format!("{args} --dtype f32")));
+    let (predictions, replies) = (&object["predictions"], &object["replies"]);
+    assert_eq!(
+        (predictions["predictions"].as_u64(), replies["count"].as_u64()),
+        (Some(299), Some(2))
+    );
+    assert_eq!(
+        (predictions["top1_agreement"].as_f64(), replies["equal"].as_u64()),
+        (Some(1.0), Some(2))
+    );
+    assert_eq!(replies["mean_equal_tokens"].as_f64(), Some(64.0));
 }
 
 #[test]
@@ -72,7 +124,7 @@ fn a_dummy_file_can_be_measured() {
     let object = json(&world.expect(0, args));
     for m in object["measurements"].as_array().unwrap() {
         let share = m["limit_share"].as_f64().unwrap();
-        assert!(share > 0.0 && share < 1.0, "{m}");
+        assert!(share > 0.0 && share.is_finite(), "{m}");
     }
     assert!(object["peak"]["int8_gops"].as_f64().unwrap() > 0.0);
 }

@@ -23,6 +23,7 @@ const OPTIONS: GpuOptions = GpuOptions {
     rows: 320,
     deterministic: false,
     graphs: true,
+    share: true,
     weights: WeightType::Bf16,
     kv_type: KvType::Bf16,
 };
