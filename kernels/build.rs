@@ -7,8 +7,16 @@ mod cuda;
 
 /// Sources of both libraries, under `cuda/`.
 #[cfg(any(feature = "cuda", feature = "emulated-gpu"))]
-const KERNELS: [&str; 7] =
-    ["attention.cu", "gather.cu", "merge.cu", "norm.cu", "rope.cu", "sample.cu", "swiglu.cu"];
+const KERNELS: [&str; 8] = [
+    "attention.cu",
+    "gather.cu",
+    "merge.cu",
+    "narrow.cu",
+    "norm.cu",
+    "rope.cu",
+    "sample.cu",
+    "swiglu.cu",
+];
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");

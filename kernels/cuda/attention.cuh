@@ -461,6 +461,7 @@ template <class S, unsigned D, bool EIGHT_BITS> struct Attend {
 };
 
 template <class S, unsigned D, bool EIGHT_BITS> __global__ void __launch_bounds__(THREADS, 2) attention_kernel(lr_attention_args a) {
+    begin_after_earlier();
     auto &s = shared<AttentionShared<S, D, EIGHT_BITS>>();
     const unsigned count = *a.task_count * a.kv_heads;
     for (unsigned index = blockIdx.x; index < count; index += gridDim.x) Attend<S, D, EIGHT_BITS>(a, s, index).run();

@@ -212,6 +212,7 @@ template <unsigned D> struct MultiplyTiles {
 };
 
 template <unsigned D> __global__ void __launch_bounds__(WIDE_THREADS, 1) attention_wide_kernel(lr_attention_args a) {
+    begin_after_earlier();
 #if defined(LR_EMULATED) || (defined(__CUDA_ARCH_FEAT_SM90_ALL))
     auto &s = shared<WideShared<D>>();
     if (threadIdx.x == 0) {

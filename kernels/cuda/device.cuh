@@ -156,6 +156,20 @@ __device__ __forceinline__ void store8(float *p, float (&x)[8]) {
     store16(p + 4, b);
 }
 
+// ---- kernels in a row ----
+
+// Every thread of every kernel makes this call, and before it reads nothing that a kernel writes, and writes nothing: where
+// launches may overlap (runtime.cuh), a kernel's blocks come to the device as soon as all blocks of the one before have
+// begun, and here they wait until it has ended.
+__device__ __forceinline__ void begin_after_earlier() {
+#if LR_EMULATED
+    emulated::began();
+#elif __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
 // ---- a warp ----
 
 __device__ __forceinline__ unsigned lane_id() {

@@ -109,6 +109,7 @@ struct Lane {
     Context context;
     Place place;
     State state;
+    bool began;
     unsigned barrier, barrier_threads;
     const PhaseBarrier *phase_barrier;
     unsigned parity;
@@ -211,6 +212,7 @@ Machine &machine() {
 
 void enter() {
     (*machine().kernel)();
+    if (!running->began) fail("a thread ended that had not waited for earlier kernels");
     running->state = State::Done;
     machine().leave();
     abort();
@@ -238,6 +240,10 @@ void fail(const char *format, ...) {
     m.failed = true;
     m.leave();
     abort();
+}
+
+void began() {
+    running->began = true;
 }
 
 void barrier(unsigned id, unsigned threads) {
@@ -436,6 +442,7 @@ bool Machine::run_block(dim3 block, dim3 grid, unsigned threads) {
         Lane &lane = lanes[i];
         lane.place = {{i, 0, 0}, block, {threads, 1, 1}, grid, i % WARP, i / WARP};
         lane.state = State::Ready;
+        lane.began = false;
         lane.groups.clear();
         lane.open.clear();
         prepare(lane.context, stacks.start() + i * STACK, enter);

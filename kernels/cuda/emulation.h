@@ -7,6 +7,7 @@
 //   LR_EMULATED_ORDER=backward|random changes who goes first;
 // * asynchronous copies poison their target when they are issued and write it when they are waited for, those of the
 //   copy engine when no thread can go on without them (LR_EMULATED_ORDER=random: some earlier);
+// * a thread that ends without having waited for earlier kernels is an error;
 // * lanes that meet in different collective operations, and barriers that not all threads reach, are errors;
 // * work put on a stream runs when somebody waits for it, and not before.
 #pragma once
@@ -43,6 +44,8 @@ struct Place {
 };
 const Place &place();
 
+// The thread has waited for earlier kernels.
+void began();
 // The kernel goes on when all threads of barrier `id` are there.
 void barrier(unsigned id, unsigned threads);
 // All lanes of the warp hand in `data`; the last one does `work` for all of them.

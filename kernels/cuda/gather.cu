@@ -10,6 +10,7 @@ namespace {
 constexpr unsigned THREADS = 128;
 
 template <class From, class To> __global__ void __launch_bounds__(THREADS) gather_kernel(lr_gather_args a) {
+    begin_after_earlier();
     const unsigned column = (blockIdx.y * THREADS + threadIdx.x) * 8;
     if (column >= a.width) return;
     const uint32_t id = a.ids[blockIdx.x];
@@ -20,6 +21,7 @@ template <class From, class To> __global__ void __launch_bounds__(THREADS) gathe
 
 // blockIdx.x: the pair, blockIdx.y: the array.
 __global__ void __launch_bounds__(THREADS) copy_units_kernel(lr_copy_units_args a) {
+    begin_after_earlier();
     unsigned char *array = static_cast<unsigned char *>(a.base) + blockIdx.y * a.array_bytes;
     const unsigned char *from = array + static_cast<size_t>(a.pairs[2 * blockIdx.x]) * a.unit_bytes;
     unsigned char *to = array + static_cast<size_t>(a.pairs[2 * blockIdx.x + 1]) * a.unit_bytes;

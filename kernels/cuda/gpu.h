@@ -83,6 +83,10 @@ typedef struct {
 } lr_gemm_args;
 int lr_gpu_gemm(lr_stream *stream, const lr_gemm_args *args);
 
+enum { LR_NARROW_ROWS = 16 };
+/* The same for bf16 and up to LR_NARROW_ROWS rows, by a kernel that reads the weights once; a row's bits do not depend on m. */
+int lr_gpu_gemm_narrow(lr_stream *stream, const lr_gemm_args *args);
+
 /* residual [rows, hidden] += x, or += norm(x) * post_weight; out = norm(residual) * weight. */
 typedef struct {
     const void *x;                  /* bf16, or null: nothing is added */

@@ -10,6 +10,7 @@ namespace {
 constexpr unsigned WARPS = 4;
 
 __global__ void __launch_bounds__(WARPS *WARP) merge_kernel(lr_merge_args a) {
+    begin_after_earlier();
     const uint32_t row = a.rows[blockIdx.x];
     const unsigned head = blockIdx.y * WARPS + warp_id();
     if (row == LR_NONE || head >= a.q_heads) return;

@@ -20,6 +20,7 @@ struct NormShared {
 };
 
 template <class Residual> __global__ void __launch_bounds__(MAX_THREADS) norm_kernel(lr_norm_args a) {
+    begin_after_earlier();
     NormShared &s = shared<NormShared>();
     const size_t start = static_cast<size_t>(blockIdx.x) * a.hidden;
     float row[VECTORS][8] = {}, added[VECTORS][8];

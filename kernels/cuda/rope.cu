@@ -95,6 +95,7 @@ __device__ __forceinline__ void write_page(const lr_rope_args &a, bool is_key, u
 
 // blockIdx.x: the row, blockIdx.y: sixteen of its heads (those of q, then k, then v).
 __global__ void __launch_bounds__(THREADS) rope_kernel(lr_rope_args a) {
+    begin_after_earlier();
     const unsigned head = blockIdx.y * HEADS_OF_BLOCK + threadIdx.x / LANES_OF_HEAD;
     const unsigned heads = a.q_heads + 2 * a.kv_heads;
     const bool is_value = head >= a.q_heads + a.kv_heads;

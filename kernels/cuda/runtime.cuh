@@ -46,6 +46,8 @@ int launch(lr_stream *stream, const Launch &l, const char *name, void (*kernel)(
 #else
 
 cudaStream_t handle(lr_stream *stream);
+// Whether a kernel may begin while the one before it ends (programmatic dependent launch; begin_after_earlier).
+bool overlaps(const lr_stream *stream);
 // Allows a kernel more shared memory than it has by default.
 int allow_shared(const void *kernel, size_t bytes);
 
@@ -55,8 +57,17 @@ int launch(lr_stream *stream, const Launch &l, const char *name, void (*kernel)(
     if (l.shared_bytes > 48 * 1024) {
         if (const int error = allow_shared(reinterpret_cast<const void *>(kernel), l.shared_bytes)) return error;
     }
-    kernel<<<dim3(l.blocks_x, l.blocks_y), l.threads, l.shared_bytes, handle(stream)>>>(arguments...);
-    const cudaError_t error = cudaGetLastError();
+    cudaLaunchAttribute overlap = {};
+    overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    overlap.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config = {};
+    config.gridDim = dim3(l.blocks_x, l.blocks_y);
+    config.blockDim = dim3(l.threads);
+    config.dynamicSmemBytes = l.shared_bytes;
+    config.stream = handle(stream);
+    config.attrs = &overlap;
+    config.numAttrs = overlaps(stream) ? 1 : 0;
+    const cudaError_t error = cudaLaunchKernelEx(&config, kernel, arguments...);
     return error == cudaSuccess ? 0 : fail("%s: %s", name, cudaGetErrorString(error));
 }
 

@@ -9,6 +9,7 @@ struct lr_gpu {
     int index;
     lr_gpu_properties properties;
     lr_matrix_library *matrices;
+    bool overlaps; // see lr::overlaps
 };
 
 struct lr_stream {

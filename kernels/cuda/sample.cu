@@ -219,6 +219,7 @@ __device__ void refuse(const lr_sample_args &a, const lr_sample_row &r) {
 }
 
 __global__ void __launch_bounds__(THREADS) sample_kernel(lr_sample_args a) {
+    begin_after_earlier();
     SampleShared &s = shared<SampleShared>();
     const lr_sample_row r = a.rows[blockIdx.x];
     if (r.row == LR_NONE) return;

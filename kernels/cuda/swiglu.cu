@@ -28,6 +28,7 @@ __device__ __forceinline__ void gated(const lr_swiglu_args &a, size_t row, unsig
 }
 
 __global__ void __launch_bounds__(THREADS) swiglu_kernel(lr_swiglu_args a) {
+    begin_after_earlier();
     const unsigned column = (blockIdx.y * THREADS + threadIdx.x) * 8;
     if (column >= a.width) return;
     float out[8];
@@ -36,6 +37,7 @@ __global__ void __launch_bounds__(THREADS) swiglu_kernel(lr_swiglu_args a) {
 }
 
 __global__ void __launch_bounds__(ROW_THREADS) swiglu_e4m3_kernel(lr_swiglu_args a) {
+    begin_after_earlier();
     SwigluShared &s = shared<SwigluShared>();
     float out[VECTORS][8] = {};
     float largest = 0.f;

@@ -42,8 +42,17 @@ impl Bench {
         let (x, w) = (self.random(n * n)?, self.random(n * n)?);
         let (x, w) = (Output::Bf16(x), Output::Bf16(w));
         let out = Numbers::Bf16(self.stream.gpu().alloc(n * n)?);
-        let args =
-            Gemm { x: &x, w: &w, bias: None, out: &out, m: n, n, k: n, same_for_all_m: false };
+        let args = Gemm {
+            x: &x,
+            w: &w,
+            bias: None,
+            out: &out,
+            m: n,
+            n,
+            k: n,
+            same_for_all_m: false,
+            narrow: false,
+        };
         let seconds = self.seconds(&mut |stream, _| gemm(stream, &args))?;
         Ok(2.0 * (n as f64).powi(3) / seconds)
     }

@@ -3,13 +3,13 @@
 use crate::measure::{Bench, Need};
 use half::bf16;
 use kernels::gpu::{
-    Buffer, Gather, Gemm, Kv, KvShape, KvType, Norm, Numbers, Output, Result, Rope, RopeTables,
-    Sample, SampleRow, Swiglu, gather, gemm, norm, rope, sample, swiglu,
+    Buffer, Gather, Gemm, Kv, KvShape, KvType, NARROW_ROWS, Norm, Numbers, Output, Result, Rope,
+    RopeTables, Sample, SampleRow, Swiglu, gather, gemm, norm, rope, sample, swiglu,
 };
 use kernels::rope::RopeStyle;
 
 pub fn run(bench: &mut Bench) -> Result<()> {
-    let rows = if bench.tiny { vec![2] } else { vec![1, 16, 128, 4096, 8192] };
+    let rows = if bench.tiny { vec![2] } else { vec![1, 4, 8, 16, 32, 64, 128, 4096, 8192] };
     products(bench, &rows)?;
     for &rows in &rows {
         elementwise(bench, rows)?;
@@ -44,16 +44,21 @@ fn products(bench: &mut Bench, rows: &[usize]) -> Result<()> {
                 operations: 2.0 * (m * n * k) as f64,
                 bytes: 2.0 * (n * k + m * k + m * n) as f64,
             };
-            for same_for_all_m in [false, true] {
-                let which = if same_for_all_m { ", same for all m" } else { "" };
+            for (which, same_for_all_m, narrow) in
+                [("", false, false), (", same for all m", true, false), (", narrow", false, true)]
+            {
+                if narrow && m > NARROW_ROWS {
+                    continue;
+                }
                 bench.line(
                     &format!("product {name} [{m}, {k}] x {n}{which}"),
                     need,
                     &mut |stream, turn| {
                         let w = &weights[turn % copies];
+                        let (x, out) = (&x, &out);
                         gemm(
                             stream,
-                            &Gemm { x: &x, w, bias: None, out: &out, m, n, k, same_for_all_m },
+                            &Gemm { x, w, bias: None, out, m, n, k, same_for_all_m, narrow },
                         )
                     },
                 )?;

@@ -212,6 +212,7 @@ unsafe extern "C" {
     pub fn lr_gpu_graph_destroy(graph: *mut Graph);
 
     pub fn lr_gpu_gemm(stream: *mut Stream, args: *const Gemm) -> c_int;
+    pub fn lr_gpu_gemm_narrow(stream: *mut Stream, args: *const Gemm) -> c_int;
     pub fn lr_gpu_norm(stream: *mut Stream, args: *const Norm) -> c_int;
     pub fn lr_gpu_rope(stream: *mut Stream, args: *const Rope) -> c_int;
     pub fn lr_gpu_swiglu(stream: *mut Stream, args: *const Swiglu) -> c_int;

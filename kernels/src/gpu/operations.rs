@@ -100,6 +100,9 @@ impl Output {
     }
 }
 
+/// Rows that a narrow product has at most ([`Gemm::narrow`]).
+pub const NARROW_ROWS: usize = 16;
+
 /// `out [m, n] = x [m, k] · w [n, k]ᵀ (+ bias [n])`, with sums in f32.
 #[derive(Debug)]
 pub struct Gemm<'a> {
@@ -119,6 +122,9 @@ pub struct Gemm<'a> {
     /// Whether a row's bits must not depend on `m`: one algorithm for all `m`, without parts of `k` side by side. Costs
     /// speed at small `m`.
     pub same_for_all_m: bool,
+    /// By the kernel for up to [`NARROW_ROWS`] rows of bf16, which reads the weights once (`cuda/narrow.cu`), in the place
+    /// of the library. Its bits do not depend on `m`, but are not those of the library.
+    pub narrow: bool,
 }
 
 /// See [`Gemm`].
@@ -151,8 +157,9 @@ pub fn gemm(stream: &Stream, a: &Gemm) -> Result<()> {
         x_scale: a.x.scales(),
         w_scale: a.w.scales(),
     };
+    let multiply = if a.narrow { ffi::lr_gpu_gemm_narrow } else { ffi::lr_gpu_gemm };
     // SAFETY: all buffers are alive and were found long enough above.
-    check(unsafe { ffi::lr_gpu_gemm(stream.as_ptr(), &raw const args) })
+    check(unsafe { multiply(stream.as_ptr(), &raw const args) })
 }
 
 /// Adds to the residual stream and normalises it: `residual += x`, or with a post-norm

@@ -3,8 +3,8 @@
 use crate::harness::{BF16, assert_close, noise, noise_bf16, poisoned, stream, widen};
 use half::bf16;
 use kernels::gpu::{
-    Buffer, Gather, Gemm, Kv, KvShape, KvType, NO_SLOT, Norm, Numbers, Output, Rope, RopeTables,
-    Stream, Swiglu, gather, gemm, norm, rope, swiglu,
+    Buffer, Gather, Gemm, Kv, KvShape, KvType, NARROW_ROWS, NO_SLOT, Norm, Numbers, Output, Rope,
+    RopeTables, Stream, Swiglu, gather, gemm, norm, rope, swiglu,
 };
 use kernels::kv::BLOCK;
 use kernels::rope::RopeStyle;
@@ -350,7 +350,12 @@ fn blocks_are_copied_in_all_layers() {
 #[test]
 fn products_equal_the_reference() {
     let stream = stream();
-    for (m, n, k) in [(1, 48, 64), (5, 128, 576), (17, 96, 256), (64, 64, 128)] {
+    // Narrow ones: rows of w that no tile ends with, k of no span's end, of fewer spans than warps, and of several rounds;
+    // more tiles than blocks of threads.
+    let narrow = [(1, 17, 8), (2, 40, 136), (8, 100, 1112), (9, 48, 2000), (16, 1000, 520)];
+    for (m, n, k) in
+        [(1, 48, 64), (5, 128, 576), (17, 96, 256), (64, 64, 128)].into_iter().chain(narrow)
+    {
         let (x, x_wide) = noise_bf16(m * k, 21, 1.0);
         let (w, w_wide) = noise_bf16(n * k, 22, 1.0);
         let (bias, bias_wide) = noise_bf16(n, 23, 4.0);
@@ -359,7 +364,16 @@ fn products_equal_the_reference() {
             Output::Bf16(stream.buffer_of(&w).unwrap()),
         );
         let bias = stream.buffer_of(&bias).unwrap();
-        for (with_bias, same_for_all_m) in [(false, false), (true, false), (false, true)] {
+        for (with_bias, same_for_all_m, narrow) in [
+            (false, false, false),
+            (true, false, false),
+            (false, true, false),
+            (false, false, true),
+            (true, false, true),
+        ] {
+            if narrow && m > NARROW_ROWS {
+                continue;
+            }
             let want: Vec<f32> = (0..m * n)
                 .map(|i| {
                     let (x, w) = (&x_wide[i / n * k..][..k], &w_wide[i % n * k..][..k]);
@@ -368,19 +382,19 @@ fn products_equal_the_reference() {
                 })
                 .collect();
             let floats: Buffer<f32> = poisoned(&stream, m * n);
-            let narrow: Buffer<bf16> = poisoned(&stream, m * n);
-            for out in [Numbers::F32(floats.clone()), Numbers::Bf16(narrow.clone())] {
+            let halves: Buffer<bf16> = poisoned(&stream, m * n);
+            for out in [Numbers::F32(floats.clone()), Numbers::Bf16(halves.clone())] {
                 let bias = with_bias.then_some(&bias);
                 if with_bias && matches!(out, Numbers::F32(_)) {
                     continue;
                 }
-                gemm(&stream, &Gemm { x: &x, w: &w, bias, out: &out, m, n, k, same_for_all_m })
-                    .unwrap();
+                let (x, w, out) = (&x, &w, &out);
+                gemm(&stream, &Gemm { x, w, bias, out, m, n, k, same_for_all_m, narrow }).unwrap();
             }
             if !with_bias {
                 assert_close(&stream.read(&floats).unwrap(), &want, 1e-5);
             }
-            assert_close(&widen(&stream.read(&narrow).unwrap()), &want, BF16);
+            assert_close(&widen(&stream.read(&halves).unwrap()), &want, BF16);
         }
     }
 }
@@ -414,7 +428,17 @@ fn eight_bit_products_equal_the_reference() {
         let numbers = Numbers::Bf16(out.clone());
         gemm(
             &stream,
-            &Gemm { x: &x, w: &w, bias: None, out: &numbers, m, n, k, same_for_all_m: false },
+            &Gemm {
+                x: &x,
+                w: &w,
+                bias: None,
+                out: &numbers,
+                m,
+                n,
+                k,
+                same_for_all_m: false,
+                narrow: false,
+            },
         )
         .unwrap();
         // Tensor cores add 8-bit products with fewer bits than f32.
@@ -430,7 +454,7 @@ fn rows_of_products_do_not_depend_on_their_neighbours() {
     let (x, _) = noise_bf16(most * k, 41, 1.0);
     let (w, _) = noise_bf16(n * k, 42, 1.0);
     let (x, w) = (stream.buffer_of(&x).unwrap(), Output::Bf16(stream.buffer_of(&w).unwrap()));
-    let run = |m: usize| {
+    let run = |m: usize, narrow: bool| {
         let out: Buffer<bf16> = poisoned(&stream, m * n);
         let args = Gemm {
             x: &Output::Bf16(x.slice(0..m * k)),
@@ -440,13 +464,18 @@ fn rows_of_products_do_not_depend_on_their_neighbours() {
             m,
             n,
             k,
-            same_for_all_m: true,
+            same_for_all_m: !narrow,
+            narrow,
         };
         gemm(&stream, &args).unwrap();
         stream.read(&out).unwrap()
     };
-    let all = run(most);
+    let all = run(most, false);
     for m in [1, 2, 17, 64, 255] {
-        assert_eq!(run(m), all[..m * n], "m = {m}");
+        assert_eq!(run(m, false), all[..m * n], "m = {m}");
+    }
+    let all = run(NARROW_ROWS, true);
+    for m in 1..NARROW_ROWS {
+        assert_eq!(run(m, true), all[..m * n], "narrow, m = {m}");
     }
 }

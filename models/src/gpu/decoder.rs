@@ -11,8 +11,8 @@ use crate::error::{ModelError, Result};
 use crate::weights::Weights;
 use half::bf16;
 use kernels::gpu::{
-    self, Attention, Buffer, Gather, Gemm, Gpu, Graph, Kv, KvLayer, KvShape, KvType, Merge, Norm,
-    Numbers, Output, Pinned, Plan, PlanSettings, Rope, Stream, Swiglu,
+    self, Attention, Buffer, Gather, Gemm, Gpu, Graph, Kv, KvLayer, KvShape, KvType, Merge,
+    NARROW_ROWS, Norm, Numbers, Output, Pinned, Plan, PlanSettings, Rope, Stream, Swiglu,
 };
 use kernels::kv::{BLOCK, VarLen};
 use std::collections::HashMap;
@@ -30,6 +30,9 @@ pub struct GpuOptions {
     pub deterministic: bool,
     /// Steps that decode one token of each sequence are recorded once and replayed.
     pub graphs: bool,
+    /// Keys and values that sequences have in common are read once for all of them, where that pays (cascade
+    /// attention); never where steps are deterministic.
+    pub share: bool,
     pub weights: WeightType,
     pub kv_type: KvType,
 }
@@ -334,7 +337,7 @@ fn planning(
         kv_bytes: options.kv_type.bytes(),
         multiprocessors: gpu.properties()?.multiprocessors,
         max_parts: PARTS_BYTES / part,
-        share: true,
+        share: options.share,
         same_for_all_batches: options.deterministic,
     })
 }
@@ -682,7 +685,8 @@ impl Run<'_> {
     fn multiply(&self, x: &Output, w: &Matrix, out: &Numbers, rows: usize) -> gpu::Result<()> {
         let same_for_all_m = self.decoder.options.deterministic;
         let Matrix { w, bias, n, k } = w;
+        let narrow = rows <= NARROW_ROWS && !same_for_all_m && matches!(w, Output::Bf16(_));
         let (bias, m, n, k) = (bias.as_ref(), rows, *n, *k);
-        gpu::gemm(self.stream, &Gemm { x, w, bias, out, m, n, k, same_for_all_m })
+        gpu::gemm(self.stream, &Gemm { x, w, bias, out, m, n, k, same_for_all_m, narrow })
     }
 }

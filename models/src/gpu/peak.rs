@@ -33,6 +33,7 @@ pub fn peak(gpu: &Gpu) -> Result<Peak> {
         n: side,
         k: side,
         same_for_all_m: false,
+        narrow: false,
     };
     let seconds = fastest(&stream, || gemm(&stream, &product))?;
     let (from, to) = (gpu.alloc::<u8>(bytes)?, gpu.alloc::<u8>(bytes)?);
