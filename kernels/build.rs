@@ -32,7 +32,13 @@ fn main() {
 #[cfg(all(feature = "emulated-gpu", not(feature = "cuda")))]
 fn build_emulated() {
     let sources = KERNELS.iter().chain(&["emulation.cpp", "runtime_emulated.cpp"]);
-    cc::Build::new()
+    let mut compiler = cc::Build::new();
+    // nvcc fuses products and sums wherever it can, which can show in results; so should this.
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("fma") {
+        compiler.flag("-mfma").flag("-ffp-contract=fast");
+    }
+    compiler
         .cpp(true)
         .std("c++17")
         .opt_level(2)

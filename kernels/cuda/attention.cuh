@@ -70,7 +70,7 @@ template <class S, unsigned D, bool EIGHT_BITS> struct AttentionShared {
     union {
         Stage<D, EIGHT_BITS> stages[S::STAGES];
         struct {
-            float results[S::KEY_WARPS][S::ROWS][D];
+            float results[S::KEY_WARPS][S::ROWS][D + 8]; // rows begin in different banks
             float maxima[S::KEY_WARPS][S::ROWS], sums[S::KEY_WARPS][S::ROWS];
         } ends;
     };
@@ -104,17 +104,25 @@ template <unsigned D> struct TaskAtHead {
         return row < rows ? from + static_cast<size_t>(query(row).row) * a.q_stride + head(row) * D + chunk * 8 : from;
     }
 
-    __device__ __forceinline__ void store_pair(unsigned row, unsigned column, float x, float y, float sum) const {
-        const float factor = sum > 0.f ? 1.f / sum : 0.f;
-        if (task.part == LR_NONE) {
-            const size_t at = (static_cast<size_t>(query(row).row) * a.q_heads + head(row)) * D + column;
-            *reinterpret_cast<uint32_t *>(static_cast<Bf16 *>(a.out) + at) = pack(x * factor, y * factor);
-        } else {
-            const size_t part = static_cast<size_t>(task.part) + row / group;
-            float *to = a.parts + (part * a.q_heads + head(row)) * D + column;
-            to[0] = x * factor;
-            to[1] = y * factor;
+    // Where the columns of a row go: to the results, or to a part.
+    struct Target {
+        Bf16 *whole; // or null
+        float *part;
+
+        __device__ __forceinline__ void store_pair(unsigned column, float x, float y) const {
+            if (whole) {
+                *reinterpret_cast<uint32_t *>(whole + column) = pack(x, y);
+            } else {
+                part[column] = x;
+                part[column + 1] = y;
+            }
         }
+    };
+
+    __device__ __forceinline__ Target target(unsigned row) const {
+        if (task.part == LR_NONE) return {static_cast<Bf16 *>(a.out) + (static_cast<size_t>(query(row).row) * a.q_heads + head(row)) * D, nullptr};
+        const size_t part = static_cast<size_t>(task.part) + row / group;
+        return {nullptr, a.parts + (part * a.q_heads + head(row)) * D};
     }
 
     __device__ __forceinline__ void store_sum(unsigned row, float max, float sum) const {
@@ -169,8 +177,10 @@ template <unsigned D> struct SixteenRows {
             for (unsigned n = 0; n < KEY_TILES; ++n) max = fmaxf(max, fmaxf(scores[n][2 * i], scores[n][2 * i + 1]));
             max = fmaxf(max, shuffle_xor(max, 1));
             max = fmaxf(max, shuffle_xor(max, 2));
-            const float base = max == -INFINITE ? 0.f : max * scale;
-            factors[i] = exp2_fast(maxima[i] * scale - base);
+            // The difference first: where the maximum stays, the factor is exactly 1, also if what follows a product is
+            // fused with it. A tile that a row sees nothing of then leaves its bits as they are.
+            const float seen = max == -INFINITE ? 0.f : max, base = seen * scale;
+            factors[i] = exp2_fast((maxima[i] - seen) * scale);
             maxima[i] = max;
             float sum = sums[i] * factors[i];
 #pragma unroll
@@ -208,8 +218,10 @@ template <unsigned D> struct SixteenRows {
         for (unsigned i = 0; i < 2; ++i) {
             const unsigned row = first_row + i * 8 + g;
             if (row >= t.rows) continue;
+            const typename TaskAtHead<D>::Target to = t.target(row);
+            const float factor = sums[i] > 0.f ? 1.f / sums[i] : 0.f;
 #pragma unroll
-            for (unsigned n = 0; n < COLUMN_TILES; ++n) t.store_pair(row, 8 * n + 2 * four, out[n][2 * i], out[n][2 * i + 1], sums[i]);
+            for (unsigned n = 0; n < COLUMN_TILES; ++n) to.store_pair(8 * n + 2 * four, out[n][2 * i] * factor, out[n][2 * i + 1] * factor);
             if (four == 0) t.store_sum(row, maxima[i], sums[i]);
         }
     }
@@ -302,7 +314,8 @@ template <class S, unsigned D, bool EIGHT_BITS> struct Attend {
         }
     }
 
-    // The tile as bf16. The factors of keys beyond the end were never written; their numbers are zero.
+    // The tile as bf16, without its factors: those of keys are left for the scores, those of values for the probabilities.
+    // Factors of keys beyond the end were never written, and become zero.
     __device__ __forceinline__ Stage<D, false> &stage_of(unsigned tile) {
         if constexpr (!EIGHT_BITS) {
             return s.stages[tile % S::STAGES];
@@ -310,26 +323,33 @@ template <class S, unsigned D, bool EIGHT_BITS> struct Attend {
             auto &from = s.stages[tile % S::STAGES];
             auto &to = s.widened.stage;
             for (unsigned i = threadIdx.x; i < KEYS * (D / 16); i += THREADS) {
-                const unsigned key = i / (D / 16), chunk = i % (D / 16);
-                const bool there = t.task.begin + tile * KEYS + key < t.task.end;
-                widen(from.keys[i], there ? from.key_scales[key] : 0.f, to.keys, key, chunk);
-                widen(from.values[i], there ? from.value_scales[key] : 0.f, to.values, key, chunk);
+                widen(from.keys[i], to.keys, i / (D / 16), i % (D / 16));
+                widen(from.values[i], to.values, i / (D / 16), i % (D / 16));
             }
+            const unsigned left = t.task.end - t.task.begin - tile * KEYS;
+            if (threadIdx.x >= left && threadIdx.x < KEYS) from.key_scales[threadIdx.x] = from.value_scales[threadIdx.x] = 0.f;
             __syncthreads();
             return to;
         }
     }
 
-    __device__ __forceinline__ static void widen(const Words &bytes, float scale, Matrix<KEYS, D> &to, unsigned key, unsigned chunk) {
+    __device__ __forceinline__ static void widen(const Words &bytes, Matrix<KEYS, D> &to, unsigned key, unsigned chunk) {
 #pragma unroll
         for (unsigned half = 0; half < 2; ++half) {
             Words words;
 #pragma unroll
-            for (unsigned i = 0; i < 4; ++i) {
-                const uint32_t pair = bytes.w[2 * half + i / 2] >> 16 * (i % 2);
-                words.w[i] = pack(e4m3_to_float(pair & 0xFF) * scale, e4m3_to_float(pair >> 8 & 0xFF) * scale);
-            }
+            for (unsigned i = 0; i < 4; ++i) words.w[i] = e4m3_pair_to_bf16(bytes.w[2 * half + i / 2] >> 16 * (i % 2));
             *to.at(key, 2 * chunk + half) = words;
+        }
+    }
+
+    // Scores, or probabilities, times the factors of this lane's keys.
+    __device__ __forceinline__ void scale_keys(float (&scores)[KEY_TILES][4], const float *factors) const {
+#pragma unroll
+        for (unsigned n = 0; n < KEY_TILES; ++n) {
+            const float *own = factors + first_key() + 8 * n + 2 * (lane_id() % 4);
+#pragma unroll
+            for (unsigned i = 0; i < 4; ++i) scores[n][i] *= own[i % 2];
         }
     }
 
@@ -369,8 +389,10 @@ template <class S, unsigned D, bool EIGHT_BITS> struct Attend {
 #pragma unroll
         for (unsigned m = 0; m < S::ROW_TILES; ++m) {
             float factors[2];
+            if constexpr (EIGHT_BITS) scale_keys(scores[m], s.stages[tile % S::STAGES].key_scales);
             own[m].soften(scores[m], t.task.begin + tile * KEYS + first_key(), t.a.scale * LOG2_E, factors);
             own[m].rescale(factors);
+            if constexpr (EIGHT_BITS) scale_keys(scores[m], s.stages[tile % S::STAGES].value_scales);
         }
 #pragma unroll
         for (unsigned step = 0; step < KEY_TILES / 2; ++step) {
@@ -433,7 +455,8 @@ template <class S, unsigned D, bool EIGHT_BITS> struct Attend {
                 x += s.ends.results[w][row][column] * factor;
                 y += s.ends.results[w][row][column + 1] * factor;
             }
-            t.store_pair(row, column, x, y, sum);
+            const float factor = sum > 0.f ? 1.f / sum : 0.f;
+            t.target(row).store_pair(column, x * factor, y * factor);
             if (column == 0) t.store_sum(row, max, sum);
         }
     }

@@ -211,9 +211,21 @@ template <unsigned D> struct MultiplyTiles {
     }
 };
 
+// The tasks of a block of threads, of which there is one for each multiprocessor: those who ask are then ahead by a task,
+// too. Tasks come by falling length; every other round goes from the last block to the first, so that no block has the
+// longest of all rounds.
+template <class Work> __device__ __forceinline__ void for_each_task(unsigned count, Work work) {
+    for (unsigned round = 0; round * gridDim.x < count; ++round) {
+        const unsigned index = round * gridDim.x + (round % 2 ? gridDim.x - 1 - blockIdx.x : blockIdx.x);
+        if (index < count) work(index);
+    }
+}
+
 template <unsigned D> __global__ void __launch_bounds__(WIDE_THREADS, 1) attention_wide_kernel(lr_attention_args a) {
     begin_after_earlier();
 #if defined(LR_EMULATED) || (defined(__CUDA_ARCH_FEAT_SM90_ALL))
+    const unsigned count = *a.task_count * a.kv_heads;
+    if (blockIdx.x >= count) return;
     auto &s = shared<WideShared<D>>();
     if (threadIdx.x == 0) {
         s.key_ring.start();
@@ -221,16 +233,16 @@ template <unsigned D> __global__ void __launch_bounds__(WIDE_THREADS, 1) attenti
         publish_barriers();
     }
     __syncthreads();
-    const unsigned count = *a.task_count * a.kv_heads, group = threadIdx.x / GROUP_THREADS;
+    const unsigned group = threadIdx.x / GROUP_THREADS;
     if (group == 0) {
         keep_registers<ASKING_REGISTERS>();
         if (warp_id() > 0) return;
         AskForTiles<D> ask{a, s};
-        for (unsigned index = blockIdx.x; index < count; index += gridDim.x) ask.run(index);
+        for_each_task(count, [&](unsigned index) { ask.run(index); });
     } else {
         take_registers<MULTIPLYING_REGISTERS>();
         MultiplyTiles<D> multiply{a, s, group - 1};
-        for (unsigned index = blockIdx.x; index < count; index += gridDim.x) multiply.run(index);
+        for_each_task(count, [&](unsigned index) { multiply.run(index); });
     }
 #else
     (void)a; // never launched

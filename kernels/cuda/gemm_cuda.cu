@@ -4,6 +4,7 @@
 // A = w (k by n, to be transposed), B = x (k by m), nothing to be copied.
 //
 // What it recommends is asked once for each shape; m counts in steps, so that ragged batches need few questions.
+// If an algorithm does not run at an m of its step, the exact m is asked for.
 // `same_for_all_m` takes what it recommends for REFERENCE_M and no sums in parts, at every m: then a row's bits do not
 // depend on its neighbours. (Else they may, as other m get other tiles.)
 
@@ -172,8 +173,7 @@ int recommend(lr_matrix_library &l, const lr_gemm_args &a, uint32_t m, cublasLtM
     return 0;
 }
 
-int algorithm_for(lr_matrix_library &l, const lr_gemm_args &a, cublasLtMatmulAlgo_t &algorithm) {
-    const uint32_t m = a.same_for_all_m ? REFERENCE_M : step(a.m);
+int algorithm_for(lr_matrix_library &l, const lr_gemm_args &a, uint32_t m, cublasLtMatmulAlgo_t &algorithm) {
     const Key key{m, a.n, a.k, a.type, a.out_type, a.bias != nullptr, a.same_for_all_m != 0};
     const std::lock_guard<std::mutex> lock(l.mutex);
     const auto known = l.algorithms.find(key);
@@ -211,7 +211,7 @@ int open_gemm(lr_gpu *gpu) {
 
 void close_gemm(lr_gpu *gpu) {
     if (gpu->matrices->handle) gpu->matrices->call.destroy(gpu->matrices->handle);
-    if (gpu->matrices->library) dlclose(gpu->matrices->library);
+    // The library stays: what it has registered with the driver outlives its handle.
     delete gpu->matrices;
     gpu->matrices = nullptr;
 }
@@ -224,12 +224,18 @@ extern "C" int lr_gpu_gemm(lr_stream *stream, const lr_gemm_args *args) {
     if (const int failed = check_gemm(a)) return failed;
     if (a.m == 0) return 0;
     lr_matrix_library &l = *stream->gpu->matrices;
-    cublasLtMatmulAlgo_t algorithm;
-    if (const int failed = algorithm_for(l, a, algorithm)) return failed;
     Product product(l.call);
     if (const int failed = status("description", product.make(l.call, a, a.m))) return failed;
-    const float one = 1.f, zero = 0.f;
-    return status("launch", l.call.matmul(l.handle, product.desc.value, &one, a.w, product.w.value, a.x, product.x.value, &zero, a.out,
-                                          product.out.value, a.out, product.out.value, &algorithm, stream->workspace,
-                                          WORKSPACE_BYTES, stream->handle));
+    const cudaStream_t on = handle(stream);
+    auto launched = [&](const cublasLtMatmulAlgo_t &algorithm) {
+        const float one = 1.f, zero = 0.f;
+        return l.call.matmul(l.handle, product.desc.value, &one, a.w, product.w.value, a.x, product.x.value, &zero, a.out,
+                             product.out.value, a.out, product.out.value, &algorithm, stream->workspace, WORKSPACE_BYTES, on);
+    };
+    cublasLtMatmulAlgo_t algorithm;
+    if (const int failed = algorithm_for(l, a, a.same_for_all_m ? REFERENCE_M : step(a.m), algorithm)) return failed;
+    const cublasStatus_t first = launched(algorithm);
+    if (first == 0 || a.same_for_all_m || step(a.m) == a.m) return status("launch", first);
+    if (const int failed = algorithm_for(l, a, a.m, algorithm)) return failed;
+    return status("launch", launched(algorithm));
 }

@@ -18,13 +18,12 @@ __global__ void __launch_bounds__(WARPS *WARP) merge_kernel(lr_merge_args a) {
     auto sum_of = [&](uint32_t i) { return a.part_sums[static_cast<size_t>(a.part_ids[i]) * a.q_heads + head]; };
     float max = -INFINITE;
     for (uint32_t i = begin; i < end; ++i) max = fmaxf(max, sum_of(i));
+    const float base = max == -INFINITE ? 0.f : max; // parts of no keys are zeros, and weigh nothing
     for (unsigned column = 4 * lane_id(); column < a.head_dim; column += 4 * WARP) {
         float total = 0.f, out[4] = {};
 #pragma unroll 4
         for (uint32_t i = begin; i < end; ++i) {
-            const float sum = sum_of(i);
-            if (sum == -INFINITE) continue;
-            const float weight = exp2_fast(sum - max);
+            const float weight = exp2_fast(sum_of(i) - base);
             const Words part = load16(a.parts + (static_cast<size_t>(a.part_ids[i]) * a.q_heads + head) * a.head_dim + column);
             total += weight;
             for (int j = 0; j < 4; ++j) out[j] += weight * bits_to_float(part.w[j]);

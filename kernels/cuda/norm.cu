@@ -12,14 +12,14 @@
 namespace lr {
 namespace {
 
-constexpr unsigned VECTORS = 4;      // of eight numbers, for each thread
+constexpr unsigned MAX_VECTORS = 4; // of eight numbers, for each thread
 constexpr unsigned MAX_THREADS = 512;
 
 struct NormShared {
     float scratch[MAX_THREADS / WARP];
 };
 
-template <class Residual> __global__ void __launch_bounds__(MAX_THREADS) norm_kernel(lr_norm_args a) {
+template <class Residual, unsigned VECTORS> __global__ void __launch_bounds__(MAX_THREADS) norm_kernel(lr_norm_args a) {
     begin_after_earlier();
     NormShared &s = shared<NormShared>();
     const size_t start = static_cast<size_t>(blockIdx.x) * a.hidden;
@@ -78,17 +78,25 @@ template <class Residual> __global__ void __launch_bounds__(MAX_THREADS) norm_ke
     });
 }
 
+// A thread that holds fewer numbers needs fewer registers, and more blocks run at a time.
+template <class Residual> int launch_norm(lr_stream *stream, const Launch &l, const lr_norm_args &a) {
+    switch ((a.hidden / 8 + l.threads - 1) / l.threads) {
+    case 1: return launch(stream, l, "norm", norm_kernel<Residual, 1>, a);
+    case 2: return launch(stream, l, "norm", norm_kernel<Residual, 2>, a);
+    default: return launch(stream, l, "norm", norm_kernel<Residual, MAX_VECTORS>, a);
+    }
+}
+
 } // namespace
 } // namespace lr
 
 extern "C" int lr_gpu_norm(lr_stream *stream, const lr_norm_args *args) {
     using namespace lr;
     const unsigned vectors = args->hidden / 8;
-    if (args->hidden % 8 || vectors == 0 || vectors > VECTORS * MAX_THREADS) {
-        return fail("norm: rows of %u numbers; possible are multiples of 8 up to %u", args->hidden, VECTORS * MAX_THREADS * 8);
+    if (args->hidden % 8 || vectors == 0 || vectors > MAX_VECTORS * MAX_THREADS) {
+        return fail("norm: rows of %u numbers; possible are multiples of 8 up to %u", args->hidden, MAX_VECTORS * MAX_THREADS * 8);
     }
     const unsigned threads = vectors < MAX_THREADS ? (vectors + WARP - 1) / WARP * WARP : MAX_THREADS;
     const Launch l{args->rows, 1, threads, sizeof(NormShared)};
-    return args->residual_type == LR_F32 ? launch(stream, l, "norm", norm_kernel<float>, *args)
-                                         : launch(stream, l, "norm", norm_kernel<Bf16>, *args);
+    return args->residual_type == LR_F32 ? launch_norm<float>(stream, l, *args) : launch_norm<Bf16>(stream, l, *args);
 }

@@ -36,10 +36,19 @@ __device__ __forceinline__ uint32_t pack_e4m3(float low, float high) {
 #endif
 }
 
-// The exponent's bits are put where f32 has its own, and 2^120 makes up for the other bias.
-__device__ __forceinline__ float e4m3_to_float(uint32_t byte) {
-    constexpr uint32_t TWO_TO_120 = 247u << 23;
-    return bits_to_float((byte & 0x80) << 24 | (byte & 0x7F) << 20) * bits_to_float(TWO_TO_120);
+// Two e4m3 in the low half of a word as two bf16, exactly: the exponent's bits are put where bf16 has its own, and a
+// product with 2^120 makes up for the other bias.
+__device__ __forceinline__ uint32_t e4m3_pair_to_bf16(uint32_t pair) {
+    const uint32_t spread = (pair & 0xFF) | (pair & 0xFF00) << 8;
+    const uint32_t small = (spread & 0x00800080) << 8 | (spread & 0x007F007F) << 4;
+    constexpr uint32_t TWO_TO_120 = 0x7B807B80;
+#if LR_EMULATED
+    return pack(low(small) * low(TWO_TO_120), high(small) * high(TWO_TO_120));
+#else
+    uint32_t word;
+    asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(word) : "r"(small), "r"(TWO_TO_120), "r"(0x80008000)); // plus -0: a product
+    return word;
+#endif
 }
 
 struct alignas(8) Bytes8 {

@@ -59,11 +59,15 @@ __device__ __forceinline__ void rotate(const lr_rope_args &a, uint32_t position,
     const float *cos = a.cos + static_cast<size_t>(position) * (a.rotated / 2);
     const float *sin = a.sin + static_cast<size_t>(position) * (a.rotated / 2);
     if (u.has_partner) {
+        float c[8], s[8];
+        load8(cos + u.column, c);
+        load8(sin + u.column, s);
 #pragma unroll
-        for (int i = 0; i < 8; ++i) turn(u.x[i], u.partner[i], cos[u.column + i], sin[u.column + i]);
+        for (int i = 0; i < 8; ++i) turn(u.x[i], u.partner[i], c[i], s[i]);
     } else if (a.interleaved && u.column < a.rotated) {
+        const Words c = load16(cos + u.column / 2), s = load16(sin + u.column / 2);
 #pragma unroll
-        for (int i = 0; i < 4; ++i) turn(u.x[2 * i], u.x[2 * i + 1], cos[u.column / 2 + i], sin[u.column / 2 + i]);
+        for (int i = 0; i < 4; ++i) turn(u.x[2 * i], u.x[2 * i + 1], bits_to_float(c.w[i]), bits_to_float(s.w[i]));
     }
 }
 

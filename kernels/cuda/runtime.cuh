@@ -45,17 +45,20 @@ int launch(lr_stream *stream, const Launch &l, const char *name, void (*kernel)(
 
 #else
 
+// Keeps the text of an error; 0 if there is none.
+int cuda(const char *what, cudaError_t error);
+// Its device becomes the thread's current one.
 cudaStream_t handle(lr_stream *stream);
 // Whether a kernel may begin while the one before it ends (programmatic dependent launch; begin_after_earlier).
 bool overlaps(const lr_stream *stream);
 // Allows a kernel more shared memory than it has by default.
-int allow_shared(const void *kernel, size_t bytes);
+int allow_shared(lr_stream *stream, const void *kernel, size_t bytes);
 
 template <class... Parameters, class... Arguments>
 int launch(lr_stream *stream, const Launch &l, const char *name, void (*kernel)(Parameters...), Arguments... arguments) {
     if (l.blocks_x == 0 || l.blocks_y == 0) return 0;
     if (l.shared_bytes > 48 * 1024) {
-        if (const int error = allow_shared(reinterpret_cast<const void *>(kernel), l.shared_bytes)) return error;
+        if (const int error = allow_shared(stream, reinterpret_cast<const void *>(kernel), l.shared_bytes)) return error;
     }
     cudaLaunchAttribute overlap = {};
     overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
@@ -67,8 +70,7 @@ int launch(lr_stream *stream, const Launch &l, const char *name, void (*kernel)(
     config.stream = handle(stream);
     config.attrs = &overlap;
     config.numAttrs = overlaps(stream) ? 1 : 0;
-    const cudaError_t error = cudaLaunchKernelEx(&config, kernel, arguments...);
-    return error == cudaSuccess ? 0 : fail("%s: %s", name, cudaGetErrorString(error));
+    return cuda(name, cudaLaunchKernelEx(&config, kernel, arguments...));
 }
 
 #endif

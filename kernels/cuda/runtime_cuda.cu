@@ -7,9 +7,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <mutex>
-#include <set>
-#include <utility>
 
 namespace lr {
 
@@ -52,10 +49,13 @@ int fail(const char *format, ...) {
 }
 
 int cuda(const char *what, cudaError_t error) {
-    return error == cudaSuccess ? 0 : fail("%s: %s", what, cudaGetErrorString(error));
+    if (error == cudaSuccess) return 0;
+    cudaGetLastError(); // else the next launch would report it once more
+    return fail("%s: %s", what, cudaGetErrorString(error));
 }
 
 cudaStream_t handle(lr_stream *stream) {
+    cudaSetDevice(stream->gpu->index);
     return stream->handle;
 }
 
@@ -67,12 +67,14 @@ const lr_gpu_properties &properties(const lr_stream *stream) {
     return stream->gpu->properties;
 }
 
-int allow_shared(const void *kernel, size_t bytes) {
-    static std::mutex mutex;
-    static std::set<std::pair<const void *, size_t>> allowed;
-    const std::lock_guard<std::mutex> lock(mutex);
-    if (!allowed.insert({kernel, bytes}).second) return 0;
-    return cuda("more shared memory", cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)));
+int allow_shared(lr_stream *stream, const void *kernel, size_t bytes) {
+    lr_gpu &gpu = *stream->gpu;
+    const std::lock_guard<std::mutex> lock(gpu.mutex);
+    if (gpu.allowed.count({kernel, bytes})) return 0;
+    cudaSetDevice(gpu.index);
+    const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
+    if (error == cudaSuccess) gpu.allowed.insert({kernel, bytes});
+    return cuda("more shared memory", error);
 }
 
 } // namespace lr
@@ -181,17 +183,17 @@ void lr_gpu_stream_destroy(lr_stream *stream) {
 }
 
 int lr_gpu_stream_wait(lr_stream *stream) {
-    return cuda("work on the GPU", cudaStreamSynchronize(stream->handle));
+    return cuda("work on the GPU", cudaStreamSynchronize(lr::handle(stream)));
 }
 
 int lr_gpu_copy(lr_stream *stream, void *to, const void *from, uint64_t bytes) {
     if (bytes == 0) return 0;
-    return cuda("copy", cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, stream->handle));
+    return cuda("copy", cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, lr::handle(stream)));
 }
 
 int lr_gpu_fill(lr_stream *stream, void *to, uint8_t value, uint64_t bytes) {
     if (bytes == 0) return 0;
-    return cuda("fill", cudaMemsetAsync(to, value, bytes, stream->handle));
+    return cuda("fill", cudaMemsetAsync(to, value, bytes, lr::handle(stream)));
 }
 
 int lr_gpu_event_create(lr_gpu *gpu, lr_event **event) {
@@ -208,21 +210,25 @@ void lr_gpu_event_destroy(lr_event *event) {
 }
 
 int lr_gpu_event_record(lr_stream *stream, lr_event *event) {
-    return cuda("cudaEventRecord", cudaEventRecord(event->handle, stream->handle));
+    return cuda("cudaEventRecord", cudaEventRecord(event->handle, lr::handle(stream)));
 }
 
 int lr_gpu_event_follow(lr_stream *stream, lr_event *event) {
-    return cuda("cudaStreamWaitEvent", cudaStreamWaitEvent(stream->handle, event->handle, 0));
+    return cuda("cudaStreamWaitEvent", cudaStreamWaitEvent(lr::handle(stream), event->handle, 0));
 }
 
 int lr_gpu_event_wait(lr_event *event) {
+    cudaSetDevice(event->device);
     return cuda("work on the GPU", cudaEventSynchronize(event->handle));
 }
 
 int lr_gpu_event_done(lr_event *event, int *done) {
+    cudaSetDevice(event->device);
     const cudaError_t state = cudaEventQuery(event->handle);
     *done = state == cudaSuccess;
-    return state == cudaErrorNotReady ? 0 : cuda("work on the GPU", state);
+    if (state != cudaErrorNotReady) return cuda("work on the GPU", state);
+    cudaGetLastError(); // no error
+    return 0;
 }
 
 int lr_gpu_event_milliseconds(lr_event *from, lr_event *to, float *milliseconds) {
@@ -230,12 +236,12 @@ int lr_gpu_event_milliseconds(lr_event *from, lr_event *to, float *milliseconds)
 }
 
 int lr_gpu_capture_begin(lr_stream *stream) {
-    return cuda("recording", cudaStreamBeginCapture(stream->handle, cudaStreamCaptureModeThreadLocal));
+    return cuda("recording", cudaStreamBeginCapture(lr::handle(stream), cudaStreamCaptureModeThreadLocal));
 }
 
 int lr_gpu_capture_end(lr_stream *stream, lr_graph **graph) {
     cudaGraph_t recorded = nullptr;
-    if (const int failed = cuda("recording", cudaStreamEndCapture(stream->handle, &recorded))) return failed;
+    if (const int failed = cuda("recording", cudaStreamEndCapture(lr::handle(stream), &recorded))) return failed;
     cudaGraphExec_t handle = nullptr;
     const int failed = cuda("making a graph", cudaGraphInstantiate(&handle, recorded, 0));
     cudaGraphDestroy(recorded);
@@ -244,7 +250,7 @@ int lr_gpu_capture_end(lr_stream *stream, lr_graph **graph) {
 }
 
 int lr_gpu_graph_launch(lr_stream *stream, lr_graph *graph) {
-    return cuda("running a graph", cudaGraphLaunch(graph->handle, stream->handle));
+    return cuda("running a graph", cudaGraphLaunch(graph->handle, lr::handle(stream)));
 }
 
 void lr_gpu_graph_destroy(lr_graph *graph) {

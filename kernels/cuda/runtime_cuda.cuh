@@ -3,6 +3,10 @@
 
 #include "runtime.cuh"
 
+#include <mutex>
+#include <set>
+#include <utility>
+
 struct lr_matrix_library; // gemm_cuda.cu
 
 struct lr_gpu {
@@ -10,6 +14,8 @@ struct lr_gpu {
     lr_gpu_properties properties;
     lr_matrix_library *matrices;
     bool overlaps; // see lr::overlaps
+    std::mutex mutex;
+    std::set<std::pair<const void *, size_t>> allowed; // shared memory that kernels have been allowed
 };
 
 struct lr_stream {
@@ -23,7 +29,6 @@ namespace lr {
 // As cuBLAS recommends for Hopper; each stream has its own, as work on two may run at once.
 constexpr size_t WORKSPACE_BYTES = 32 << 20;
 
-int cuda(const char *what, cudaError_t error);
 int open_gemm(lr_gpu *gpu);
 void close_gemm(lr_gpu *gpu);
 

@@ -298,7 +298,7 @@ int lr_gpu_gemm(lr_stream *stream, const lr_gemm_args *args) {
         auto widen = [eight](const void *from, size_t count) {
             std::vector<float> out(count);
             for (size_t i = 0; i < count; ++i) {
-                out[i] = eight ? lr::e4m3_to_float(static_cast<const uint8_t *>(from)[i]) : lr::to_float(static_cast<const lr::Bf16 *>(from)[i]);
+                out[i] = eight ? lr::low(lr::e4m3_pair_to_bf16(static_cast<const uint8_t *>(from)[i])) : lr::to_float(static_cast<const lr::Bf16 *>(from)[i]);
             }
             return out;
         };

@@ -7,8 +7,9 @@ use models::ModelError;
 use models::gpu::{GpuDecoder, Logits};
 use std::ops::Range;
 
-/// Memory that the driver and libraries may still want, beyond what the largest step took.
-const KEPT_FREE: u64 = 256 << 20;
+/// Memory that the driver and libraries may still want beyond what the largest step took: kernels that are loaded when
+/// they are first used, and recorded steps.
+const KEPT_FREE: u64 = 1 << 30;
 
 /// A decoder on a GPU with its KV pool.
 pub struct GpuRunner {

@@ -98,14 +98,14 @@ struct Segment {
 
 impl Segment {
     fn tokens(&self) -> usize {
-        self.end.saturating_sub(self.begin)
+        self.end - self.begin
     }
 
     /// Where ranges of about this length begin, how long they are, and whether their results are parts.
     fn cut(&self, length: usize) -> (StepBy<Range<usize>>, usize, bool) {
-        let pieces = self.tokens().div_ceil(length).max(1);
-        let one = self.tokens().div_ceil(pieces).next_multiple_of(64).max(1);
-        let begins = (self.begin..self.end.max(self.begin + 1)).step_by(one);
+        let pieces = self.tokens().div_ceil(length);
+        let one = self.tokens().div_ceil(pieces).next_multiple_of(64);
+        let begins = (self.begin..self.end).step_by(one);
         (begins, one, self.is_part || pieces > 1)
     }
 }
@@ -229,7 +229,10 @@ impl<'a> Builder<'a> {
             let seen = self.plan.queries[queries.clone()].iter().map(|q| q.visible as usize).max();
             let end = keys.end.min(seen.unwrap_or(0));
             let begin = keys.start;
-            self.segments.push(Segment { tile, queries, table, begin, end, is_part });
+            // Rows that see nothing of it have their other parts.
+            if begin < end {
+                self.segments.push(Segment { tile, queries, table, begin, end, is_part });
+            }
         }
     }
 
