@@ -40,11 +40,11 @@ def config_of(shape):
     return LlamaConfig(**raw)
 
 
-def build(shape):
+def build(shape, device):
     config = config_of(shape)
     config.pad_token_id, config.eos_token_id = 0, None
     torch.manual_seed(0)
-    with torch.device("cuda"):
+    with torch.device(device):
         torch.set_default_dtype(torch.bfloat16)
         model = AutoModelForCausalLM.from_config(config, attn_implementation="sdpa")
     model.generation_config.eos_token_id = None
@@ -67,7 +67,7 @@ def batches(calls, most_tokens, most_calls):
         yield batch
 
 
-def padded(batch):
+def padded(batch, device):
     width = max(len(call["prompt"]) for call in batch)
     ids = torch.zeros(len(batch), width, dtype=torch.long)
     mask = torch.zeros(len(batch), width, dtype=torch.long)
@@ -75,12 +75,12 @@ def padded(batch):
         length = len(call["prompt"])
         ids[row, width - length:] = torch.tensor(call["prompt"])
         mask[row, width - length:] = 1
-    return ids.cuda(), mask.cuda()
+    return ids.to(device), mask.to(device)
 
 
 @torch.inference_mode()
 def answer(model, batch):
-    ids, mask = padded(batch)
+    ids, mask = padded(batch, model.device)
     new = max(call["new_tokens"] for call in batch)
     if new == 0:
         model(input_ids=ids, attention_mask=mask, logits_to_keep=1, use_cache=False)
@@ -89,12 +89,17 @@ def answer(model, batch):
                    do_sample=True, temperature=0.8, top_k=0)
 
 
+def finish(model):
+    if model.device.type == "cuda":
+        torch.cuda.synchronize()
+
+
 def run(model, calls, most_tokens, most_calls):
     """Seconds, and how often a batch was halved for want of memory."""
     waiting = [batch for kind in (True, False)
                for batch in batches([c for c in calls if (c["new_tokens"] > 0) == kind], most_tokens, most_calls)]
     halved, done = 0, 0
-    torch.cuda.synchronize()
+    finish(model)
     start = time.perf_counter()
     while waiting:
         batch = waiting.pop(0)
@@ -107,7 +112,7 @@ def run(model, calls, most_tokens, most_calls):
             torch.cuda.empty_cache()
             halved += 1
             waiting[:0] = [batch[: len(batch) // 2], batch[len(batch) // 2:]]
-    torch.cuda.synchronize()
+    finish(model)
     assert done == len(calls)
     return time.perf_counter() - start, halved
 
@@ -120,9 +125,10 @@ def main():
     parser.add_argument("--most-tokens", type=int, nargs="+", default=[65536, 131072, 262144],
                         help="tokens of a padded batch; each is tried, the fastest counts")
     parser.add_argument("--most-calls", type=int, default=256)
+    parser.add_argument("--device", default="cuda", help="cpu, to try this program")
     args = parser.parse_args()
     calls = [json.loads(line) for line in open(args.calls)]
-    model = build(args.shape)
+    model = build(args.shape, args.device)
     answer(model, [min(calls, key=lambda c: len(c["prompt"]))])
     tried = []
     for most_tokens in args.most_tokens:
@@ -131,11 +137,11 @@ def main():
     seconds = min(one["seconds"] for one in tried)
     print(json.dumps({
         "peer": f"transformers {transformers.__version__}, torch {torch.__version__}, sdpa",
-        "device": torch.cuda.get_device_name(), "shape": args.shape, "calls": len(calls),
+        "device": torch.cuda.get_device_name() if args.device == "cuda" else args.device, "shape": args.shape, "calls": len(calls),
         "prompt_tokens": sum(len(c["prompt"]) for c in calls),
         "generated_tokens": sum(c["new_tokens"] for c in calls),
         "seconds": seconds, "responses_per_hour": args.responses / seconds * 3600, "tried": tried,
-        "peak_bytes": torch.cuda.max_memory_allocated(),
+        "peak_bytes": torch.cuda.max_memory_allocated() if args.device == "cuda" else None,
     }))
 
 

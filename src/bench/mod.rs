@@ -37,6 +37,17 @@ pub struct Measurement {
     /// Of the rate at which this machine's arithmetic or memory, whichever is slower, would be
     /// busy all the time; where that is known.
     pub limit_share: Option<f64>,
+    /// Where the time went, where that was asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub operations: Vec<Operation>,
+}
+
+/// What one kind of operation took in all runs of a measurement.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Operation {
+    pub name: &'static str,
+    pub calls: usize,
+    pub milliseconds: f64,
 }
 
 impl Measurement {
@@ -51,7 +62,8 @@ impl Measurement {
         sorted.sort_by(f64::total_cmp);
         let median = sorted.get(sorted.len() / 2).copied().unwrap_or(f64::INFINITY);
         let tokens_per_second = tokens as f64 / median.max(1e-9);
-        Self { phase, batch, context, tokens, seconds, tokens_per_second, limit_share: None }
+        let (limit_share, operations) = (None, Vec::new());
+        Self { phase, batch, context, tokens, seconds, tokens_per_second, limit_share, operations }
     }
 }
 
@@ -124,7 +136,7 @@ pub fn prefill<R: Runner>(
 }
 
 /// Times steps in which each sequence of the batch decodes a token; what comes before, prefill
-/// included, is not counted.
+/// included, is not counted. `begin` is called when these steps begin.
 ///
 /// # Errors
 /// The sequences do not fit all at once, or the engine fails.
@@ -133,6 +145,7 @@ pub fn decode<R: Runner>(
     size: DecodeSize,
     repeats: usize,
     seed: u64,
+    begin: impl FnOnce(),
 ) -> Result<Measurement, BenchError> {
     let staggered = size.batch + BLOCK;
     let most = staggered + size.new_tokens * repeats;
@@ -160,6 +173,7 @@ pub fn decode<R: Runner>(
         }
     }
     let mut seconds = Vec::new();
+    begin();
     for _ in 0..repeats {
         let start = Instant::now();
         for _ in 0..size.new_tokens {

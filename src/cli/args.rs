@@ -458,6 +458,10 @@ pub struct Bench {
     /// On a GPU: read what sequences have in common once for each, to see what reading it once for all gains
     #[arg(long)]
     pub no_cascade: bool,
+    /// On a GPU: where the time goes, by operation. Operations do not overlap then, and steps are not recorded, so that
+    /// rates are lower
+    #[arg(long, conflicts_with_all = ["data", "requests", "quality"])]
+    pub profile: bool,
     /// Tokens that each sequence decodes in a run
     #[arg(long, default_value_t = 32, value_name = "N")]
     pub new_tokens: usize,
@@ -524,6 +528,7 @@ pub struct Dummy {
 pub enum GgufType {
     F32,
     F16,
+    Bf16,
     #[value(name = "q4_0")]
     Q4_0,
     #[value(name = "q4_1")]

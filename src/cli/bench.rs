@@ -4,8 +4,11 @@ mod quality;
 mod workload;
 
 use super::args::{Bench, Common};
-use super::{Ending, decoder::AnyDecoder, model};
-use crate::bench::{Asked, BenchError, DecodeSize, Limit, Measurement, decode, prefill, requests};
+use super::decoder::{AnyDecoder, Profiler};
+use super::{Ending, model};
+use crate::bench::{
+    Asked, BenchError, DecodeSize, Limit, Measurement, Operation, decode, prefill, requests,
+};
 use crate::engine::{AnyRunner, Engine};
 use anyhow::{Context, Result, bail};
 use kernels::peak::Peak;
@@ -52,6 +55,8 @@ fn weights(args: &Bench, common: &Common) -> Result<AnyDecoder> {
 #[derive(Default)]
 struct Table {
     json: bool,
+    limit: Option<Limit>,
+    profiler: Profiler,
     measurements: Vec<Measurement>,
     missed: Vec<Value>,
 }
@@ -65,14 +70,18 @@ impl Table {
         &mut self,
         (phase, batch, context): (&str, usize, usize),
         found: Result<Measurement, BenchError>,
-        with_share: impl FnOnce(Measurement) -> Measurement,
-    ) -> Result<(), BenchError> {
+        with_share: impl FnOnce(&Limit, Measurement) -> Measurement,
+    ) -> Result<()> {
         match found {
             Ok(m) => {
-                self.measurements.push(with_share(m));
+                let m = Measurement { operations: self.profiler.take()?, ..m };
+                self.measurements.push(match &self.limit {
+                    Some(limit) => with_share(limit, m),
+                    None => m,
+                });
                 self.show();
             }
-            Err(broken @ BenchError::Engine(_)) => return Err(broken),
+            Err(broken @ BenchError::Engine(_)) => return Err(broken.into()),
             Err(problem) => {
                 let problem = problem.to_string();
                 eprintln!("{phase}: {problem}");
@@ -103,6 +112,13 @@ impl Table {
             m.tokens_per_second,
             seconds.join(" ")
         ));
+        let all: f64 = m.operations.iter().map(|operation| operation.milliseconds).sum();
+        for Operation { name, calls, milliseconds } in &m.operations {
+            let (each, share) = (1e3 * milliseconds / *calls as f64, 100.0 * milliseconds / all);
+            self.print(&format!(
+                "    {name:20} {calls:7} x {each:9.1} us = {milliseconds:9.1} ms  {share:4.1}%"
+            ));
+        }
     }
 
     fn print(&self, line: &str) {
@@ -111,14 +127,16 @@ impl Table {
 }
 
 fn sizes(args: &Bench, common: &Common) -> Result<Ending> {
-    let decoder = weights(args, common)?;
+    let mut decoder = weights(args, common)?;
     let on = decoder.place()?;
+    let profiler = if args.profile { decoder.profile()? } else { Profiler::default() };
     let limit = decoder.limit(common)?;
+    let mut table = Table { json: args.json, limit, profiler, ..Table::default() };
     let mut engine = model::engine(decoder, common)?;
-    let mut table = Table { json: args.json, ..Table::default() };
-    let ended = measure(args, &mut engine, limit.as_ref(), &mut table);
+    table.profiler.take()?;
+    let ended = measure(args, &mut engine, &mut table);
     // What was measured before the engine failed is told all the same.
-    let peak = limit.map(|limit| limit.peak);
+    let peak = table.limit.as_ref().map(|limit| limit.peak);
     if args.json {
         let peak = peak.map(|Peak { f32_gflops, int8_gops, read_gb }| {
             json!({"f32_gflops": f32_gflops, "int8_gops": int8_gops, "read_gb": read_gb})
@@ -147,24 +165,20 @@ fn tell(Peak { f32_gflops, int8_gops, read_gb }: Peak) {
 }
 
 /// Measures all sizes that fit.
-fn measure(
-    args: &Bench,
-    engine: &mut Engine<AnyRunner>,
-    limit: Option<&Limit>,
-    table: &mut Table,
-) -> Result<(), BenchError> {
+fn measure(args: &Bench, engine: &mut Engine<AnyRunner>, table: &mut Table) -> Result<()> {
     for (i, &len) in args.prefill.iter().enumerate() {
         let found = prefill(engine, len, args.repeats, args.seed + 1000 * i as u64);
-        let with_share = |m| limit.iter().fold(m, |m, limit| limit.of_prefill(m));
-        table.add(("prefill", 1, len), found, with_share)?;
+        table.add(("prefill", 1, len), found, Limit::of_prefill)?;
     }
     for (i, &batch) in args.decode.iter().enumerate() {
         let own = if args.shared { args.own.min(args.context) } else { args.context };
         let (context, new_tokens) = (args.context, args.new_tokens);
         let size = DecodeSize { batch, context, own, new_tokens };
-        let found = decode(engine, size, args.repeats, args.seed + 100_000 * (i as u64 + 1));
-        let with_share = |m| limit.iter().fold(m, |m, limit| limit.of_decode(m, size));
-        table.add((size.phase(), batch, context), found, with_share)?;
+        let seed = args.seed + 100_000 * (i as u64 + 1);
+        // Prompts are not part of it.
+        let begin = || _ = table.profiler.take();
+        let found = decode(engine, size, args.repeats, seed, begin);
+        table.add((size.phase(), batch, context), found, |limit, m| limit.of_decode(m, size))?;
     }
     Ok(())
 }
@@ -184,7 +198,18 @@ fn given(file: &Path, args: &Bench, common: &Common) -> Result<()> {
     table.measurements.push(requests(&mut engine, asked)?);
     table.show();
     if args.json {
-        println!("{}", json!({"measurements": table.measurements}));
+        let stats = engine.stats();
+        println!(
+            "{}",
+            json!({
+                "measurements": table.measurements,
+                "prompt_tokens": stats.prompt_tokens,
+                "computed_prompt_tokens": stats.computed_prompt_tokens,
+                "preemptions": stats.preemptions,
+                "peak_kv_blocks": stats.peak_blocks,
+                "kv_blocks": stats.blocks,
+            })
+        );
     }
     Ok(())
 }

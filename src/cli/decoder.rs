@@ -4,10 +4,10 @@ use super::args::Common;
 #[cfg(feature = "gpu")]
 use super::args::{Dtype, KvType};
 use super::model;
-use crate::bench::Limit;
+use crate::bench::{Limit, Operation};
 use crate::device;
 use crate::engine::{AnyRunner, DecoderRunner, Limits};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use kernels::peak;
 use models::source::Source;
 use models::{Decoder, KvPool, ModelConfig, dummy};
@@ -18,6 +18,29 @@ use crate::engine::GpuRunner;
 use kernels::gpu::Gpu;
 #[cfg(feature = "gpu")]
 use models::gpu::{GpuDecoder, GpuOptions, WeightType};
+
+/// Takes the times of operations, if it was asked to.
+#[derive(Default)]
+pub struct Profiler(#[cfg(feature = "gpu")] Option<models::gpu::Profile>);
+
+impl Profiler {
+    /// What operations took since the last call, the longest first.
+    ///
+    /// # Errors
+    /// The GPU's.
+    pub fn take(&self) -> Result<Vec<Operation>> {
+        #[cfg(feature = "gpu")]
+        if let Self(Some(profile)) = self {
+            let of = |models::gpu::Spent { name, calls, milliseconds }| Operation {
+                name,
+                calls,
+                milliseconds,
+            };
+            return Ok(profile.take()?.into_iter().map(of).collect());
+        }
+        Ok(Vec::new())
+    }
+}
 
 /// A decoder on tensors, or on an NVIDIA GPU.
 pub enum AnyDecoder {
@@ -119,6 +142,18 @@ impl AnyDecoder {
         };
         let bytes_per_token = self.bytes_per_token(common);
         Ok(Some(Limit { peak, step, config: self.config().clone(), bytes_per_token }))
+    }
+
+    /// From now on takes the times of its operations.
+    ///
+    /// # Errors
+    /// It is not on a GPU.
+    pub fn profile(&mut self) -> Result<Profiler> {
+        match self {
+            Self::Tensors(_) => bail!("--profile is for NVIDIA GPUs; leave it out"),
+            #[cfg(feature = "gpu")]
+            Self::Gpu(decoder) => Ok(Profiler(Some(decoder.profile()))),
+        }
     }
 
     /// Blocks of the pool of keys and values that the options ask for. A GPU runs its largest step to find out what is

@@ -31,6 +31,7 @@ fn dtype(wanted: GgufType) -> GgmlDType {
     match wanted {
         GgufType::F32 => GgmlDType::F32,
         GgufType::F16 => GgmlDType::F16,
+        GgufType::Bf16 => GgmlDType::BF16,
         GgufType::Q4_0 => GgmlDType::Q4_0,
         GgufType::Q4_1 => GgmlDType::Q4_1,
         GgufType::Q5_0 => GgmlDType::Q5_0,

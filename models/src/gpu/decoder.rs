@@ -2,8 +2,10 @@
 //! step; a step puts work on a stream and waits only for what it gives back.
 
 use super::block::{Arrays, Block, Sizes};
+use super::profile::Profile;
+use super::run::Run;
 use super::sampling::{Found, Sampler, Wanted};
-use super::weights::{DeviceWeights, Layer, Matrix};
+use super::weights::{DeviceWeights, Matrix};
 use crate::batch::Batch;
 use crate::config::ModelConfig;
 use crate::decoder::StepCost;
@@ -11,8 +13,7 @@ use crate::error::{ModelError, Result};
 use crate::weights::Weights;
 use half::bf16;
 use kernels::gpu::{
-    self, Attention, Buffer, Gather, Gemm, Gpu, Graph, Kv, KvLayer, KvShape, KvType, Merge,
-    NARROW_ROWS, Norm, Numbers, Output, Pinned, Plan, PlanSettings, Rope, Stream, Swiglu,
+    self, Buffer, Gpu, Graph, Kv, KvShape, KvType, Output, Pinned, PlanSettings, Stream,
 };
 use kernels::kv::{BLOCK, VarLen};
 use std::collections::HashMap;
@@ -48,18 +49,19 @@ pub enum WeightType {
 
 /// A decoder with its keys and values.
 pub struct GpuDecoder {
-    config: ModelConfig,
-    options: GpuOptions,
+    pub(super) config: ModelConfig,
+    pub(super) options: GpuOptions,
     planning: PlanSettings,
     gpu: Gpu,
     stream: Stream,
-    weights: DeviceWeights,
+    pub(super) weights: DeviceWeights,
     buffers: Buffers,
     block: Block,
     prepared: Option<Prepared>,
     prepared_steps: u64,
     pairs: Pairs,
-    kv: Kv,
+    pub(super) kv: Kv,
+    pub(super) profile: Option<Profile>,
     /// By the sizes that they are for.
     graphs: HashMap<Sizes, Graph>,
     /// Logits on the host, where they are wanted there.
@@ -152,22 +154,22 @@ impl Prepared {
 type See<'a> = &'a mut dyn FnMut(Range<usize>, Logits<'_>) -> Result<()>;
 
 /// Activations, each with room for the largest step.
-struct Buffers {
-    residual: Buffer<f32>,
+pub(super) struct Buffers {
+    pub(super) residual: Buffer<f32>,
     /// What layers multiply, in the type of their weights.
-    normed: Output,
+    pub(super) normed: Output,
     /// What the head multiplies.
-    last_normed: Output,
-    qkv: Buffer<bf16>,
-    heads: Buffer<bf16>,
-    projected: Buffer<bf16>,
-    gate_up: Buffer<bf16>,
-    gated: Output,
-    parts: Buffer<f32>,
-    part_sums: Buffer<f32>,
-    picked_residual: Buffer<f32>,
-    picked_heads: Buffer<bf16>,
-    logits: Buffer<f32>,
+    pub(super) last_normed: Output,
+    pub(super) qkv: Buffer<bf16>,
+    pub(super) heads: Buffer<bf16>,
+    pub(super) projected: Buffer<bf16>,
+    pub(super) gate_up: Buffer<bf16>,
+    pub(super) gated: Output,
+    pub(super) parts: Buffer<f32>,
+    pub(super) part_sums: Buffer<f32>,
+    pub(super) picked_residual: Buffer<f32>,
+    pub(super) picked_heads: Buffer<bf16>,
+    pub(super) logits: Buffer<f32>,
 }
 
 /// A block to copy, and where to.
@@ -200,6 +202,7 @@ impl GpuDecoder {
             block: Block::new(gpu, BLOCK_BYTES)?,
             prepared: None,
             prepared_steps: 0,
+            profile: None,
             pairs: Pairs { host: gpu.alloc_pinned(2)?, device: gpu.alloc(2)? },
             graphs: HashMap::new(),
             logits: gpu.alloc_pinned(options.rows.min(LOGIT_ROWS) * config.vocab)?,
@@ -245,6 +248,12 @@ impl GpuDecoder {
     /// Steps that had been laid out when they came ([`Sampling::prepare`]).
     pub fn prepared_steps(&self) -> u64 {
         self.prepared_steps
+    }
+
+    /// From now on the time of each operation is taken, for which steps are no longer recorded.
+    pub fn profile(&mut self) -> Profile {
+        self.options.graphs = false;
+        self.profile.get_or_insert_default().clone()
     }
 
     /// What a step takes at least.
@@ -499,194 +508,4 @@ impl GpuDecoder {
 /// A batch that can't be run.
 fn bad(problem: String) -> Result<()> {
     Err(ModelError::Batch(format!("batch: {problem}")))
-}
-
-/// A step on the stream.
-struct Run<'a> {
-    decoder: &'a GpuDecoder,
-    arrays: &'a Arrays,
-    stream: &'a Stream,
-    b: &'a Buffers,
-}
-
-/// The residual stream and the attention heads of some rows.
-struct Rows<'a> {
-    residual: &'a Buffer<f32>,
-    heads: &'a Buffer<bf16>,
-    rows: usize,
-}
-
-/// The norm before what follows, and where its results go.
-struct Following<'a> {
-    norm: &'a Buffer<f32>,
-    normed: &'a Output,
-}
-
-impl Run<'_> {
-    /// All of a step whose logits fit at once.
-    fn whole(&self) -> gpu::Result<()> {
-        self.layers()?;
-        self.ends(0..self.arrays.sizes.picked)
-    }
-
-    /// From tokens to the attention heads of the last layer.
-    fn layers(&self) -> gpu::Result<()> {
-        let Self { decoder, arrays, stream, b } = self;
-        let (config, weights) = (&decoder.config, &decoder.weights);
-        let rows = arrays.sizes.rows;
-        gpu::gather(
-            stream,
-            &Gather {
-                table: &Numbers::Bf16(weights.embedding.clone()),
-                ids: &arrays.tokens,
-                out: &Numbers::F32(b.residual.clone()),
-                rows,
-                width: config.hidden,
-                table_rows: config.vocab,
-            },
-        )?;
-        let all = Rows { residual: &b.residual, heads: &b.heads, rows };
-        let Some(first) = weights.layers.first() else { return Ok(()) };
-        let first = Following { norm: &first.input_norm, normed: &b.normed };
-        self.norm(&all, None, None, &first)?;
-        for (number, layer) in weights.layers.iter().enumerate() {
-            self.attend(layer, &decoder.kv.layer(number))?;
-            if let Some(next) = weights.layers.get(number + 1) {
-                let next = Following { norm: &next.input_norm, normed: &b.normed };
-                self.finish(layer, &all, &next)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// From the attention heads of the last layer to the logits of some of the rows that are wanted.
-    fn ends(&self, range: Range<usize>) -> gpu::Result<()> {
-        let Self { decoder, arrays, stream, b } = self;
-        let (config, weights) = (&decoder.config, &decoder.weights);
-        let rows = range.len();
-        let Some(last) = weights.layers.last().filter(|_| rows > 0) else { return Ok(()) };
-        let ids = arrays.picked.slice(range);
-        let pick = |table: Numbers, out: Numbers, width| {
-            let (table, out, table_rows) = (&table, &out, arrays.sizes.rows);
-            gpu::gather(stream, &Gather { table, ids: &ids, out, rows, width, table_rows })
-        };
-        let (residual, heads) = (&b.picked_residual, &b.picked_heads);
-        pick(Numbers::F32(b.residual.clone()), Numbers::F32(residual.clone()), config.hidden)?;
-        let width = config.heads * weights.head_dim;
-        pick(Numbers::Bf16(b.heads.clone()), Numbers::Bf16(heads.clone()), width)?;
-        let head = Following { norm: &weights.final_norm, normed: &b.last_normed };
-        self.finish(last, &Rows { residual, heads, rows }, &head)?;
-        self.multiply(&b.last_normed, &weights.head, &Numbers::F32(b.logits.clone()), rows)
-    }
-
-    /// From the normed input of a layer to the results of its attention heads.
-    fn attend(&self, layer: &Layer, kv: &KvLayer) -> gpu::Result<()> {
-        let Self { decoder, arrays, stream, b } = self;
-        let (rows, q_heads) = (arrays.sizes.rows, decoder.config.heads);
-        let qkv = &layer.qkv;
-        let product = Matrix { w: qkv.w.clone(), bias: None, n: qkv.n, k: qkv.k };
-        self.multiply(&b.normed, &product, &Numbers::Bf16(b.qkv.clone()), rows)?;
-        gpu::rope(
-            stream,
-            &Rope {
-                qkv: &b.qkv,
-                bias: qkv.bias.as_ref(),
-                positions: &arrays.positions,
-                slots: &arrays.slots,
-                tables: &decoder.weights.rope,
-                kv,
-                rows,
-                q_heads,
-            },
-        )?;
-        (0..arrays.tasks.len()).try_for_each(|tile| self.attention(kv, tile))?;
-        let max_merges = arrays.sizes.merges;
-        if max_merges == 0 {
-            return Ok(());
-        }
-        gpu::merge(
-            stream,
-            &Merge {
-                parts: &b.parts,
-                part_sums: &b.part_sums,
-                rows: &arrays.merge_rows,
-                starts: &arrays.merge_starts,
-                part_ids: &arrays.part_ids,
-                out: &b.heads,
-                max_merges,
-                q_heads,
-                head_dim: decoder.weights.head_dim,
-            },
-        )
-    }
-
-    /// The tasks of one tile.
-    fn attention(&self, kv: &KvLayer, tile: usize) -> gpu::Result<()> {
-        let Self { decoder, arrays, stream, b } = self;
-        let max_tasks = arrays.sizes.tasks[tile];
-        if max_tasks == 0 {
-            return Ok(());
-        }
-        let config = &decoder.config;
-        let head_dim = decoder.weights.head_dim;
-        gpu::attention(
-            stream,
-            &Attention {
-                q: &b.qkv,
-                q_stride: (config.heads + 2 * config.kv_heads) * head_dim,
-                q_heads: config.heads,
-                kv,
-                tasks: &arrays.tasks[tile],
-                task_count: &arrays.task_counts[tile],
-                max_tasks,
-                queries: &arrays.queries,
-                tables: &arrays.tables,
-                out: &b.heads,
-                parts: &b.parts,
-                part_sums: &b.part_sums,
-                scale: 1.0 / (config.head_dim as f32).sqrt(),
-                tile: Plan::TILES[tile],
-            },
-        )
-    }
-
-    /// The rest of a layer after its attention heads, and the norm before what follows.
-    fn finish(&self, layer: &Layer, of: &Rows, next: &Following) -> gpu::Result<()> {
-        let Self { decoder, stream, b, .. } = self;
-        let rows = of.rows;
-        let projected = Numbers::Bf16(b.projected.clone());
-        let heads = Output::Bf16(of.heads.clone());
-        self.multiply(&heads, &layer.attention_output, &projected, rows)?;
-        let post = layer.attention_output_norm.as_ref();
-        let ffn = Following { norm: &layer.ffn_norm, normed: &b.normed };
-        self.norm(of, Some(&b.projected), post, &ffn)?;
-        self.multiply(&b.normed, &layer.gate_up, &Numbers::Bf16(b.gate_up.clone()), rows)?;
-        let width = decoder.config.ffn;
-        gpu::swiglu(stream, &Swiglu { gate_up: &b.gate_up, out: &b.gated, rows, width })?;
-        self.multiply(&b.gated, &layer.down, &projected, rows)?;
-        self.norm(of, Some(&b.projected), layer.ffn_output_norm.as_ref(), next)
-    }
-
-    fn norm(
-        &self,
-        of: &Rows,
-        x: Option<&Buffer<bf16>>,
-        post_weight: Option<&Buffer<f32>>,
-        following: &Following,
-    ) -> gpu::Result<()> {
-        let Self { decoder, stream, .. } = self;
-        let residual = &Numbers::F32(of.residual.clone());
-        let (hidden, eps) = (decoder.config.hidden, decoder.config.rms_eps as f32);
-        let Following { norm: weight, normed: out } = following;
-        let rows = of.rows;
-        gpu::norm(stream, &Norm { x, post_weight, residual, weight, out, rows, hidden, eps })
-    }
-
-    fn multiply(&self, x: &Output, w: &Matrix, out: &Numbers, rows: usize) -> gpu::Result<()> {
-        let same_for_all_m = self.decoder.options.deterministic;
-        let Matrix { w, bias, n, k } = w;
-        let narrow = rows <= NARROW_ROWS && !same_for_all_m && matches!(w, Output::Bf16(_));
-        let (bias, m, n, k) = (bias.as_ref(), rows, *n, *k);
-        gpu::gemm(self.stream, &Gemm { x, w, bias, out, m, n, k, same_for_all_m, narrow })
-    }
 }

@@ -13,12 +13,15 @@ mod block;
 mod decoder;
 mod e4m3;
 mod peak;
+mod profile;
+mod run;
 mod sampling;
 mod stage;
 mod weights;
 
 pub use decoder::{GpuDecoder, GpuOptions, LOGIT_ROWS, Logits, Sampling, WeightType};
 pub use peak::peak;
+pub use profile::{Profile, Spent};
 pub use sampling::{Found, MOST_TOP, Wanted};
 
 use crate::config::{self, ModelConfig};
