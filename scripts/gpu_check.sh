@@ -13,7 +13,7 @@
 #   same       what the same bits in every batch cost
 #   eight      weights, and keys and values, of 8 bits
 #   profile    where the time of prefill and decode goes, by operation
-#   overlap    what it brings that a kernel begins while the one before it ends
+#   overlap    what it brings that a kernel begins while the one before it ends, and that groups of warps multiply in turns
 #   quality    SmolLM2's real weights against f32 on the processor (needs model/)
 #   kernels    each kernel against this card's limits
 #   disk       loading a checkpoint of 16 GB
@@ -178,6 +178,8 @@ profile() {
 overlap() {
     local shape=${shapes%% *}
     LONGREWARD_GPU_OVERLAP=0 sizes "overlap.$shape.off" --dummy "$shape" --context "$(long 4096 64)" --decode "$(long 1,16 1)" --prefill 512
+    LONGREWARD_GPU_TURNS=0 sizes "turns.$shape.off" --dummy "$shape" --context "$(long 4096 64)" --decode 1 --prefill "$(long 4096,16384,65536 64)"
+    sizes "turns.$shape.on" --dummy "$shape" --context "$(long 4096 64)" --decode 1 --prefill "$(long 4096,16384,65536 64)"
     sizes "overlap.$shape.on" --dummy "$shape" --context "$(long 4096 64)" --decode "$(long 1,16 1)" --prefill 512
 }
 

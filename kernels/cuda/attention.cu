@@ -20,7 +20,9 @@ template <class S, unsigned D, bool EIGHT_BITS> int launch_shape(lr_stream *stre
 template <unsigned D> int launch_wide(lr_stream *stream, const lr_attention_args &a) {
     if (a.q_heads / a.kv_heads > WIDE_ROWS) return fail("attention: %u heads of q share one of k; a tile has %u rows", a.q_heads / a.kv_heads, WIDE_ROWS);
     const unsigned wanted = a.max_tasks * a.kv_heads, most = properties(stream).multiprocessors;
-    return launch(stream, {wanted < most ? wanted : most, 1, WIDE_THREADS, sizeof(WideShared<D>)}, "attention", attention_wide_kernel<D>, a);
+    const Launch l{wanted < most ? wanted : most, 1, WIDE_THREADS, sizeof(WideShared<D>)};
+    return settings(stream).in_turns ? launch(stream, l, "attention", attention_wide_kernel<D, true>, a)
+                                     : launch(stream, l, "attention", attention_wide_kernel<D, false>, a);
 }
 
 template <unsigned D, bool EIGHT_BITS> int launch_tile(lr_stream *stream, const lr_attention_args &a) {

@@ -2,8 +2,8 @@
 // brought by the copy engine.
 //
 // Two groups of four warps multiply, with 64 rows each; a warp of a third group asks for keys and values, in tiles of 128,
-// ahead of them. They tell each other of places that are full and places that are free, so that each group goes at its own
-// pace, and one multiplies while the other is at its softmax:
+// ahead of them. They tell each other of places that are full and places that are free. The groups ask for their products in
+// turns (FlashAttention-3, arXiv 2407.08608, section 3.1), so that one multiplies while the other is at its softmax:
 //
 //   asks         K0    K1 V0    K2 V1    K3 V2      STAGES places each; goes on to the next task by itself
 //   tensor       S0    S1 + O0    S2 + O1    S3 + O2        each group; two products under way at a time:
@@ -53,6 +53,7 @@ template <unsigned D> struct WideShared {
     Panels<WIDE_ROWS, D> q;
     Panels<WIDE_KEYS, D> keys[WIDE_STAGES], values[WIDE_STAGES];
     Ring<D> key_ring, value_ring;
+    PhaseBarrier turns[GROUPS]; // of asking for products
 };
 
 template <unsigned D> __device__ __forceinline__ unsigned wide_tiles(const TaskAtHead<D> &t) {
@@ -99,7 +100,7 @@ template <unsigned D> struct AskForTiles {
 };
 
 // A group of four warps: its 64 rows of each task.
-template <unsigned D> struct MultiplyTiles {
+template <unsigned D, bool IN_TURNS> struct MultiplyTiles {
     static constexpr unsigned KEY_TILES = WIDE_KEYS / 8;
     static constexpr unsigned CHUNKS = D / 8;
 
@@ -107,6 +108,18 @@ template <unsigned D> struct MultiplyTiles {
     WideShared<D> &s;
     const unsigned group; // 0 or 1
     unsigned done = 0;    // tiles of earlier tasks
+    unsigned steps = 0;   // in which products were asked for in turns
+
+    // Step n of group 0 comes after step n - 1 of group 1, and that of group 1 after step n of group 0.
+    __device__ __forceinline__ void wait_for_turn() const {
+        if constexpr (IN_TURNS) wait_for_phase(s.turns[group], (steps + group + 1) % 2);
+    }
+    __device__ __forceinline__ void give_turn() {
+        if constexpr (IN_TURNS) {
+            if (lane_id() == 0) arrive(s.turns[1 - group]);
+            ++steps;
+        }
+    }
 
     __device__ __forceinline__ unsigned first_row() const { return group * GROUP_ROWS; }
     __device__ __forceinline__ void sync() const { sync_some(1 + group, GROUP_THREADS); }
@@ -182,9 +195,11 @@ template <unsigned D> struct MultiplyTiles {
             settle(own.out);
             settle(left);
             settle(scores);
+            wait_for_turn();
             score(scores, tile + 1);
             s.value_ring.wait_until_full(done + tile);
             add_values(own.out, left, tile);
+            give_turn();
             wait_for_products<1>();
             settle(scores);
             s.key_ring.give_back(done + tile + 1);
@@ -221,7 +236,7 @@ template <class Work> __device__ __forceinline__ void for_each_task(unsigned cou
     }
 }
 
-template <unsigned D> __global__ void __launch_bounds__(WIDE_THREADS, 1) attention_wide_kernel(lr_attention_args a) {
+template <unsigned D, bool IN_TURNS> __global__ void __launch_bounds__(WIDE_THREADS, 1) attention_wide_kernel(lr_attention_args a) {
     begin_after_earlier();
 #if defined(LR_EMULATED) || (defined(__CUDA_ARCH_FEAT_SM90_ALL))
     const unsigned count = *a.task_count * a.kv_heads;
@@ -230,6 +245,7 @@ template <unsigned D> __global__ void __launch_bounds__(WIDE_THREADS, 1) attenti
     if (threadIdx.x == 0) {
         s.key_ring.start();
         s.value_ring.start();
+        for (auto &turn : s.turns) init(turn, GROUP_THREADS / WARP);
         publish_barriers();
     }
     __syncthreads();
@@ -241,7 +257,7 @@ template <unsigned D> __global__ void __launch_bounds__(WIDE_THREADS, 1) attenti
         for_each_task(count, [&](unsigned index) { ask.run(index); });
     } else {
         take_registers<MULTIPLYING_REGISTERS>();
-        MultiplyTiles<D> multiply{a, s, group - 1};
+        MultiplyTiles<D, IN_TURNS> multiply{a, s, group - 1};
         for_each_task(count, [&](unsigned index) { multiply.run(index); });
     }
 #else

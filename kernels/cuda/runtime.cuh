@@ -4,6 +4,8 @@
 #include "device.cuh"
 
 #include <cstdio>
+#include <cstdlib>
+#include <cstring>
 
 namespace lr {
 
@@ -16,6 +18,22 @@ struct Launch {
 };
 
 const lr_gpu_properties &properties(const lr_stream *stream);
+
+// What can be left out, to measure what it brings: LONGREWARD_GPU_OVERLAP=0, LONGREWARD_GPU_TURNS=0.
+struct Settings {
+    bool overlaps = false; // a kernel may begin while the one before it ends (programmatic dependent launch; begin_after_earlier)
+    bool in_turns = true;  // groups of wide attention ask for products in turns
+};
+
+const Settings &settings(const lr_stream *stream);
+
+inline Settings read_settings(uint32_t capability) {
+    auto is_off = [](const char *name) {
+        const char *value = getenv(name);
+        return value && !strcmp(value, "0");
+    };
+    return {capability >= 90 && !is_off("LONGREWARD_GPU_OVERLAP"), !is_off("LONGREWARD_GPU_TURNS")};
+}
 
 // What both libraries support.
 inline int check_gemm(const lr_gemm_args &a) {
@@ -49,8 +67,6 @@ int launch(lr_stream *stream, const Launch &l, const char *name, void (*kernel)(
 int cuda(const char *what, cudaError_t error);
 // Its device becomes the thread's current one.
 cudaStream_t handle(lr_stream *stream);
-// Whether a kernel may begin while the one before it ends (programmatic dependent launch; begin_after_earlier).
-bool overlaps(const lr_stream *stream);
 // Allows a kernel more shared memory than it has by default.
 int allow_shared(lr_stream *stream, const void *kernel, size_t bytes);
 
@@ -69,7 +85,7 @@ int launch(lr_stream *stream, const Launch &l, const char *name, void (*kernel)(
     config.dynamicSmemBytes = l.shared_bytes;
     config.stream = handle(stream);
     config.attrs = &overlap;
-    config.numAttrs = overlaps(stream) ? 1 : 0;
+    config.numAttrs = settings(stream).overlaps ? 1 : 0;
     return cuda(name, cudaLaunchKernelEx(&config, kernel, arguments...));
 }
 

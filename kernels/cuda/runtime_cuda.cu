@@ -59,8 +59,8 @@ cudaStream_t handle(lr_stream *stream) {
     return stream->handle;
 }
 
-bool overlaps(const lr_stream *stream) {
-    return stream->gpu->overlaps;
+const Settings &settings(const lr_stream *stream) {
+    return stream->gpu->settings;
 }
 
 const lr_gpu_properties &properties(const lr_stream *stream) {
@@ -113,9 +113,7 @@ int lr_gpu_open(int index, lr_gpu **gpu) {
         delete opened;
         return failed;
     }
-    // Leaving it out is for measuring what it brings.
-    const char *overlap = getenv("LONGREWARD_GPU_OVERLAP");
-    opened->overlaps = opened->properties.capability >= 90 && !(overlap && !strcmp(overlap, "0"));
+    opened->settings = lr::read_settings(opened->properties.capability);
     *gpu = opened;
     return 0;
 }

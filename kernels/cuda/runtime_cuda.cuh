@@ -13,7 +13,7 @@ struct lr_gpu {
     int index;
     lr_gpu_properties properties;
     lr_matrix_library *matrices;
-    bool overlaps; // see lr::overlaps
+    lr::Settings settings;
     std::mutex mutex;
     std::set<std::pair<const void *, size_t>> allowed; // shared memory that kernels have been allowed
 };

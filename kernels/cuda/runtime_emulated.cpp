@@ -105,6 +105,11 @@ const lr_gpu_properties &properties(const lr_stream *) {
     return properties;
 }
 
+const Settings &settings(const lr_stream *) {
+    static const Settings settings = read_settings(properties(nullptr).capability);
+    return settings;
+}
+
 } // namespace lr
 
 using lr::enqueue;
