@@ -3,8 +3,8 @@
 // A block of threads takes a row. It passes over it once for the maximum, once for the sum of exponentials, a few times
 // for each filter (select.cuh) and once for the sums of stripes that tokens are drawn by: four times without filters.
 // A row of 128,256 logits (0.5 MB) stays in the second-level cache meanwhile, from which a multiprocessor reads about 64
-// bytes a clock: 5 us a pass, so 20 to 70 us for up to as many rows as there are multiprocessors. A step of an 8B model takes
-// 5 ms at least.
+// bytes a clock, sixteen at a time: 5 us a pass, so 20 to 70 us for up to as many rows as there are multiprocessors. A step of an
+// 8B model takes 5 ms at least.
 //
 // Everything depends on the row alone, sums run in one order, and ids stand for ties: the lowest first.
 
@@ -34,10 +34,14 @@ __device__ __forceinline__ bool is_finite(float x) {
 // The largest number, or NaN if one is NaN.
 __device__ float maximum(const Row &row, SampleShared &s) {
     float max = -INFINITE, nan = 0.f;
-    for (unsigned id = threadIdx.x; id < row.size; id += THREADS) {
-        const float y = row.at(id);
-        max = fmaxf(max, y);
-        nan += y != y ? 1.f : 0.f;
+    for (unsigned id = 4 * threadIdx.x; id < row.size; id += 4 * THREADS) {
+        float y[4];
+        row.four(id, y);
+#pragma unroll
+        for (float one : y) {
+            max = fmaxf(max, one);
+            nan += one != one ? 1.f : 0.f;
+        }
     }
     max = block_max(max, s.maxima);
     return block_max(nan, s.maxima) > 0.f ? INFINITE - INFINITE : max;
@@ -46,13 +50,12 @@ __device__ float maximum(const Row &row, SampleShared &s) {
 // Sum of all weights, in f64 but for eight at a time.
 __device__ double sum_of_weights(const Row &row, SampleShared &s) {
     double sum = 0;
-    for (unsigned start = threadIdx.x; start < row.size; start += 8 * THREADS) {
-        float part = 0.f;
+    for (unsigned id = 4 * threadIdx.x; id < row.size; id += 8 * THREADS) {
+        float y[2][4], part = 0.f;
+        row.four(id, y[0]);
+        row.four(id + 4 * THREADS, y[1]);
 #pragma unroll
-        for (unsigned i = 0; i < 8; ++i) {
-            const unsigned id = start + i * THREADS;
-            if (id < row.size) part += row.weight(row.at(id));
-        }
+        for (unsigned i = 0; i < 8; ++i) part += row.weight(y[i / 4][i % 4]);
         sum += part;
     }
     return block_sum(sum, s.sums);
@@ -61,8 +64,11 @@ __device__ double sum_of_weights(const Row &row, SampleShared &s) {
 // The lowest id among the largest numbers.
 __device__ uint32_t first_at(const Row &row, float value, SampleShared &s) {
     uint32_t first = 0xFFFFFFFFu;
-    for (unsigned id = threadIdx.x; id < row.size && first == 0xFFFFFFFFu; id += THREADS) {
-        if (row.at(id) == value) first = id;
+    for (unsigned id = 4 * threadIdx.x; id < row.size && first == 0xFFFFFFFFu; id += 4 * THREADS) {
+        float y[4];
+        row.four(id, y);
+#pragma unroll
+        for (unsigned i = 4; i > 0; --i) first = y[i - 1] == value ? id + i - 1 : first;
     }
 #pragma unroll
     for (unsigned mask = 16; mask > 0; mask /= 2) {

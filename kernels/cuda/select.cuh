@@ -44,6 +44,18 @@ struct Row {
         return x[id];
     }
 
+    // Those from `id` on, a multiple of four; -inf beyond the end. (Rows begin at multiples of sixteen bytes if their size is
+    // a multiple of four.)
+    __device__ __forceinline__ void four(unsigned id, float (&y)[4]) const {
+        const bool whole = size % 4 == 0 && !allowed;
+        const Words words = whole && id < size ? load16(x + id) : Words{};
+#pragma unroll
+        for (unsigned i = 0; i < 4; ++i) {
+            if (whole) y[i] = id < size ? bits_to_float(words.w[i]) : -INFINITE;
+            else y[i] = id + i < size ? at(id + i) : -INFINITE;
+        }
+    }
+
     __device__ __forceinline__ float weight(float y) const { return exp2_fast((y - max) * scale); }
 };
 
