@@ -150,7 +150,7 @@ impl Ladder {
     /// Goes on to the next label of a group, or ends.
     fn weigh_each(&mut self, mut group: Group) -> Step {
         if let Some(prefix) = group.next() {
-            let call = self.score(prefix);
+            let call = self.score(&prefix);
             self.state = State::WeighingEach(group);
             return Step::Call(call);
         }
@@ -174,7 +174,7 @@ impl Ladder {
     fn accept(&mut self, outcome: Outcome, mark: Option<Mark>, text: String) -> Step {
         let verdict = self.verdict(outcome, text, false);
         let Some(mark) = mark else { return Step::Done(verdict) };
-        let call = self.score(&verdict.text[..mark.inside]);
+        let call = self.score(&mark.beginning(&verdict.text));
         self.state = State::Weighing(verdict);
         Step::Call(call)
     }
