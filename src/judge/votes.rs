@@ -89,6 +89,7 @@ fn one(verdicts: &[Verdict], by: VoteBy) -> Result<Verdict, String> {
         text: nearest.map(|vote| vote.analysis.clone()).unwrap_or_default(),
         attempts: votes.each.iter().map(|vote| vote.attempts).sum(),
         forced: votes.each.iter().any(|vote| vote.forced),
+        cut: false,
         distribution: mean_distribution(verdicts),
         expected: expected.map(|values| rounded(mean(&values))),
         estimate: verdicts.iter().find_map(|verdict| verdict.estimate),

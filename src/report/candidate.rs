@@ -53,7 +53,12 @@ pub struct Verdicts {
 pub struct Listing {
     pub analysis: String,
     pub attempts: u32,
+    /// The list itself or one of the verdicts on its statements.
     pub forced: bool,
+    /// The list itself, where the file says so.
+    pub listing_forced: Option<bool>,
+    /// By its budget.
+    pub cut: bool,
     pub no_statements: bool,
     pub expected: Option<f64>,
     /// The expected value before a calibration.
@@ -202,9 +207,19 @@ fn listing(
     mut passage: impl FnMut(Evidence) -> usize,
 ) -> (Listing, Vec<Statement>) {
     let Faithfulness { details, analysis, attempts, forced, no_statements, .. } = found;
-    let Faithfulness { expected, uncalibrated, .. } = found;
+    let Faithfulness { listing_forced, cut, expected, uncalibrated, .. } = found;
     let statements = details.into_iter().map(|one| Statement::new(one, &mut passage)).collect();
-    (Listing { analysis, attempts, forced, no_statements, expected, uncalibrated }, statements)
+    let told = Listing {
+        analysis,
+        attempts,
+        forced,
+        listing_forced,
+        cut,
+        no_statements,
+        expected,
+        uncalibrated,
+    };
+    (told, statements)
 }
 
 /// As many digits as a screen can show.
