@@ -186,6 +186,13 @@ impl Faithfulness {
         }
     }
 
+    /// Whether the list of statements was forced. Of files that don't tell it apart, as far as it
+    /// can be known: a forced verdict on a statement hides it.
+    pub fn is_listing_forced(&self) -> bool {
+        let by_a_statement = || self.details.iter().any(|detail| detail.forced);
+        self.listing_forced.unwrap_or_else(|| self.forced && !by_a_statement())
+    }
+
     /// Ten times the mean of the statements' expected values, where all have one.
     pub(super) fn expected_of(details: &[Supported]) -> Option<f64> {
         let expected: Option<Vec<f64>> = details.iter().map(|detail| detail.expected).collect();

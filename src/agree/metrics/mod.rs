@@ -13,7 +13,7 @@ mod goldens;
 mod pairs;
 mod rank;
 
-pub use bootstrap::{Bootstrap, Estimate, Metrics, SplitMix, clusters};
+pub use bootstrap::{Bootstrap, Estimate, Metrics, SplitMix, clusters, only};
 pub use calibration::{Bin, Calibration};
 pub use classes::Confusion;
 pub use fleiss::fleiss_kappa;
