@@ -54,6 +54,8 @@ pub enum TokenizerError {
         folder.display()
     )]
     Missing { folder: PathBuf },
+    #[error(transparent)]
+    Model(#[from] models::ModelError),
     #[error("chat template {name}: {reason}")]
     Template { name: String, reason: String },
 }

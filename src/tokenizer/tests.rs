@@ -347,6 +347,8 @@ fn errors_name_file_and_key() {
     assert!(message.ends_with("key tokenizer.ggml.tokens: has the wrong type"), "{message}");
     let message = error(load_gguf(&metadata[..2]));
     assert!(message.ends_with("key tokenizer.ggml.tokens: is missing"), "{message}");
+    let message = error(load_gguf(&[("general.alignment", Value::U32(0))]));
+    assert!(message.contains("model.gguf: key `general.alignment`: 0"), "{message}");
     let message = error(load_gguf(&[("tokenizer.ggml.tokens", Value::Array(vec![]))]));
     assert!(message.ends_with("key tokenizer.ggml.model: is missing"), "{message}");
 
