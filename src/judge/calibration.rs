@@ -4,6 +4,7 @@
 //! What the judge said stays: a corrected record holds both (see [`Uncalibrated`]).
 
 use super::{Completeness, Dimension, Faithfulness, Rated, Supported, rounded};
+use crate::hexadecimal::hexadecimal;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
@@ -164,7 +165,7 @@ impl Calibrations {
                 .check()
                 .map_err(|why| format(format_args!("kinds.{kind}: {why}").to_string()))?;
         }
-        found.hash = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        found.hash = hexadecimal(Sha256::digest(&bytes));
         Ok(found)
     }
 

@@ -3,6 +3,7 @@
 
 use super::jsonl::{Row, RowError};
 use crate::chat::{Finish, Message, Role};
+use crate::hexadecimal::hexadecimal;
 use crate::judge::{Calibrations, Completeness, Dimension, Faithfulness, Rated, rounded};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize, Serializer};
@@ -87,10 +88,6 @@ pub fn input_hash(texts: &[&str]) -> String {
         hasher.update(text.as_bytes());
     }
     hexadecimal(&hasher.finalize()[..8])
-}
-
-pub(super) fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A row of `sampled_responses.jsonl`, as it is read.

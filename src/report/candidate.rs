@@ -1,5 +1,6 @@
 //! A scored answer, and what its scores rest on, ready to be shown.
 
+use crate::agree::labels::Level;
 use crate::judge::{
     Dimension, Evidence, Faithfulness, Rated, Supported, Uncalibrated, Votes, readings,
 };
@@ -104,10 +105,10 @@ impl Degree {
 
     /// The nearest to a score, of two the lower.
     fn of(score: f64) -> Self {
-        match score {
-            score if score > 0.75 => Degree::Full,
-            score if score > 0.25 => Degree::Partial,
-            _ => Degree::None,
+        match Level::of_score(score) {
+            Level::Fully => Degree::Full,
+            Level::Partially => Degree::Partial,
+            Level::Not => Degree::None,
         }
     }
 }

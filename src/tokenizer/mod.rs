@@ -30,6 +30,7 @@ mod token_bytes;
 pub use chat_template::{ChatTemplate, Turn};
 pub use stream::StreamDecoder;
 
+use crate::hexadecimal::hexadecimal;
 use models::source::Source;
 use special::{Piece, Special, Specials, is_control};
 use std::ops::Range;
@@ -320,5 +321,5 @@ fn sha256_hex(parts: &[&[u8]]) -> String {
         hasher.update((part.len() as u64).to_le_bytes());
         hasher.update(part);
     }
-    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hexadecimal(hasher.finalize())
 }

@@ -3,6 +3,7 @@
 use crate::agree::judging::{Details, Found, Judged, Score};
 use crate::agree::labels::{Item, Kind, Preference};
 use crate::agree::summary::faithfulness_lead;
+use crate::hexadecimal::hexadecimal;
 use crate::judge::calibration::SUPPORT;
 use crate::judge::{Supported, Uncalibrated};
 use sha2::{Digest, Sha256};
@@ -304,5 +305,5 @@ pub fn labels_hash(items: &[Item]) -> String {
         };
         hasher.update(format!("{}\n{}\n{label}\n", item.idx, item.hash()));
     }
-    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hexadecimal(hasher.finalize())
 }
