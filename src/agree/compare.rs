@@ -1,6 +1,7 @@
 //! Two files of scores on the same answers: two judges, two prompt languages, two settings.
 
 use super::judging::{Details, Found, Judged};
+use super::labels::Item;
 use super::metrics::{
     Bootstrap, Metrics, PairCounts, clusters, kendall, mean, mean_absolute_difference, pearson,
     spearman,
@@ -55,20 +56,25 @@ struct Scored {
     scores: Vec<(String, f64)>,
 }
 
-/// Compares two files of scored responses, or two outputs of [`judging`](super::judging). An answer
-/// that is not the same text in both is a bad row.
+/// Compares two files of scored responses, or two outputs of [`judging`](super::judging), of these
+/// the verdicts of run 0 on rows as they are: other runs and variants are no further answers. An
+/// answer that is not the same text in both is a bad row. `labels` say which rows of the latter are
+/// on the same prompt; without them, only the two answers of a pair are.
 ///
 /// # Errors
 /// [`Error::Io`]; [`Error::Tools`] if no answer is in both.
 pub fn compare(
     a: &Path,
     b: &Path,
+    labels: &[Item],
     bootstrap: Bootstrap,
 ) -> Result<(Comparison, Vec<RowError>), Error> {
-    let (in_a, mut problems) = read(a, &HashMap::new())?;
+    let prompts: HashMap<&str, String> =
+        labels.iter().map(|item| (item.idx.as_str(), item.prompt())).collect();
+    let (in_a, mut problems) = read(a, &HashMap::new(), &prompts)?;
     let by_id: HashMap<String, Scored> =
         in_a.iter().map(|scored| (scored.id.clone(), scored.clone())).collect();
-    let (in_b, more) = read(b, &by_id)?;
+    let (in_b, more) = read(b, &by_id, &prompts)?;
     problems.extend(more);
     let both: Vec<(&Scored, &Scored)> =
         in_b.iter().filter_map(|b| Some((by_id.get(&b.id)?, b))).collect();
@@ -136,12 +142,13 @@ fn compared(name: &str, both: &[(&Scored, &Scored)], bootstrap: &Bootstrap) -> C
 fn read(
     path: &Path,
     known: &HashMap<String, Scored>,
+    prompts: &HashMap<&str, String>,
 ) -> Result<(Vec<Scored>, Vec<RowError>), Error> {
     let mut found: Vec<Scored> = Vec::new();
     let mut seen: HashMap<String, u64> = HashMap::new();
     let problems = read_rows(path, |row| {
         let place = row.place.clone();
-        for scored in scored(row)? {
+        for scored in scored(row, prompts)? {
             if let Some(line) = seen.insert(scored.id.clone(), place.line) {
                 return Err(place.error(Some("idx"), format!("is the same as on line {line}")));
             }
@@ -156,9 +163,9 @@ fn read(
     Ok((found, problems))
 }
 
-fn scored(row: Row) -> Result<Vec<Scored>, RowError> {
+fn scored(row: Row, prompts: &HashMap<&str, String>) -> Result<Vec<Scored>, RowError> {
     match row.fields.contains_key("kind") {
-        true => judged(row),
+        true => judged(row, prompts),
         false => response(row).map(|scored| vec![scored]),
     }
 }
@@ -184,15 +191,19 @@ fn response(mut row: Row) -> Result<Scored, RowError> {
     Ok(Scored { id, prompt: idx.prompt.to_string(), hash, scores })
 }
 
-/// A row of labels that were judged: a claim, an answer, or two.
-fn judged(row: Row) -> Result<Vec<Scored>, RowError> {
+/// A row of labels that were judged: a claim, an answer, or two; none of another run or variant.
+fn judged(row: Row, prompts: &HashMap<&str, String>) -> Result<Vec<Scored>, RowError> {
     let place = row.place;
     let record: Judged = serde_json::from_value(Value::Object(row.fields))
         .map_err(|e| place.error(None, format!("is no such record: {e}")))?;
-    let Judged { idx, found, input_hash: hash, .. } = record;
+    let Judged { idx, item, run, variant, found, input_hash: hash, .. } = record;
+    if run > 0 || !variant.is_plain() {
+        return Ok(Vec::new());
+    }
+    let prompt = prompts.get(item.as_str()).unwrap_or(&item);
     let scored = |suffix: &str, scores: Vec<(String, f64)>| Scored {
         id: format!("{idx}{suffix}"),
-        prompt: idx.clone(),
+        prompt: prompt.clone(),
         hash: hash.clone(),
         scores,
     };
@@ -227,7 +238,7 @@ mod tests {
         let [path_a, path_b] = ["a.jsonl", "b.jsonl"].map(|name| dir.path().join(name));
         std::fs::write(&path_a, a).unwrap();
         std::fs::write(&path_b, b).unwrap();
-        compare(&path_a, &path_b, Bootstrap { resamples: 20, seed: 0 })
+        compare(&path_a, &path_b, &[], Bootstrap { resamples: 20, seed: 0 })
     }
 
     #[test]
@@ -248,6 +259,46 @@ mod tests {
         assert_eq!((value(1, "pearson"), value(1, "accuracy_with_ties")), (Some(-1.0), Some(0.0)));
         assert_eq!(value(1, "mean_absolute_difference"), Some(7.5));
         assert_eq!(value(1, "mean_difference"), Some(-2.5));
+    }
+
+    #[test]
+    fn runs_and_variants_are_no_further_answers_and_labels_tell_prompts() {
+        use crate::agree::judging::Variant;
+        use crate::agree::labels::{Kind, Rating};
+        let label = |i: usize| {
+            let (query, answer) = ("q".to_owned(), format!("answer {i}"));
+            let (context, author, rating, votes) = (None, None, 1.0, Vec::new());
+            let kind = Kind::Rating(Rating { query, context, answer, author, rating, votes });
+            Item { idx: i.to_string(), kind }
+        };
+        let items = [label(1), label(2)];
+        let record = |item: &Item, run: usize, variant: Variant, score: f64| {
+            let helpfulness = Some(crate::judge::testing::rated(score, &[]));
+            let details = Box::new(Details { helpfulness, ..Details::default() });
+            let idx = Judged::id(&item.idx, run, variant);
+            let (found, input_hash) = (Found::Rating { details }, item.hash());
+            let item = item.idx.clone();
+            let record = Judged { idx, item, run, variant, found, forced: false, input_hash };
+            serde_json::to_string(&record).unwrap() + "\n"
+        };
+        let file = |scores: [f64; 2]| {
+            let plain = |i: usize| record(&items[i], 0, Variant::Plain, scores[i]);
+            plain(0)
+                + &record(&items[0], 1, Variant::Plain, 9.0)
+                + &record(&items[0], 0, Variant::Padded, 9.0)
+                + &plain(1)
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let [a, b] = ["a.jsonl", "b.jsonl"].map(|name| dir.path().join(name));
+        std::fs::write(&a, file([1.0, 2.0])).unwrap();
+        std::fs::write(&b, file([3.0, 5.0])).unwrap();
+        let bootstrap = Bootstrap { resamples: 20, seed: 0 };
+        let (alone, problems) = compare(&a, &b, &[], bootstrap).unwrap();
+        assert_eq!((alone.answers, alone.prompts, problems), (2, 2, Vec::new()));
+        assert_eq!(alone.scores[0].metrics["mean_difference"].value, Some(2.5));
+        let (labelled, _) = compare(&a, &b, &items, bootstrap).unwrap();
+        assert_eq!((labelled.answers, labelled.prompts), (2, 1));
+        assert_eq!(labelled.scores[0].metrics["accuracy_with_ties"].value, Some(1.0));
     }
 
     #[test]

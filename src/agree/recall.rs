@@ -1,7 +1,7 @@
 //! Whether retrieval finds the sentences that people say hold the support.
 
 use super::labels::{Claim, Item, Kind};
-use super::metrics::{Bootstrap, Metrics, mean};
+use super::metrics::{Bootstrap, Metrics, clusters, mean};
 use super::passages::{Cut, passages_of, sentence_ranges};
 use crate::pipeline::Tokens;
 use crate::retrieval::{EmbedError, Retriever};
@@ -46,7 +46,9 @@ pub fn recall(
     trial: &mut Trial,
     bootstrap: &Bootstrap,
 ) -> Result<Vec<Recall>, EmbedError> {
-    let claims: Vec<&Claim> = items.iter().filter_map(labelled).collect();
+    let labelled = items.iter().filter_map(|item| Some((item, labelled(item)?)));
+    let (items, claims): (Vec<&Item>, Vec<&Claim>) = labelled.unzip();
+    let prompts = clusters(items.iter().map(|item| item.prompt()));
     let mut found = Vec::new();
     if claims.is_empty() {
         return Ok(found);
@@ -59,7 +61,7 @@ pub fn recall(
                 claims.iter().map(look_up).collect::<Result<_, EmbedError>>()?;
             for (i, &k) in ks.iter().enumerate() {
                 let at_k: Vec<Found> = by_claim.iter().map(|found| found[i]).collect();
-                let metrics = measure(&at_k, bootstrap);
+                let metrics = measure(&at_k, &prompts, bootstrap);
                 let (retriever, passage) = (name.clone(), cut.to_string());
                 found.push(Recall { retriever, passage, k, items: claims.len(), metrics });
             }
@@ -109,9 +111,8 @@ fn look_up(
     Ok(all)
 }
 
-fn measure(found: &[Found], bootstrap: &Bootstrap) -> Metrics {
-    let single: Vec<Vec<usize>> = (0..found.len()).map(|item| vec![item]).collect();
-    bootstrap.estimate(&single, |items| {
+fn measure(found: &[Found], prompts: &[Vec<usize>], bootstrap: &Bootstrap) -> Metrics {
+    bootstrap.estimate(prompts, |items| {
         let column = |value: fn(&Found) -> f64| {
             mean(&items.iter().map(|&item| value(&found[item])).collect::<Vec<_>>())
         };

@@ -1,13 +1,14 @@
 //! Scored responses beside labels: the agreement of scores that are there already.
 //!
-//! An answer of the labels is found among the scored responses by its question and its text.
+//! An answer of the labels is found among the scored responses by its question and its text, and by
+//! its document where the label has one. Where it has none, the answer must have been scored on one
+//! document only.
 
 use super::judging::{Details, Found, Judged, Variant};
-use super::labels::{Item, Kind};
+use super::labels::{Item, Kind, Pair, Rating};
 use crate::pipeline::Error;
 use crate::pipeline::jsonl::{Row, RowError, read_rows};
-use crate::pipeline::records::input_hash;
-
+use crate::pipeline::records::{SampleId, input_hash};
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -19,6 +20,33 @@ pub struct Matched {
     pub problems: Vec<RowError>,
     /// Labels whose answers were not all scored.
     pub without: Vec<String>,
+    /// Labels without a document whose answers were scored on several.
+    pub ambiguous: Vec<String>,
+}
+
+/// An answer to a question about some document.
+#[derive(Debug)]
+struct Answered {
+    document: Document,
+    details: Details,
+}
+
+/// As far as a row tells which.
+#[derive(Debug, PartialEq)]
+enum Document {
+    /// Over document, question and answer.
+    Hash(String),
+    /// In files of other programs.
+    Prompt(u64),
+}
+
+/// Answers by question and text.
+type Answers = HashMap<String, Vec<Answered>>;
+
+/// Why an answer has no score.
+enum Missing {
+    Without,
+    Ambiguous,
 }
 
 /// Finds the scores of labelled answers. Claims have none.
@@ -26,17 +54,21 @@ pub struct Matched {
 /// # Errors
 /// [`Error::Io`].
 pub fn matched(items: &[Item], scored: &Path) -> Result<Matched, Error> {
-    let mut answers: HashMap<String, Details> = HashMap::new();
+    let mut answers = Answers::new();
     let problems = read_rows(scored, |row| {
         let (key, answered) = answered(row)?;
-        answers.entry(key).or_insert(answered);
+        let known = answers.entry(key).or_default();
+        if known.iter().all(|one| one.document != answered.document) {
+            known.push(answered);
+        }
         Ok(())
     })?;
     let mut matched = Matched { problems, ..Matched::default() };
     for item in items {
         match found(item, &answers) {
-            Some(found) => matched.judged.push(record(item, found)),
-            None => matched.without.push(item.idx.clone()),
+            Ok(found) => matched.judged.push(record(item, found)),
+            Err(Missing::Without) => matched.without.push(item.idx.clone()),
+            Err(Missing::Ambiguous) => matched.ambiguous.push(item.idx.clone()),
         }
     }
     Ok(matched)
@@ -46,15 +78,44 @@ fn key(query: &str, answer: &str) -> String {
     input_hash(&[query, answer])
 }
 
-fn found(item: &Item, answers: &HashMap<String, Details>) -> Option<Found> {
-    let get = |query: &str, answer: &str| answers.get(&key(query, answer)).cloned().map(Box::new);
+fn found(item: &Item, answers: &Answers) -> Result<Found, Missing> {
+    let get = |query: &str, context: &Option<String>, answer: &str| {
+        details(answers, query, context.as_deref(), answer).map(|found| Box::new(found.clone()))
+    };
     match &item.kind {
-        Kind::Support(_) => None,
-        Kind::Pairwise(pair) => {
-            let [a, b] = &pair.responses;
-            Some(Found::Pairwise { a: get(&pair.query, a)?, b: get(&pair.query, b)? })
+        Kind::Support(_) => Err(Missing::Without),
+        Kind::Pairwise(Pair { query, context, responses: [a, b], .. }) => {
+            Ok(Found::Pairwise { a: get(query, context, a)?, b: get(query, context, b)? })
         }
-        Kind::Rating(row) => Some(Found::Rating { details: get(&row.query, &row.answer)? }),
+        Kind::Rating(Rating { query, context, answer, .. }) => {
+            Ok(Found::Rating { details: get(query, context, answer)? })
+        }
+    }
+}
+
+/// Of an answer on this document, or on the only one. A file of another program does not tell
+/// documents, so that there the only one will do.
+fn details<'a>(
+    answers: &'a Answers,
+    query: &str,
+    context: Option<&str>,
+    answer: &str,
+) -> Result<&'a Details, Missing> {
+    let known = answers.get(&key(query, answer)).ok_or(Missing::Without)?;
+    let hash = context.map(|context| input_hash(&[&input_hash(&[context, query]), answer]));
+    let may_be = |one: &&Answered| match (&one.document, &hash) {
+        (Document::Hash(is), Some(wanted)) => is == wanted,
+        _ => true,
+    };
+    let exact = known.iter().find(|one| matches!(&one.document, Document::Hash(_)) && may_be(one));
+    if let (Some(exact), true) = (exact, hash.is_some()) {
+        return Ok(&exact.details);
+    }
+    let mut found = known.iter().filter(may_be);
+    match (found.next(), found.next()) {
+        (Some(one), None) => Ok(&one.details),
+        (None, _) => Err(Missing::Without),
+        (Some(_), Some(_)) => Err(Missing::Ambiguous),
     }
 }
 
@@ -70,12 +131,19 @@ fn record(item: &Item, found: Found) -> Judged {
 }
 
 /// The verdicts of a row of `scored_responses.jsonl`.
-fn answered(mut row: Row) -> Result<(String, Details), RowError> {
+fn answered(mut row: Row) -> Result<(String, Answered), RowError> {
     let key = key(&row.take_string("query")?, &row.take_string("answer")?);
-    let found = Details::take(&mut row)?;
-    match found.verdicts().is_empty() {
+    let document = match row.take_optional_string("input_hash")? {
+        Some(hash) => Document::Hash(hash),
+        None => {
+            let id: Result<SampleId, String> = row.take_string("idx")?.parse();
+            Document::Prompt(id.map_err(|why| row.error(Some("idx"), why))?.prompt)
+        }
+    };
+    let details = Details::take(&mut row)?;
+    match details.verdicts().is_empty() {
         true => Err(row.error(Some("details"), "has no verdict that is known")),
-        false => Ok((key, found)),
+        false => Ok((key, Answered { document, details })),
     }
 }
 
@@ -95,7 +163,8 @@ mod tests {
             let details = json!({"helpfulness": rated});
             json!({"idx": "1-0", "query": "q", "answer": answer, "details": details})
         };
-        let rows = [response("x"), response("y"), json!({"query": "q", "answer": "z"})];
+        let rows =
+            [response("x"), response("y"), json!({"idx": "1-2", "query": "q", "answer": "z"})];
         std::fs::write(&scored, rows.map(|row| format!("{row}\n")).concat()).unwrap();
         let rows = [
             json!({"query": "q", "response_a": "x", "response_b": "y", "label": "a"}),
@@ -113,5 +182,40 @@ mod tests {
         );
         assert!(found.judged[0].forced);
         assert!(found.problems[0].to_string().contains("scored:3: field \"details\" is missing"));
+    }
+
+    #[test]
+    fn the_same_answer_on_another_document_is_another_answer() {
+        let dir = tempfile::tempdir().unwrap();
+        let [labels, scored] = ["labels", "scored"].map(|name| dir.path().join(name));
+        let scored_on = |idx: &str, context: &str, score: f64| {
+            let rated = json!({"analysis": "", "score": score, "attempts": 1, "forced": false,
+                               "distribution": [], "expected": null});
+            let hash = input_hash(&[&input_hash(&[context, "q"]), "x"]);
+            json!({"idx": idx, "query": "q", "answer": "x", "details": {"helpfulness": rated},
+                   "input_hash": hash})
+        };
+        let rows = [scored_on("1-0", "one", 1.0), scored_on("2-0", "two", 9.0)];
+        std::fs::write(&scored, rows.map(|row| format!("{row}\n")).concat()).unwrap();
+        let rated = |context: Option<&str>| match context {
+            Some(context) => {
+                json!({"query": "q", "context": context, "answer": "x", "rating": 3})
+            }
+            None => json!({"query": "q", "answer": "x", "rating": 3}),
+        };
+        let rows = [rated(Some("two")), rated(Some("one")), rated(Some("three")), rated(None)];
+        std::fs::write(&labels, rows.map(|row| format!("{row}\n")).concat()).unwrap();
+        let items = Labels::read(&labels, Format::Auto, None).unwrap().items;
+        let found = matched(&items, &scored).unwrap();
+        let scores: Vec<f64> = found
+            .judged
+            .iter()
+            .filter_map(|record| match &record.found {
+                Found::Rating { details } => details.mean(),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(scores, [9.0, 1.0]);
+        assert_eq!((found.without, found.ambiguous), (vec!["3".to_owned()], vec!["4".to_owned()]));
     }
 }

@@ -64,7 +64,7 @@ impl Grammars {
 /// What a token writes; control tokens are marked as no text.
 fn word(tokenizer: &Tokenizer, id: u32) -> Vec<u8> {
     let bytes = tokenizer.token_bytes(id);
-    if tokenizer.is_special(id) {
+    if tokenizer.is_control(id) {
         return [&[TokTrie::SPECIAL_TOKEN_MARKER], &bytes[..]].concat();
     }
     bytes

@@ -34,7 +34,7 @@ const RECALL_AT: [usize; 4] = [1, 3, 5, 10];
 /// Unreadable input, output that was made otherwise, or a model that fails.
 pub fn agree(args: &Agree, common: &Common, cancel: &AtomicBool) -> Result<Ending> {
     match (&args.compare[..], &args.labels) {
-        ([a, b], _) => compare_files(a, b, args),
+        ([a, b], labels) => compare_files(a, b, labels.as_deref(), args),
         (_, Some(labels)) if args.scored.is_some() => scored(labels, args),
         (_, Some(labels)) if args.recall_only => recall_only(labels, args),
         (_, Some(labels)) => judge(labels, args, common, cancel),
@@ -42,8 +42,11 @@ pub fn agree(args: &Agree, common: &Common, cancel: &AtomicBool) -> Result<Endin
     }
 }
 
-fn compare_files(a: &Path, b: &Path, args: &Agree) -> Result<Ending> {
-    let (comparison, problems) = compare(a, b, bootstrap(args))?;
+fn compare_files(a: &Path, b: &Path, labels: Option<&Path>, args: &Agree) -> Result<Ending> {
+    let labels = labels.map(|labels| Labels::read(labels, args.format.into(), None)).transpose()?;
+    let Labels { items, mut problems } = labels.unwrap_or_default();
+    let (comparison, more) = compare(a, b, &items, bootstrap(args))?;
+    problems.extend(more);
     finish(&comparison, &problems, args)
 }
 
@@ -134,22 +137,30 @@ fn judge(labels: &Path, args: &Agree, common: &Common, cancel: &AtomicBool) -> R
 fn scored(labels: &Path, args: &Agree) -> Result<Ending> {
     let scored = args.scored.as_deref().context("--scored is missing")?;
     let Labels { items, mut problems } = Labels::read(labels, args.format.into(), args.limit)?;
-    let Matched { mut judged, problems: more, without } = matched(&items, scored)?;
+    let Matched { mut judged, problems: more, without, ambiguous } = matched(&items, scored)?;
     problems.extend(more);
     anyhow::ensure!(
         !judged.is_empty(),
-        "{}: no labelled answer was scored; they are found by query and answer, to the letter",
+        "{}: no labelled answer was scored; they are found by query, answer and (where labels have one) \
+         context, to the letter",
         scored.display()
     );
     if let Some(first) = without.first() {
         eprintln!("{} labelled rows without scores, the first is {first:?}", without.len());
+    }
+    if let Some(first) = ambiguous.first() {
+        eprintln!(
+            "{} labelled rows without context, whose answers were scored on several documents, the first \
+             is {first:?}",
+            ambiguous.len()
+        );
     }
     let settings = stored_settings(scored).unwrap_or_default();
     let settings = calibrate(&mut judged, &items, settings, args)?;
     let measured = measure(&items, &judged, settings, args, None)?;
     let summary = Summary { labels: labels.display().to_string(), ..measured };
     let ending = finish(&summary, &problems, args)?;
-    Ok(if without.is_empty() { ending } else { Ending::Incomplete })
+    Ok(if without.is_empty() && ambiguous.is_empty() { ending } else { Ending::Incomplete })
 }
 
 /// Corrects verdicts by the file that is given, if one is, and notes that among the settings.
@@ -181,7 +192,9 @@ fn measure(
     let lang = settings.get("lang").and_then(|lang| lang.parse().ok()).unwrap_or_default();
     let mut own: Vec<String> = args.own.iter().chain(&args.model).cloned().collect();
     own.extend(["model", "checkpoint"].iter().filter_map(|name| settings.get(*name)).cloned());
-    let bias = Bias::new(items, judged, &Known { lang, own, bootstrap: bootstrap(args) });
+    let seeds_by_text = args.scored.is_none();
+    let known = Known { lang, own, seeds_by_text, bootstrap: bootstrap(args) };
+    let bias = Bias::new(items, judged, &known);
     let bias = (!bias.is_empty()).then_some(bias);
     let measured = Summary::new(items, judged, bootstrap(args), embed)?;
     let gain = args.gain_over.as_deref().map(|file| gain(file, items, judged, args)).transpose()?;

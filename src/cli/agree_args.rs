@@ -19,13 +19,14 @@ use std::path::PathBuf;
 /// longreward agree --labels dev.jsonl --recall-only;
 /// longreward agree --compare scored_a.jsonl scored_b.jsonl
 #[derive(Debug, Args)]
-#[command(group = clap::ArgGroup::new("what").required(true).args(["labels", "compare"]))]
+#[command(group = clap::ArgGroup::new("what").required(true).multiple(true).args(["labels", "compare"]))]
 pub struct Agree {
     /// What people said: JSON Lines, or one JSON array, of claims with evidence, pairs of answers,
     /// or answers with ratings; see --format
     #[arg(long, value_name = "FILE")]
     pub labels: Option<PathBuf>,
-    /// Two files of scores on the same answers, from score or from agree
+    /// Two files of scores on the same answers, from score or from agree; of the latter the first run,
+    /// and with --labels those that they were made for, answers are compared within prompts
     #[arg(long, value_name = "FILE", num_args = 2)]
     pub compare: Vec<PathBuf>,
     /// Scored responses of score, in the place of a judge: labelled answers are found in it by their
@@ -184,7 +185,7 @@ mod tests {
         assert!(!parses("--compare a"));
         assert!(!parses("--labels l --out o") && !parses("--labels l --model m"));
         assert!(!parses("--model m --out o"));
-        assert!(!parses("--labels l --compare a b") && !parses("--compare a b --recall-only"));
+        assert!(parses("--labels l --compare a b") && !parses("--compare a b --recall-only"));
         assert!(!parses("--labels l --model m --out o --seeds 0"));
         assert!(parses("--labels l --model m --out o --langs en,zh --padding --own a,b"));
         assert!(!parses("--labels l --model m --out o --langs fr"));

@@ -303,8 +303,10 @@ pub struct Pairs {
     /// Prompts: JSON Lines with idx, query, answer, context
     #[arg(long, value_name = "FILE")]
     pub data: PathBuf,
+    /// Scored responses, as score writes them
     #[arg(long, value_name = "FILE")]
     pub scored: PathBuf,
+    /// Where the pairs go
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
     #[command(flatten)]
@@ -399,6 +401,7 @@ pub struct Filters {
 pub struct Tokenize {
     #[arg(long, value_name = "M", help = MODEL_HELP)]
     pub model: String,
+    /// The text, in UTF-8
     #[arg(long, value_name = "FILE")]
     pub file: PathBuf,
     /// One JSON object with the ids

@@ -49,7 +49,7 @@ pub fn generate(args: &Generate, common: &Common) -> Result<()> {
     let opened = model::open(&args.model, common)?;
     let tokenizer = opened.text.tokenizer.clone();
     let prompt = if args.raw {
-        [tokenizer.raw_prefix().to_vec(), tokenizer.encode(&text)].concat()
+        tokenizer.encode_raw(&text)
     } else {
         opened.text.template.encode(&tokenizer, &[Turn::user(&text)], "")?
     };

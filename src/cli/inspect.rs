@@ -3,11 +3,14 @@
 use super::args::{Common, Inspect, Pull};
 use super::decoder::AnyDecoder;
 use super::model;
-use crate::tokenizer::Turn;
+use crate::tokenizer::{Tokenizer, Turn};
 use anyhow::Result;
 use kernels::kv::BLOCK;
+use kernels::rope::RopeStyle;
 use models::ModelConfig;
+use models::config::{RopeConfig, RopeScaling};
 use models::source::Source;
+use models::spec::Architecture;
 
 /// Obtains a model and says where it lies.
 ///
@@ -35,7 +38,7 @@ pub fn inspect(args: &Inspect, common: &Common) -> Result<()> {
     println!("model           {}", opened.text.name);
     print_config(config);
     println!("vocabulary      {} tokens in the tokenizer", opened.text.tokenizer.vocab_size());
-    println!("stop tokens     {:?}", opened.text.tokenizer.stop_tokens());
+    println!("stop tokens     {}", stop_tokens(&opened.text.tokenizer));
     println!("template        {}", opened.text.template.name());
     print_memory(opened.decoder, common)?;
     let example = [Turn::user("Hello!")];
@@ -44,7 +47,7 @@ pub fn inspect(args: &Inspect, common: &Common) -> Result<()> {
 }
 
 fn print_config(config: &ModelConfig) {
-    println!("architecture    {:?}", config.architecture);
+    println!("architecture    {}", architecture(config.architecture));
     println!("parameters      {:.1} M", config.parameters() as f64 / 1e6);
     println!("layers          {} of width {}", config.layers, config.hidden);
     println!(
@@ -54,7 +57,45 @@ fn print_config(config: &ModelConfig) {
     println!("feed-forward    {}", config.ffn);
     println!("logits          {}", config.vocab);
     println!("context         {} tokens", config.max_positions);
-    println!("rope            {:?}", config.rope);
+    println!("rope            {}", rope(&config.rope));
+}
+
+/// As checkpoints name it.
+fn architecture(architecture: Architecture) -> &'static str {
+    match architecture {
+        Architecture::Llama => "LlamaForCausalLM",
+        Architecture::LlamaGguf => "llama (GGUF)",
+        Architecture::ChatGlm => "ChatGLMModel",
+        Architecture::Glm => "GlmForCausalLM",
+        Architecture::Glm4 => "Glm4ForCausalLM",
+    }
+}
+
+fn rope(rope: &RopeConfig) -> String {
+    let RopeConfig { theta, rotated_dim, style, scaling } = rope;
+    let pairs = match style {
+        RopeStyle::HalfSplit => "halves paired",
+        RopeStyle::Interleaved => "neighbours paired",
+    };
+    let scaling = match scaling {
+        RopeScaling::None => String::new(),
+        RopeScaling::Linear { factor } => format!(", all frequencies divided by {factor}"),
+        RopeScaling::Llama3 { factor, original_positions, .. } => {
+            format!(
+                ", low frequencies divided by {factor} (trained on {original_positions} positions)"
+            )
+        }
+    };
+    format!("base {theta}, {rotated_dim} columns turned, {pairs}{scaling}")
+}
+
+/// Ids and what they are written as.
+fn stop_tokens(tokenizer: &Tokenizer) -> String {
+    let written = |&id: &u32| {
+        format!("{id} {}", String::from_utf8_lossy(&tokenizer.token_bytes(id)).escape_debug())
+    };
+    let tokens: Vec<String> = tokenizer.stop_tokens().iter().map(written).collect();
+    if tokens.is_empty() { "none".to_owned() } else { tokens.join(", ") }
 }
 
 fn print_memory(mut decoder: AnyDecoder, common: &Common) -> Result<()> {
@@ -83,7 +124,24 @@ fn size(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::size;
+    use super::*;
+
+    #[test]
+    fn a_rope_is_told_in_words() {
+        let scaling = RopeScaling::Llama3 {
+            factor: 8.0,
+            low_freq_factor: 1.0,
+            high_freq_factor: 4.0,
+            original_positions: 8192.0,
+        };
+        let style = RopeStyle::HalfSplit;
+        let found = rope(&RopeConfig { theta: 500000.0, rotated_dim: 128, style, scaling });
+        assert_eq!(
+            found,
+            "base 500000, 128 columns turned, halves paired, low frequencies divided by 8 (trained \
+             on 8192 positions)"
+        );
+    }
 
     #[test]
     fn sizes_have_units() {

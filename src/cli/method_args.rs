@@ -75,7 +75,11 @@ impl Means {
     ) -> Result<Self> {
         let judging = stages::judging(prompts, work, judge)?;
         let context = method.verdicts.whole_document.then(|| judge.context()).transpose()?;
-        let settings = method.verdicts.applied(judging.clone())?.settings();
+        let mut settings = method.verdicts.applied(judging.clone())?.verdict_settings();
+        let evidence = method.verdicts.evidence(method.passages, context);
+        let cutting = method.verdicts.cutting(method.passage_tokens);
+        settings.extend(score::evidence_settings(cutting, evidence));
+        settings.insert("retriever".to_owned(), retriever.clone());
         let read = |file: &PathBuf| stages::calibration(file, work, &settings);
         let calibration = method.calibration.as_ref().map(read).transpose()?;
         Ok(Self { judging, retriever, context, calibration })

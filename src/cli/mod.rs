@@ -59,17 +59,28 @@ pub fn main() -> ExitCode {
     let cli = match parse(args) {
         Ok(cli) => cli,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", told(&error));
             return ExitCode::from(2);
         }
     };
     match start(&cli).and_then(|()| on_the_pool(&cli)) {
         Ok(ending) => ExitCode::from(ending.code()),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", told(&error));
             ExitCode::from(1)
         }
     }
+}
+
+/// An error with its causes. Those that a message says itself are not said again.
+fn told(error: &anyhow::Error) -> String {
+    let mut told = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !told.ends_with(&cause) {
+            told = format!("{told}: {cause}");
+        }
+    }
+    told
 }
 
 /// Help, version and wrong usage end the program here, as clap does it.
@@ -179,4 +190,20 @@ fn interrupts() -> Result<Arc<AtomicBool>> {
         signals::ignore_hangups();
     }
     Ok(flag)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::told;
+    use crate::pipeline::Error;
+    use anyhow::Context;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let refused = || std::io::Error::other("no room");
+        let error = anyhow::Error::from(Error::Io { path: "a/b".into(), source: refused() });
+        assert_eq!(told(&error), "a/b: no room");
+        let error = Err::<(), _>(refused()).context("c: can't be read").unwrap_err();
+        assert_eq!(told(&error.context("first")), "first: c: can't be read: no room");
+    }
 }

@@ -1,6 +1,7 @@
 //! Prompt texts with holes, in the two spellings of the public files: `{context}` (or `{}` for holes
 //! in order) and `$Q$`.
 
+use crate::hexadecimal::hexadecimal;
 use sha2::{Digest, Sha256};
 
 /// A text cut at its holes.
@@ -73,7 +74,7 @@ impl Pattern {
     }
 
     fn empty(text: &str) -> Self {
-        let hash = Sha256::digest(text.as_bytes()).iter().map(|b| format!("{b:02x}")).collect();
+        let hash = hexadecimal(Sha256::digest(text.as_bytes()));
         Self { filled: Vec::new(), tail: String::new(), hash }
     }
 

@@ -3,7 +3,7 @@
 use super::cut::{Fitted, Window, cut_middle};
 use super::records::Prediction;
 use super::suite::{Inputs, Item, Set, Suite};
-use crate::chat::Sampling;
+use crate::chat::{Finish, Sampling};
 use crate::pipeline::{
     Error, Finding, Finished, OnMismatch, Opened, Plan, Session, Settings, Stage, Summary, Target,
     Tokens, Unit, Work, with,
@@ -95,6 +95,10 @@ struct Job {
     cut_tokens: usize,
     /// Until it is asked.
     work: Option<Work>,
+    /// The same without what ends a prediction: asked if one ends before it begins.
+    again: Option<Work>,
+    /// Whether that is asked.
+    is_again: bool,
 }
 
 impl Predictor<'_> {
@@ -109,11 +113,31 @@ impl Predictor<'_> {
             stop: set.stop.clone(),
             ..Sampling::default()
         };
-        let work = match set.chat_template {
+        let work = |sampling: Sampling, text: String| match set.chat_template {
             true => Work::Sample { message: text, sampling },
             false => Work::Continue { text, sampling },
         };
-        Ok(Job { item, input_tokens: tokens, cut_tokens: cut, work: Some(work) })
+        let unstopped = Sampling { stop: Vec::new(), ..sampling.clone() };
+        let again = (!set.stop.is_empty()).then(|| work(unstopped, text.clone()));
+        let work = Some(work(sampling, text));
+        let is_again = false;
+        Ok(Job { item, input_tokens: tokens, cut_tokens: cut, work, again, is_again })
+    }
+
+    /// A prediction up to the first of its set's stops behind the beginning. The suite's own generation
+    /// lets nothing end a prediction before its first token.
+    fn cut<'t>(&self, job: &Job, text: &'t str) -> &'t str {
+        if !job.is_again {
+            return text;
+        }
+        let stops = &self.work.sets[self.work.items[job.item].set].stop;
+        let begin = |text: &'t str| stops.iter().find_map(|stop| text.strip_prefix(stop.as_str()));
+        let mut text = text;
+        while let Some(rest) = begin(text) {
+            text = rest;
+        }
+        let end = stops.iter().filter_map(|stop| text.find(stop.as_str())).min();
+        &text[..end.unwrap_or(text.len())]
     }
 }
 
@@ -128,7 +152,9 @@ impl Stage for Predictor<'_> {
 
     fn next(&mut self, job: &mut Job) -> Option<Unit<()>> {
         let work = job.work.take()?;
-        Some(Unit { part: (), key: self.work.items[job.item].idx.clone(), work })
+        let idx = &self.work.items[job.item].idx;
+        let key = if job.is_again { format!("{idx}/again") } else { idx.clone() };
+        Some(Unit { part: (), key, work })
     }
 
     fn take(
@@ -139,13 +165,21 @@ impl Stage for Predictor<'_> {
     ) -> Result<Vec<Finished>, Error> {
         let item = &self.work.items[job.item];
         let finished = match found {
+            Ok(Finding::Sample { text, finish: Finish::Stop })
+                if text.is_empty() && job.again.is_some() =>
+            {
+                (job.work, job.is_again) = (job.again.take(), true);
+                return Ok(Vec::new());
+            }
             Ok(Finding::Sample { text, finish }) => {
+                let pred = self.cut(job, &text).to_owned();
+                let finish = if pred.len() < text.len() { Finish::Stop } else { finish };
                 let prediction = Prediction {
                     idx: item.idx.clone(),
                     dataset: self.work.sets[item.set].name.clone(),
                     row_id: item.row_id.clone(),
                     query: item.query.clone(),
-                    pred: text,
+                    pred,
                     answers: item.references.clone(),
                     all_classes: Some(item.classes.clone()).filter(|classes| !classes.is_empty()),
                     length: item.length,

@@ -6,6 +6,7 @@ use super::suite::{Bins, Item, Set, Suite};
 use super::tasks::Class;
 use crate::agree::metrics::{Bootstrap, Metrics};
 use crate::chat::Finish;
+use crate::hexadecimal::hexadecimal;
 use crate::pipeline::Settings;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -294,10 +295,7 @@ impl Tally<'_> {
 fn together(hashes: &[&str]) -> String {
     match hashes {
         [one] => (*one).to_owned(),
-        hashes => {
-            let digest = Sha256::digest(hashes.concat());
-            digest.iter().map(|byte| format!("{byte:02x}")).collect()
-        }
+        hashes => hexadecimal(Sha256::digest(hashes.concat())),
     }
 }
 

@@ -181,6 +181,25 @@ fn a_policy_is_asked_as_the_suite_asks() {
 }
 
 #[test]
+fn a_line_break_does_not_end_a_prediction_before_it_begins() {
+    let world = World::new();
+    let out = world.path("out");
+    let suite = world.suite(Protocol::LongBench, &["samsum"]);
+    let plan = PredictPlan::open(suite, predicting(&out, 0)).unwrap();
+    let policy = |call: &Call| match &call.task {
+        Task::Generate(sampling) if sampling.stop.is_empty() => text("\n\nThey greet.\nDialogue:"),
+        _ => text(""),
+    };
+    let (_, calls) = run(policy, usize::MAX, |session| plan.run(&characters, session));
+    assert_eq!(calls.len(), 2);
+    let predictions: Vec<Prediction> = read(&out.join("predictions.jsonl")).unwrap();
+    assert_eq!(
+        (predictions[0].pred.as_str(), predictions[0].finish),
+        ("They greet.", Finish::Stop)
+    );
+}
+
+#[test]
 fn long_inputs_lose_their_middle() {
     let world = World::new();
     let out = world.path("out");

@@ -4,9 +4,10 @@
 //! What the judge said stays: a corrected record holds both (see [`Uncalibrated`]).
 
 use super::{Completeness, Dimension, Faithfulness, Rated, Supported, rounded};
+use crate::hexadecimal::hexadecimal;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -164,7 +165,7 @@ impl Calibrations {
                 .check()
                 .map_err(|why| format(format_args!("kinds.{kind}: {why}").to_string()))?;
         }
-        found.hash = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        found.hash = hexadecimal(Sha256::digest(&bytes));
         Ok(found)
     }
 
@@ -191,13 +192,35 @@ impl Calibrations {
         Err(CalibrationError::OtherJudge { path: path.to_owned(), name, was, is })
     }
 
-    /// Names of what verdicts depend on besides the checkpoint and is not as it was, e.g. prompts.
+    /// Names of what verdicts depend on besides the checkpoint and is not as it was, e.g. prompts,
+    /// and options of the method, which are named where they are not as published.
     pub fn other_settings(&self, now: &BTreeMap<String, String>) -> Vec<String> {
-        const COUNTS: [&str; 4] = ["dtype", "lang", "max_reply_tokens", "template"];
-        let counts =
-            |name: &&String| COUNTS.contains(&name.as_str()) || name.starts_with("prompt ");
-        let differs = |name: &&String| now.get(*name).is_some_and(|is| *is != self.judge[*name]);
-        self.judge.keys().filter(counts).filter(differs).cloned().collect()
+        // A judge behind a server has not all of these.
+        const OF_MODEL: [&str; 2] = ["dtype", "template"];
+        const OF_METHOD: [&str; 13] = [
+            "lang",
+            "max_reply_tokens",
+            "chunk_tokens",
+            "verdict_first",
+            "votes",
+            "vote_by",
+            "statements_per_call",
+            "whole_document",
+            "passages",
+            "passage_tokens",
+            "passage_overlap",
+            "passage_cut",
+            "retriever",
+        ];
+        let differs = |name: &&String| {
+            let (was, is) = (self.judge.get(*name), now.get(*name));
+            let counts = OF_METHOD.contains(&name.as_str())
+                || name.starts_with("prompt ")
+                || OF_MODEL.contains(&name.as_str()) && was.is_some() && is.is_some();
+            counts && was != is
+        };
+        let names: BTreeSet<&String> = self.judge.keys().chain(now.keys()).collect();
+        names.into_iter().filter(differs).cloned().collect()
     }
 
     /// Corrects a rating in a dimension.
@@ -326,6 +349,9 @@ mod tests {
         assert!(fitted.check_judge(path, &now).is_ok() && fitted.other_settings(&now).is_empty());
         now.insert("prompt en/support".to_owned(), "2".to_owned());
         assert_eq!(fitted.other_settings(&now), ["prompt en/support"]);
+        now.insert("verdict_first".to_owned(), "true".to_owned());
+        now.insert("template".to_owned(), "t".to_owned());
+        assert_eq!(fitted.other_settings(&now), ["prompt en/support", "verdict_first"]);
         now.insert("checkpoint".to_owned(), "def".to_owned());
         let refused = fitted.check_judge(path, &now).unwrap_err().to_string();
         assert!(

@@ -2,7 +2,7 @@
 //! with what this judge knows besides.
 
 use super::calibration::Uncalibrated;
-use super::{Verdict, Votes};
+use super::{ATTEMPTS, Verdict, Votes};
 use crate::chat::Estimate;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -58,6 +58,9 @@ pub struct Completeness {
     /// Places whose extract was forced.
     #[serde(default)]
     pub forced_extracts: Vec<String>,
+    /// Places whose extract was cut off by its budget.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cut_extracts: Vec<String>,
 }
 
 impl Completeness {
@@ -148,6 +151,13 @@ pub struct Faithfulness {
     pub attempts: u32,
     /// The statements are the answer's own sentences, or one of the verdicts was forced.
     pub forced: bool,
+    /// Whether the former holds; only where the list took all attempts, as it does not else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listing_forced: Option<bool>,
+    /// The list of statements was cut off by its budget. The answer's sentences that it had not come
+    /// to are the last of the statements.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cut: bool,
     /// The answer states no fact, so that nothing can be unfaithful: the score is 10.
     pub no_statements: bool,
     /// Ten times the mean of the statements' expected values, where all have one.
@@ -167,11 +177,20 @@ impl Faithfulness {
             analysis: listing.text.clone(),
             attempts: listing.attempts,
             forced: listing.forced || details.iter().any(|detail| detail.forced),
+            listing_forced: (listing.attempts >= ATTEMPTS).then_some(listing.forced),
+            cut: listing.cut,
             no_statements: details.is_empty(),
             expected: Self::expected_of(&details),
             uncalibrated: None,
             details,
         }
+    }
+
+    /// Whether the list of statements was forced. Of files that don't tell it apart, as far as it
+    /// can be known: a forced verdict on a statement hides it.
+    pub fn is_listing_forced(&self) -> bool {
+        let by_a_statement = || self.details.iter().any(|detail| detail.forced);
+        self.listing_forced.unwrap_or_else(|| self.forced && !by_a_statement())
     }
 
     /// Ten times the mean of the statements' expected values, where all have one.
@@ -228,7 +247,7 @@ mod tests {
         assert!(Rated::new(listing(false)).is_none());
         let info_list = Map::from_iter([("0% - 100%".to_owned(), json!("x"))]);
         let forced_extracts = vec!["0% - 100%".to_owned()];
-        let found = Completeness { rated, info_list, forced_extracts };
+        let found = Completeness { rated, info_list, forced_extracts, cut_extracts: Vec::new() };
         let value = serde_json::to_value(found).unwrap();
         assert_eq!((&value["score"], &value["info_list"]["0% - 100%"]), (&json!(8.0), &json!("x")));
     }
@@ -244,6 +263,20 @@ mod tests {
         assert_eq!(value["facts"], json!({"a": 1.0, "b": 0.5}));
         assert_eq!(value["details"][0]["evidences"][0]["start_idx"], 384);
         assert_eq!(serde_json::from_value::<Faithfulness>(value).unwrap(), faithfulness);
+    }
+
+    #[test]
+    fn what_befell_the_list_alone_is_told_where_there_is_something_to_tell() {
+        let found = |attempts, forced, cut| {
+            let listing = Verdict { attempts, cut, ..listing(forced) };
+            let details = vec![supported("a", 1.0, None, true)];
+            serde_json::to_value(Faithfulness::new(&listing, details)).unwrap()
+        };
+        let early = found(4, false, false);
+        assert!(early.get("listing_forced").or(early.get("cut")).is_none());
+        assert_eq!(found(5, false, false)["listing_forced"], false);
+        assert_eq!(found(5, true, false)["listing_forced"], true);
+        assert_eq!(found(1, false, true)["cut"], true);
     }
 
     #[test]

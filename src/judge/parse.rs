@@ -1,6 +1,8 @@
 //! What a reply says, as pure functions of its text. `None` always means: this reply can't be
 //! read, ask again.
 
+mod brackets;
+
 use std::ops::Range;
 
 /// A verdict in double square brackets.
@@ -11,23 +13,33 @@ pub struct Mark {
     pub inside: usize,
 }
 
+impl Mark {
+    /// The reply up to its verdict, whose brackets are written as we ask for them.
+    pub fn beginning(&self, reply: &str) -> String {
+        let mut before = reply[..self.inside].chars();
+        before.by_ref().rev().take(2).for_each(drop);
+        format!("{}{}", before.as_str(), super::BRACKETS)
+    }
+}
+
 /// The rating 0..=10 in the last `[[number]]`. `[[ 8 ]]`, `[[8.5]]` and `[[8/10]]` are numbers
-/// too; other brackets are skipped. A last number that is off the scale makes the reply unreadable:
-/// an earlier one is not what the judge ended with.
+/// too, as are other ways to write one (see [`brackets`]); other brackets are skipped. A last number
+/// that is off the scale or unclear makes the reply unreadable: an earlier one is not what the judge
+/// ended with.
 pub fn rating(reply: &str) -> Option<Mark> {
     rating_within(reply, 0, 10)
 }
 
 /// As [`rating`], on a scale of `low` to `high`; `[[2/3]]` is a number where `high` is 3.
 pub fn rating_within(reply: &str, low: u8, high: u8) -> Option<Mark> {
-    last_mark(reply, |content| read_rating(content, f64::from(low), f64::from(high)))
+    brackets::last_rating(reply, low.into(), high.into())
 }
 
 /// The degree of support, 1, 0.5 or 0, in the last `[[label]]`, in English or Chinese. Other
-/// brackets are skipped; a last label that says two things at once ("not fully") makes the reply
-/// unreadable.
+/// brackets are skipped; a last label that says two things at once ("not fully", "不完全支持") or
+/// none that is known ("支持") makes the reply unreadable.
 pub fn support(reply: &str) -> Option<Mark> {
-    last_mark(reply, read_label)
+    brackets::last_label(reply)
 }
 
 /// What a reply says on one of several statements.
@@ -59,7 +71,8 @@ fn only_part(reply: &str, parts: &[Range<usize>]) -> Option<Numbered> {
     Some(Numbered { mark, text: text.clone() })
 }
 
-/// Where lines begin with a number from 1 to `count` and a mark after it, and which.
+/// Where lines begin with a number from 1 to `count` and a mark after it, and which. The mark in
+/// `2.5 million` or `2:30` is none.
 fn numbered_lines(reply: &str, count: usize) -> impl Iterator<Item = (usize, usize)> {
     let lines = reply.split_inclusive('\n').scan(0, |start, line| {
         *start += line.len();
@@ -75,26 +88,36 @@ fn numbered_lines(reply: &str, count: usize) -> impl Iterator<Item = (usize, usi
         let digits = line.len() - line.trim_start_matches(|c: char| c.is_ascii_digit()).len();
         let number: usize = line[..digits].parse().ok()?;
         let after = line[digits..].trim_start_matches(['*', ']']);
-        let marked = after.starts_with([':', '：', '.', ')', '、', '．']);
+        let number_goes_on = after.starts_with(['.', ':', '．', '：'])
+            && after.chars().nth(1).is_some_and(char::is_numeric);
+        let marked = after.starts_with([':', '：', '.', ')', '、', '．']) && !number_goes_on;
         (marked && (1..=count).contains(&number)).then_some((start, number))
     })
 }
 
 /// The texts between `<statement>` and `</statement>`, trimmed, without empty ones and repetitions.
-/// Empty if the reply says that there are none.
+/// Empty if the reply says that there are none; tags with nothing in them don't say so.
 pub fn statements(reply: &str) -> Option<Vec<String>> {
     let mut found: Vec<String> = Vec::new();
     let mut says_none = false;
-    for text in tagged(reply) {
-        let text = text.trim();
+    let is_empty = |text: &&str| !text.contains(char::is_alphanumeric);
+    for text in tagged(reply).map(str::trim).filter(|text| !is_empty(text)) {
         if is_none_phrase(text) {
             says_none = true;
         } else if !found.iter().any(|earlier| earlier == text) {
             found.push(text.to_owned());
         }
     }
-    let says_none = says_none || denies_statements(reply);
+    // What a statement says, even one that was cut off, is not what the reply says of statements.
+    let outside = || !reply.contains(OPEN) || tagged(reply).all(|text| is_empty(&text));
+    let says_none = says_none || begun(reply).is_none() && outside() && denies_statements(reply);
     (says_none || !found.is_empty()).then_some(found)
+}
+
+/// The statement that a reply which was cut off ends in the middle of.
+pub fn begun(reply: &str) -> Option<&str> {
+    let (_, last) = reply.rsplit_once(OPEN)?;
+    (!last.contains(CLOSE)).then_some(last)
 }
 
 /// `Some(None)` if the reply says that nothing is relevant, else the reply without such lines:
@@ -109,80 +132,12 @@ pub fn extract(reply: &str) -> Option<Option<String>> {
     Some(any_text.then(|| kept.join("\n").trim().to_owned()))
 }
 
-/// What stands in one pair of double brackets.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Bracket {
-    /// Not a verdict at all, such as a placeholder or a reference.
-    Other,
-    /// Meant as a verdict, but not a possible one.
-    Invalid,
-    Score(f64),
-}
-
-fn last_mark(reply: &str, read: impl Fn(&str) -> Bracket) -> Option<Mark> {
-    let opens = reply.rmatch_indices('[').filter(|&(at, _)| reply[at..].starts_with("[["));
-    for (at, _) in opens {
-        let inside = at + 2;
-        let Some(length) = reply[inside..].find("]]") else { continue };
-        match read(&reply[inside..inside + length]) {
-            Bracket::Other => {}
-            Bracket::Invalid => return None,
-            Bracket::Score(score) => return Some(Mark { score, inside }),
-        }
-    }
-    None
-}
-
-fn read_rating(content: &str, low: f64, high: f64) -> Bracket {
-    let (number, scale) = match content.split_once('/') {
-        Some((number, scale)) => (number.trim(), decimal(scale.trim())),
-        None => (content.trim(), Some(high)),
-    };
-    match (decimal(number), scale) {
-        (Some(score), Some(scale)) if scale == high && (low..=high).contains(&score) => {
-            Bracket::Score(score + 0.0)
-        }
-        (Some(_), Some(_)) => Bracket::Invalid,
-        _ => Bracket::Other,
-    }
-}
-
-/// A number in plain decimal notation (`f64::from_str` alone would take `inf` and `1e1` as well).
-fn decimal(text: &str) -> Option<f64> {
-    let digits = text.strip_prefix('-').unwrap_or(text);
-    let plain = digits.starts_with(|c: char| c.is_ascii_digit())
-        && digits.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-    if plain { text.parse().ok() } else { None }
-}
-
-fn read_label(content: &str) -> Bracket {
-    match content.trim() {
-        "完全支持" => return Bracket::Score(1.0),
-        "部分支持" => return Bracket::Score(0.5),
-        "不支持" | "无支持" | "没有支持" => return Bracket::Score(0.0),
-        _ => {}
-    }
-    let content = content.to_lowercase();
-    let words: Vec<&str> = content.split(|c: char| !c.is_alphabetic()).collect();
-    let says = |any_of: &[&str]| words.iter().any(|word| any_of.contains(word));
-    let scores = [
-        (says(&["full", "fully"]), 1.0),
-        (says(&["partial", "partially"]), 0.5),
-        (says(&["no", "not", "none", "unsupported"]), 0.0),
-    ];
-    let mut said = scores.iter().filter(|(said, _)| *said);
-    match (said.next(), said.next()) {
-        (None, _) => Bracket::Other,
-        (Some(&(_, score)), None) => Bracket::Score(score),
-        (Some(_), Some(_)) => Bracket::Invalid,
-    }
-}
+const OPEN: &str = "<statement>";
+const CLOSE: &str = "</statement>";
 
 /// The texts between each `<statement>` and the next `</statement>`. One that was begun but never
 /// ended is left out.
 fn tagged(reply: &str) -> impl Iterator<Item = &str> {
-    const OPEN: &str = "<statement>";
-    const CLOSE: &str = "</statement>";
     let (ended, _) = reply.rsplit_once(CLOSE).unwrap_or_default();
     ended.split(CLOSE).filter_map(|part| {
         let open = part.rfind(OPEN)?;
@@ -190,26 +145,40 @@ fn tagged(reply: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Whether a statement is no statement: empty, or a word for "none".
+/// Whether a statement is no statement but a word for "none", or the sentence that there is none.
 fn is_none_phrase(text: &str) -> bool {
+    /// What such a sentence may hold besides.
+    const FRAME: &str = "the this given answer response contains has there are is in s \
+                         回答 该回答 此回答 答案 该答案 性陈述";
+    const NONE: [&str; 8] = [
+        "none",
+        "n/a",
+        "no statement",
+        "no statements",
+        "no_statement",
+        "no_statements",
+        "无",
+        "没有",
+    ];
     let core = core(text);
-    matches!(core.as_str(), "" | "none" | "n/a" | "no statement" | "no statements" | "无" | "没有")
-        || denies_statements(text)
+    if NONE.contains(&core.as_str()) {
+        return true;
+    }
+    let frames = |rest: String| {
+        let mut words = rest.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+        words.all(|word| FRAME.split(' ').any(|known| known == word))
+    };
+    DENIALS.iter().any(|denial| core.contains(denial) && frames(core.replacen(denial, " ", 1)))
 }
 
-/// Whether the reply says that the answer holds no factual statement, in the form that our prompts
-/// ask for or in common words.
+/// That an answer holds no factual statement, in common words.
+const DENIALS: [&str; 5] =
+    ["no factual statement", "没有事实性陈述", "无事实性陈述", "没有事实陈述", "不包含事实"];
+
+/// Whether the reply says so, or in the form that our prompts ask for.
 fn denies_statements(reply: &str) -> bool {
-    const MARKS: [&str; 6] = [
-        "<no_statement",
-        "no factual statement",
-        "没有事实性陈述",
-        "无事实性陈述",
-        "没有事实陈述",
-        "不包含事实",
-    ];
     let reply = reply.to_lowercase();
-    MARKS.iter().any(|mark| reply.contains(mark))
+    reply.contains("<no_statement") || DENIALS.iter().any(|denial| reply.contains(denial))
 }
 
 /// Whether a line consists of the nothing-relevant phrase and nothing else.
@@ -275,6 +244,14 @@ mod tests {
     }
 
     #[test]
+    fn what_stands_before_a_verdict_ends_as_we_ask_for_it() {
+        for reply in ["分析 评分：[[ 8 ]].", "分析 评分：【【8】】。", "分析 评分：［［8］］"]
+        {
+            assert_eq!(rating(reply).unwrap().beginning(reply), "分析 评分：[[");
+        }
+    }
+
+    #[test]
     fn ratings_out_of_range_are_refused() {
         for reply in
             ["[[85]]", "[[11]]", "[[-1]]", "[[10.5]]", "[[8/5]]", "[[85/100]]", "[[11/10]]"]
@@ -302,7 +279,7 @@ mod tests {
 
     #[test]
     fn brackets_that_hold_no_number_are_skipped() {
-        assert_eq!(score("[[7]] as in [[n]], [[1e1]], [[inf]], [[]], [[7"), Some(7.0));
+        assert_eq!(score("[[3]]. [[7]] as in [[n]], [[inf]], [[]], [["), Some(7.0));
         for reply in ["", "8", "[8]", "[[8]", "[[rating]]", "[[8\n", "[[1.2.3]]", "[[/10]]"] {
             assert_eq!(score(reply), None, "{reply}");
         }
@@ -360,6 +337,12 @@ mod tests {
     }
 
     #[test]
+    fn numbers_that_go_on_begin_no_part() {
+        let reply = "1: It says\n2.5 million at\n2:30. [[Fully supported]]\n2. No. [[No support]]";
+        assert_eq!(labels(reply, 2), [Some(1.0), Some(0.0)]);
+    }
+
+    #[test]
     fn a_label_without_a_number_of_its_own_is_nobodys() {
         assert_eq!(labels("[[Fully supported]]\n[[No support]]", 2), [None, None]);
         assert_eq!(labels("1: so. [[Fully supported]]\n2: hm", 2), [Some(1.0), None]);
@@ -404,7 +387,12 @@ mod tests {
             "该回答没有事实性陈述。",
             "<statement>None</statement>",
             "<statement>无。</statement>",
-            "<statement></statement>",
+            "<statement>1. None.</statement>",
+            "<statement><no_statements></statement>",
+            "<statement>The answer contains no factual statements.</statement>",
+            "<statement>该回答没有事实性陈述。</statement>",
+            "<statement>该回答不包含事实性陈述。</statement>",
+            "<statement></statement><no_statements>",
         ] {
             assert_eq!(statements(reply), Some(Vec::new()), "{reply}");
         }
@@ -415,8 +403,29 @@ mod tests {
     }
 
     #[test]
+    fn a_statement_of_digits_and_one_about_facts_are_statements() {
+        for text in [
+            "1998",
+            "42 %",
+            "３",
+            "该报告不包含事实错误。",
+            "It lists no factual statement of cash.",
+        ] {
+            let reply = format!("<statement>{text}</statement>");
+            assert_eq!(statements(&reply), Some(strings(&[text])), "{text}");
+        }
+    }
+
+    #[test]
     fn a_reply_without_statements_is_unreadable() {
-        for reply in ["", "1. The sky is blue.", "None of this makes sense to me."] {
+        for reply in [
+            "",
+            "1. The sky is blue.",
+            "None of this makes sense to me.",
+            "<statement></statement>",
+            "<statement> </statement>\n<statement>…</statement>",
+            "<statement>It contains no factual statement on costs, and",
+        ] {
             assert_eq!(statements(reply), None, "{reply}");
         }
     }
@@ -453,16 +462,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_reply_can_be_parsed(reply in r"([\[\]0-9/. 汉\n]|</?statement>|No support|Fully|\PC){0,40}") {
+        fn any_reply_can_be_parsed(reply in r"([\[\]【】８0-9/. 汉\n]|</?statement>|No support|Fully|\PC){0,40}") {
+            let opens = |mark: &Mark| {
+                ["[[", "【【", "［［"].iter().any(|open| reply[..mark.inside].ends_with(open))
+            };
             if let Some(mark) = rating(&reply) {
                 prop_assert!((0.0..=10.0).contains(&mark.score));
-                prop_assert!(reply[..mark.inside].ends_with("[["));
+                prop_assert!(opens(&mark) && mark.beginning(&reply).ends_with("[["));
             }
             if let Some(mark) = support(&reply) {
-                prop_assert!(reply[..mark.inside].ends_with("[["));
+                prop_assert!(opens(&mark));
             }
             for found in supports(&reply, 3).into_iter().flatten() {
-                prop_assert!(reply[..found.mark.inside].ends_with("[["));
+                prop_assert!(opens(&found.mark));
                 prop_assert!(found.text.contains(&found.mark.inside));
             }
             for statement in statements(&reply).unwrap_or_default() {

@@ -5,6 +5,7 @@ use super::dimension::{PUBLISHED, PromptKind, Row, TABLE};
 use super::lang::Lang;
 use super::template::{PromptError, Template};
 use super::{NO_RELEVANT_INFORMATION, parse};
+use crate::hexadecimal::hexadecimal;
 use sha2::{Digest, Sha256};
 use std::path::Path;
 
@@ -217,7 +218,7 @@ fn read_text(path: &Path) -> Result<String, PromptError> {
 }
 
 fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    hexadecimal(Sha256::digest(bytes))
 }
 
 #[cfg(test)]

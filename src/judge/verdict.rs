@@ -16,6 +16,10 @@ pub struct Verdict {
     /// No reply could be read, and the outcome was obtained in another way
     /// (see [`AskKind`](super::AskKind)).
     pub forced: bool,
+    /// The reply that lists statements or extracts was cut off by its budget, so that it may lack
+    /// some; of statements the sentences of the answer that it had not come to are added.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cut: bool,
     /// Probabilities of the ratings 0 to 10, or of fully, partially and not supported, at the
     /// place where the reply gives its verdict; they sum to 1 and are rounded to six decimals (so
     /// that they survive JSON unchanged). Empty for other asks, and where the model can't score.
@@ -56,6 +60,7 @@ impl Verdict {
             text: text.into(),
             attempts: 1,
             forced: false,
+            cut: false,
             distribution: Vec::new(),
             expected: None,
             votes: None,

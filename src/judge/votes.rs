@@ -1,6 +1,7 @@
 //! Several verdicts on one thing, sampled independently, made into one.
 
 use super::{Outcome, Verdict, rounded};
+use crate::statistics;
 use serde::{Deserialize, Serialize};
 
 /// How many verdicts are sampled for each rating and label, and what of them counts.
@@ -89,6 +90,7 @@ fn one(verdicts: &[Verdict], by: VoteBy) -> Result<Verdict, String> {
         text: nearest.map(|vote| vote.analysis.clone()).unwrap_or_default(),
         attempts: votes.each.iter().map(|vote| vote.attempts).sum(),
         forced: votes.each.iter().any(|vote| vote.forced),
+        cut: false,
         distribution: mean_distribution(verdicts),
         expected: expected.map(|values| rounded(mean(&values))),
         estimate: verdicts.iter().find_map(|verdict| verdict.estimate),
@@ -148,20 +150,15 @@ pub fn readings(votes: Option<&Votes>, attempts: u32, forced: bool) -> Vec<(u32,
 }
 
 fn mean(values: &[f64]) -> f64 {
-    values.iter().sum::<f64>() / values.len().max(1) as f64
+    statistics::mean(values).unwrap_or_default()
 }
 
 fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let upper = sorted.len() / 2;
-    mean(&sorted[upper.saturating_sub(usize::from(sorted.len().is_multiple_of(2)))..=upper])
+    statistics::median(values).unwrap_or_default()
 }
 
 fn deviation(values: &[f64]) -> f64 {
-    let mean = mean(values);
-    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-    (squares / values.len().saturating_sub(1).max(1) as f64).sqrt()
+    statistics::standard_deviation(values).unwrap_or_default()
 }
 
 /// Empty unless all have one.

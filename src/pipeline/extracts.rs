@@ -17,8 +17,14 @@ struct Slot {
     place: String,
     /// The chunk in the document; empty if the extract was given.
     bytes: Range<usize>,
-    /// With whether it was forced.
-    extract: Option<(String, bool)>,
+    extract: Option<Extract>,
+}
+
+#[derive(Debug)]
+struct Extract {
+    text: String,
+    forced: bool,
+    cut: bool,
 }
 
 impl Extracts {
@@ -38,8 +44,8 @@ impl Extracts {
     pub fn given(info: &ChunkInfo) -> Self {
         let slots = info.info_list.iter().map(|(place, text)| {
             let text = text.as_str().unwrap_or_default().to_owned();
-            let forced = info.forced.contains(place);
-            Slot { place: place.clone(), bytes: 0..0, extract: Some((text, forced)) }
+            let (forced, cut) = (info.forced.contains(place), info.cut.contains(place));
+            Slot { place: place.clone(), bytes: 0..0, extract: Some(Extract { text, forced, cut }) }
         });
         Self(slots.collect())
     }
@@ -68,8 +74,8 @@ impl Extracts {
 
     /// Takes the verdict on a chunk; the error says that it is none on an extract.
     pub fn put(&mut self, chunk: usize, verdict: &Verdict) -> Result<(), String> {
-        let text = verdict.extract().ok_or("the verdict is not an extract")?;
-        self.0[chunk].extract = Some((text.to_owned(), verdict.forced));
+        let text = verdict.extract().ok_or("the verdict is not an extract")?.to_owned();
+        self.0[chunk].extract = Some(Extract { text, forced: verdict.forced, cut: verdict.cut });
         Ok(())
     }
 
@@ -83,7 +89,7 @@ impl Extracts {
         debug_assert!(self.0.iter().all(there), "extracts are listed when all are there");
         self.0
             .iter()
-            .filter_map(|s| Some((s.place.as_str(), s.extract.as_ref()?.0.as_str())))
+            .filter_map(|s| Some((s.place.as_str(), s.extract.as_ref()?.text.as_str())))
             .collect()
     }
 
@@ -95,14 +101,23 @@ impl Extracts {
 
     /// Places whose extract was forced.
     pub fn forced(&self) -> Vec<String> {
-        let forced = |slot: &&Slot| slot.extract.as_ref().is_some_and(|(_, forced)| *forced);
-        self.0.iter().filter(forced).map(|slot| slot.place.clone()).collect()
+        self.places(|extract| extract.forced)
+    }
+
+    /// Places whose extract was cut off by its budget.
+    pub fn cut_off(&self) -> Vec<String> {
+        self.places(|extract| extract.cut)
+    }
+
+    fn places(&self, those: impl Fn(&Extract) -> bool) -> Vec<String> {
+        let those = |slot: &&Slot| slot.extract.as_ref().is_some_and(&those);
+        self.0.iter().filter(those).map(|slot| slot.place.clone()).collect()
     }
 
     /// A rating that rests on them.
     pub fn completeness(&self, rated: Rated) -> Completeness {
         let (info_list, forced_extracts) = (self.info_list(), self.forced());
-        Completeness { rated, info_list, forced_extracts }
+        Completeness { rated, info_list, forced_extracts, cut_extracts: self.cut_off() }
     }
 
     /// The row of `chunk_info.jsonl`.
@@ -112,6 +127,7 @@ impl Extracts {
             query: query.to_owned(),
             info_list: self.info_list(),
             forced: self.forced(),
+            cut: self.cut_off(),
             input_hash: Some(input_hash.to_owned()),
         }
     }

@@ -3,6 +3,7 @@
 
 use super::jsonl::{Row, RowError};
 use crate::chat::{Finish, Message, Role};
+use crate::hexadecimal::hexadecimal;
 use crate::judge::{Calibrations, Completeness, Dimension, Faithfulness, Rated, rounded};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize, Serializer};
@@ -89,10 +90,6 @@ pub fn input_hash(texts: &[&str]) -> String {
     hexadecimal(&hasher.finalize()[..8])
 }
 
-pub(super) fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// A row of `sampled_responses.jsonl`, as it is read.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Response {
@@ -142,6 +139,9 @@ pub struct ChunkInfo {
     pub info_list: Map<String, Value>,
     /// Places whose extract was forced.
     pub forced: Vec<String>,
+    /// Places whose extract was cut off by its budget.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cut: Vec<String>,
     /// [`Prompt::hash`]; absent in files of other programs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub input_hash: Option<String>,
@@ -157,13 +157,14 @@ impl ChunkInfo {
         if let Some((place, other)) = info_list.iter().find(|(_, text)| !text.is_string()) {
             return Err(row.wrong_type(&format!("info_list.{place}"), "a string", other));
         }
-        let forced = match row.fields.shift_remove("forced") {
-            None => Vec::new(),
+        let mut places = |field: &str| match row.fields.shift_remove(field) {
+            None => Ok(Vec::new()),
             Some(value) => serde_json::from_value(value)
-                .map_err(|_| row.error(Some("forced"), "should be an array of strings"))?,
+                .map_err(|_| row.error(Some(field), "should be an array of strings")),
         };
+        let (forced, cut) = (places("forced")?, places("cut")?);
         let input_hash = row.take_optional_string("input_hash")?;
-        Ok(Self { idx, query, info_list, forced, input_hash })
+        Ok(Self { idx, query, info_list, forced, cut, input_hash })
     }
 }
 

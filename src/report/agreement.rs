@@ -6,20 +6,9 @@
 
 use super::intervals::{Interval, intervals};
 use super::reliability::{Bin, reliability};
+use crate::agree::metrics::{Estimate, Metrics};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use std::collections::BTreeMap;
-
-/// A measure with its 95 % interval.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct Estimate {
-    pub value: Option<f64>,
-    pub low: Option<f64>,
-    pub high: Option<f64>,
-}
-
-type Metrics = BTreeMap<String, Estimate>;
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
@@ -340,7 +329,7 @@ fn group(name: &str, metrics: &Metrics, rows: Rows) -> Vec<BiasRow> {
         .map(|(i, (title, estimate, neutral))| BiasRow {
             group: if i == 0 { name.to_owned() } else { String::new() },
             name: (*title).to_owned(),
-            value: estimate.to_string(),
+            value: in_words(estimate),
             neutral,
         })
         .collect()
@@ -367,13 +356,13 @@ fn recall(found: &[Recall]) -> Option<Figure> {
     })
 }
 
-impl std::fmt::Display for Estimate {
-    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        write!(f, "{}", three(self.value))?;
-        if let (Some(low), Some(high)) = (self.low, self.high) {
-            write!(f, " ({} to {})", three(Some(low)), three(Some(high)))?;
+/// A measure with its interval, in words.
+pub fn in_words(estimate: &Estimate) -> String {
+    match (estimate.low, estimate.high) {
+        (Some(low), Some(high)) => {
+            format!("{} ({} to {})", three(estimate.value), three(Some(low)), three(Some(high)))
         }
-        Ok(())
+        _ => three(estimate.value),
     }
 }
 

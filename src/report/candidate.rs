@@ -1,5 +1,6 @@
 //! A scored answer, and what its scores rest on, ready to be shown.
 
+use crate::agree::labels::Level;
 use crate::judge::{
     Dimension, Evidence, Faithfulness, Rated, Supported, Uncalibrated, Votes, readings,
 };
@@ -53,7 +54,12 @@ pub struct Verdicts {
 pub struct Listing {
     pub analysis: String,
     pub attempts: u32,
+    /// The list itself or one of the verdicts on its statements.
     pub forced: bool,
+    /// The list itself, where the file says so.
+    pub listing_forced: Option<bool>,
+    /// By its budget.
+    pub cut: bool,
     pub no_statements: bool,
     pub expected: Option<f64>,
     /// The expected value before a calibration.
@@ -99,10 +105,10 @@ impl Degree {
 
     /// The nearest to a score, of two the lower.
     fn of(score: f64) -> Self {
-        match score {
-            score if score > 0.75 => Degree::Full,
-            score if score > 0.25 => Degree::Partial,
-            _ => Degree::None,
+        match Level::of_score(score) {
+            Level::Fully => Degree::Full,
+            Level::Partially => Degree::Partial,
+            Level::Not => Degree::None,
         }
     }
 }
@@ -202,9 +208,19 @@ fn listing(
     mut passage: impl FnMut(Evidence) -> usize,
 ) -> (Listing, Vec<Statement>) {
     let Faithfulness { details, analysis, attempts, forced, no_statements, .. } = found;
-    let Faithfulness { expected, uncalibrated, .. } = found;
+    let Faithfulness { listing_forced, cut, expected, uncalibrated, .. } = found;
     let statements = details.into_iter().map(|one| Statement::new(one, &mut passage)).collect();
-    (Listing { analysis, attempts, forced, no_statements, expected, uncalibrated }, statements)
+    let told = Listing {
+        analysis,
+        attempts,
+        forced,
+        listing_forced,
+        cut,
+        no_statements,
+        expected,
+        uncalibrated,
+    };
+    (told, statements)
 }
 
 /// As many digits as a screen can show.

@@ -1,7 +1,8 @@
 //! Measures beside each other, each a dot on its interval.
 
-use super::agreement::Estimate;
+use super::agreement::in_words;
 use super::page::escape;
+use crate::agree::metrics::Estimate;
 use std::fmt::Write;
 
 const WIDTH: f64 = 580.0;
@@ -22,7 +23,8 @@ pub struct Interval {
 /// A row for each measure. The text for those who don't see it says all numbers.
 pub fn intervals(title: &str, rows: &[Interval], [low, high]: [f64; 2]) -> String {
     let height = ROW * rows.len() as f64 + BOTTOM;
-    let said: Vec<String> = rows.iter().map(|r| format!("{}: {}", r.name, r.estimate)).collect();
+    let said: Vec<String> =
+        rows.iter().map(|r| format!("{}: {}", r.name, in_words(&r.estimate))).collect();
     let label = escape(&format!("{title} with 95 % intervals. {}", said.join("; ")));
     let mut svg = format!(
         "<svg class=\"chart intervals\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" \
@@ -54,7 +56,8 @@ fn draw(svg: &mut String, row: &Interval, y: f64, x: impl Fn(f64) -> f64) {
     let Some(value) = estimate.value else { return };
     let class = if *marked { "here" } else { "other" };
     let name = escape(&shortened(name));
-    push(svg, format_args!("<g class=\"{class}\"><title>{name}: {estimate}</title>"));
+    let told = in_words(estimate);
+    push(svg, format_args!("<g class=\"{class}\"><title>{name}: {told}</title>"));
     push(svg, format_args!("<text class=\"end\" x=\"{:.1}\" y=\"{:.1}\">", LEFT - 12.0, y + 4.0));
     push(svg, format_args!("{name}</text>"));
     if let (Some(low), Some(high)) = (estimate.low, estimate.high) {

@@ -65,6 +65,8 @@ pub struct Extract {
     pub place: String,
     pub text: String,
     pub forced: bool,
+    /// By its budget.
+    pub cut: bool,
 }
 
 impl Input {
@@ -222,14 +224,15 @@ fn group(
 /// The extracts that a row holds, else those of the file of extracts.
 fn extracts(completeness: &Completeness, info: Option<&ChunkInfo>) -> Vec<Extract> {
     let own = &completeness.info_list;
-    let (list, forced) = match info {
-        Some(info) if own.is_empty() => (&info.info_list, &info.forced),
-        _ => (own, &completeness.forced_extracts),
+    let (list, forced, cut) = match info {
+        Some(info) if own.is_empty() => (&info.info_list, &info.forced, &info.cut),
+        _ => (own, &completeness.forced_extracts, &completeness.cut_extracts),
     };
     let extract = |(place, text): (&String, &Value)| Extract {
         place: place.clone(),
         text: text.as_str().unwrap_or_default().to_owned(),
         forced: forced.contains(place),
+        cut: cut.contains(place),
     };
     list.iter().map(extract).collect()
 }

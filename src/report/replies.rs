@@ -96,9 +96,11 @@ pub fn stages(candidates: &[&Candidate]) -> Vec<Stage> {
         }
         let any = verdicts.statements.iter().any(|statement| statement.forced);
         if let Some(listing) = &verdicts.faithfulness {
-            // The mark stands for the list and the verdicts on its statements together.
-            stages[3].count(&[(listing.attempts, listing.forced && !any)], 1.0);
-            stages[3].unclear += usize::from(any && listing.attempts >= ATTEMPTS);
+            // In older files one mark stands for the list and the verdicts on its statements.
+            let forced = listing.listing_forced.unwrap_or(listing.forced && !any);
+            stages[3].count(&[(listing.attempts, forced)], 1.0);
+            let untold = listing.listing_forced.is_none() && listing.attempts >= ATTEMPTS;
+            stages[3].unclear += usize::from(any && untold);
         }
         for statement in &verdicts.statements {
             let share = 1.0 / statement.statements_in_call.unwrap_or(1).max(1) as f64;
@@ -193,6 +195,9 @@ mod tests {
         assert_eq!(row(0), ["6", "50.0 %", "16.7 %", "1"]);
         assert_eq!(row(1), ["4", "50.0 %", "50.0 %", "0"]);
         assert_eq!(row(3), ["6", "50.0 %", "–", "0 to 1"]);
+        candidates[0].verdicts.faithfulness.as_mut().unwrap().listing_forced = Some(true);
+        let list = super::stages(&candidates.iter().collect::<Vec<_>>())[3].row();
+        assert_eq!((list.parsed.as_str(), list.forced.as_str()), ("16.7 %", "1"));
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub fn candidate(prompt: u64, k: u64, total: f64) -> Candidate {
         analysis: String::new(),
         attempts: 1,
         forced: false,
+        listing_forced: None,
+        cut: false,
         no_statements: false,
         expected: None,
         uncalibrated: None,

@@ -1,6 +1,7 @@
 //! Sentences of English and Chinese text, by rules: what the judge falls back on when a model can't
 //! list an answer's statements.
 
+use super::bm25::Bm25;
 use super::script::is_unspaced;
 
 /// Abbreviations that never end a sentence: a name or a clause follows.
@@ -64,6 +65,15 @@ pub fn statements_of(answer: &str) -> Vec<String> {
         statements.push(whole);
     }
     statements
+}
+
+/// Which of some sentences shares most with a text, by BM25; of equals the first. `None` if none
+/// shares a word with it.
+pub fn nearest(text: &str, sentences: &[String]) -> Option<usize> {
+    let sentences: Vec<&str> = sentences.iter().map(String::as_str).collect();
+    let scores = Bm25::new(&sentences).scores(text);
+    let better = |best: usize, i: usize| if scores[i] > scores[best] { i } else { best };
+    (0..scores.len()).reduce(better).filter(|&best| scores[best] > 0.0)
 }
 
 /// Whether `mark`, between the sentence so far and the rest of the text, ends the sentence.
@@ -143,6 +153,18 @@ fn is_clause(text: &str) -> bool {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn the_nearest_sentence_shares_most_words() {
+        let sentences =
+            ["It rained in May.", "The bridge is old.", "桥建于1887年。"].map(String::from);
+        let near = |text: &str| nearest(text, &sentences);
+        assert_eq!(
+            [near("an old bridge"), near("桥建于何时"), near("nothing")],
+            [Some(1), Some(2), None]
+        );
+        assert_eq!(nearest("x", &[]), None);
+    }
 
     #[test]
     fn english_sentences() {

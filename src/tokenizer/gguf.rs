@@ -6,10 +6,9 @@
 
 use super::tiktoken::{GLM_STOPS, WORDS as GLM_WORDS, byte_level_words};
 use super::{Definition, Pipeline, TokenizerError, sha256_hex};
-use candle_core::quantized::gguf_file::{Content, Value};
+use candle_core::quantized::gguf_file::Value;
+use models::checkpoint::read_gguf_header;
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
@@ -96,10 +95,7 @@ pub(super) struct Metadata {
 
 impl Metadata {
     pub fn read(path: &Path) -> Result<Self, TokenizerError> {
-        let io = |source| TokenizerError::Io { path: path.to_owned(), source };
-        let mut reader = BufReader::new(File::open(path).map_err(io)?);
-        let content = Content::read(&mut reader).map_err(|e| TokenizerError::invalid(path, e))?;
-        Ok(Self { path: path.to_owned(), values: content.metadata })
+        Ok(Self { path: path.to_owned(), values: read_gguf_header(path)?.metadata })
     }
 
     fn invalid(&self, key: &str, reason: impl std::fmt::Display) -> TokenizerError {

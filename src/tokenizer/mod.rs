@@ -6,6 +6,8 @@
 //! does not:
 //!
 //! * Text is data. [`Tokenizer::encode`] never returns a control token, whatever the text spells.
+//!   That goes by what a token is, not by the file's `special`, which says no more than whether a
+//!   decoder shows it: DeepSeek-R1's `<｜User｜>` is not special there (see [`special::is_control`]).
 //! * Bytes are exact. [`Tokenizer::token_bytes`] knows what each token writes, and offsets cover
 //!   the whole text without gap or overlap.
 
@@ -28,12 +30,14 @@ mod token_bytes;
 pub use chat_template::{ChatTemplate, Turn};
 pub use stream::StreamDecoder;
 
+use crate::hexadecimal::hexadecimal;
 use models::source::Source;
-use special::{Piece, Special, Specials};
+use special::{Piece, Special, Specials, is_control};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use token_bytes::TokenBytes;
+use tokenizers::AddedToken;
 use tokenizers::processors::PostProcessorWrapper;
 
 /// The tokenizer of the crate `tokenizers`, named so that ours can bear the plain name.
@@ -51,6 +55,8 @@ pub enum TokenizerError {
         folder.display()
     )]
     Missing { folder: PathBuf },
+    #[error(transparent)]
+    Model(#[from] models::ModelError),
     #[error("chat template {name}: {reason}")]
     Template { name: String, reason: String },
 }
@@ -128,13 +134,14 @@ impl Tokenizer {
         pipeline.encode_fast("\u{10FFFF} a", false).map_err(|e| invalid(e.to_string()))?;
 
         let bytes = TokenBytes::new(&pipeline).map_err(invalid)?;
+        let control = keep_from_text(&mut pipeline).map_err(|e| invalid(e.to_string()))?;
         let spacing = huggingface::spacing(&pipeline).map_err(invalid)?;
         stop_tokens.sort_unstable();
         stop_tokens.dedup();
         Ok(Self {
             inner_text: spacing.inner_text,
             joins_after_special: spacing.joins_after_special,
-            specials: Specials::new(special_tokens(&pipeline)),
+            specials: Specials::new(control),
             post_processor,
             bytes: Arc::new(bytes),
             pipeline,
@@ -165,13 +172,9 @@ impl Tokenizer {
 
     /// Ids of a text without any template around it, after the [`Tokenizer::raw_prefix`].
     pub fn encode_raw(&self, text: &str) -> Vec<u32> {
-        let mut ids = self.raw_prefix.clone();
-        if self.joins_after_special && !ids.is_empty() {
-            ids.extend(self.encode_continuation(text));
-        } else {
-            ids.extend(self.encode(text));
-        }
-        ids
+        // The text keeps its place: what a post-processor puts before it does not make it a
+        // continuation, other than a control token that the text itself spells.
+        [self.raw_prefix.clone(), self.encode(text)].concat()
     }
 
     /// `clean` is applied to each stretch of plain text before it is encoded.
@@ -208,7 +211,7 @@ impl Tokenizer {
             .collect()
     }
 
-    /// The text of some tokens. Control tokens write nothing; bytes that aren't UTF-8 become
+    /// The text of some tokens. Special tokens write nothing; bytes that aren't UTF-8 become
     /// U+FFFD.
     pub fn decode(&self, ids: &[u32]) -> String {
         let mut stream = StreamDecoder::new(self);
@@ -226,9 +229,15 @@ impl Tokenizer {
         self.bytes.of(id).to_vec()
     }
 
-    /// Whether a token is a control token, which no text can spell.
+    /// Whether a token writes nothing: one that its file calls special.
     pub fn is_special(&self, id: u32) -> bool {
         self.bytes.is_special(id)
+    }
+
+    /// Whether a token is a control token, which no text can spell. Those that are not special
+    /// (`<think>`) are written where a model emits them.
+    pub fn is_control(&self, id: u32) -> bool {
+        self.specials.contains(id)
     }
 
     /// Largest id + 1. A model's own vocabulary may be padded beyond it.
@@ -238,7 +247,7 @@ impl Tokenizer {
 
     /// Ids of the ordinary tokens whose text begins with `prefix`, ascending.
     pub fn starting_with(&self, prefix: &str) -> Vec<u32> {
-        let ordinary = |id: &u32| !self.bytes.is_special(*id);
+        let ordinary = |id: &u32| !self.is_control(*id);
         let begins = |id: &u32| {
             let bytes = self.bytes.of(*id);
             !bytes.is_empty() && bytes.starts_with(prefix.as_bytes())
@@ -286,17 +295,21 @@ fn encode_with(pipeline: &Pipeline, text: &str) -> Vec<u32> {
     pipeline.encode_fast(text, false).expect(ENCODES).get_ids().to_vec()
 }
 
-fn special_tokens(pipeline: &Pipeline) -> Vec<Special> {
+/// Makes the pipeline take control tokens in a text for ordinary text, all of them: by itself it
+/// does so only with those that the file calls special. Returns them.
+fn keep_from_text(pipeline: &mut Pipeline) -> tokenizers::Result<Vec<Special>> {
     let added = pipeline.get_added_tokens_decoder();
-    let special = added.into_iter().filter(|(_, token)| token.special);
-    special
-        .map(|(id, token)| Special {
-            id,
-            text: token.content,
-            eats_space_before: token.lstrip,
-            eats_space_after: token.rstrip,
-        })
-        .collect()
+    let control: Vec<_> = added.into_iter().filter(|(_, token)| is_control(token)).collect();
+    let unlisted = control.iter().filter(|(_, token)| !token.special);
+    let unlisted: Vec<_> = unlisted.map(|(_, token)| token.clone().special(true)).collect();
+    pipeline.add_special_tokens(unlisted)?;
+    let special = |(id, token): (u32, AddedToken)| Special {
+        id,
+        text: token.content,
+        eats_space_before: token.lstrip,
+        eats_space_after: token.rstrip,
+    };
+    Ok(control.into_iter().map(special).collect())
 }
 
 /// SHA-256 over several byte strings, in hexadecimal.
@@ -308,5 +321,5 @@ fn sha256_hex(parts: &[&[u8]]) -> String {
         hasher.update((part.len() as u64).to_le_bytes());
         hasher.update(part);
     }
-    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hexadecimal(hasher.finalize())
 }

@@ -1,6 +1,18 @@
 //! Control tokens: finding them in text, and keeping data from spelling them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use tokenizers::AddedToken;
+
+/// Whether no text may spell an added token: those that the file calls special, and all others
+/// that stand for something, as turns (`<｜User｜>`), tools (`<tool_call>`) and thoughts (`<think>`)
+/// do, whether or not this checkpoint's template uses them. What is only text, added to make it
+/// shorter, stays text: white space (also SentencePiece's `▁`), words of letters and digits, and
+/// single characters.
+pub(super) fn is_control(token: &AddedToken) -> bool {
+    let ordinary = |c: char| c.is_alphanumeric() || c.is_whitespace() || c == '▁';
+    let text = &token.content;
+    token.special || text.chars().nth(1).is_some() && !text.chars().all(ordinary)
+}
 
 /// A control token.
 pub(super) struct Special {
@@ -23,17 +35,23 @@ pub(super) enum Piece<'t> {
 pub(super) struct Specials {
     /// By first byte, the longest first, so that the first hit is the longest.
     by_first_byte: HashMap<u8, Vec<Special>>,
+    ids: HashSet<u32>,
 }
 
 impl Specials {
     pub fn new(mut tokens: Vec<Special>) -> Self {
+        let ids = tokens.iter().map(|token| token.id).collect();
         tokens.retain(|token| !token.text.is_empty());
         tokens.sort_by(|a, b| b.text.len().cmp(&a.text.len()).then(a.id.cmp(&b.id)));
         let mut by_first_byte: HashMap<u8, Vec<Special>> = HashMap::new();
         for token in tokens {
             by_first_byte.entry(token.text.as_bytes()[0]).or_default().push(token);
         }
-        Self { by_first_byte }
+        Self { by_first_byte, ids }
+    }
+
+    pub fn contains(&self, id: u32) -> bool {
+        self.ids.contains(&id)
     }
 
     fn all(&self) -> impl Iterator<Item = &Special> {
@@ -195,6 +213,19 @@ mod tests {
             text.match_indices(&token.text)
                 .any(|(at, hit)| at < range.end && at + hit.len() > range.start)
         })
+    }
+
+    #[test]
+    fn added_tokens_that_stand_for_something_are_control_tokens() {
+        let control = |text: &str, special| is_control(&AddedToken::from(text, special));
+        for text in ["<｜User｜>", "<think>", "[INST]", "### Human:", "<|im_end|>"] {
+            assert!(control(text, false), "{text:?}");
+        }
+        for text in ["", "  ", "\n\n", "▁▁▁", "yesterday", "北京", "two words", "<", "。"]
+        {
+            assert!(!control(text, false), "{text:?}");
+            assert!(control(text, true), "{text:?}");
+        }
     }
 
     #[test]

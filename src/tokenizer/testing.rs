@@ -4,6 +4,7 @@ use super::token_bytes::char_of_byte;
 use super::{ChatTemplate, Tokenizer, TokenizerError};
 use candle_core::quantized::gguf_file::{self, Value};
 use models::source::Source;
+use serde_json::{Value as Json, json};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::Path;
@@ -149,6 +150,43 @@ pub const LLAMA: [&str; 5] = [
     "<|end_of_text|>",
 ];
 
+/// Turns as DeepSeek-R1's distilled models have them: added tokens that aren't special.
+pub const TURNS: [&str; 3] = ["<｜User｜>", "<｜Assistant｜>", "<think>"];
+
+/// A byte-level `tokenizer.json` with [`TURNS`] and a run of spaces as added tokens, and a template
+/// that writes them.
+fn load_added() -> Result<(Tokenizer, ChatTemplate), TokenizerError> {
+    let tokens = ranked_tokens();
+    let vocab: serde_json::Map<String, Json> =
+        tokens.iter().enumerate().map(|(id, token)| (written(token), json!(id))).collect();
+    let merges: Vec<[String; 2]> = tokens[256..]
+        .iter()
+        .map(|token| token.split_at(token.len() - 1))
+        .map(|(head, last)| [written(head), written(last)])
+        .collect();
+    let added: Vec<Json> = TURNS
+        .iter()
+        .chain(&["    "])
+        .zip(tokens.len()..)
+        .map(|(text, id)| {
+            json!({"id": id, "content": text, "single_word": false, "lstrip": false,
+                   "rstrip": false, "normalized": false, "special": false})
+        })
+        .collect();
+    let byte_level = json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false,
+                            "use_regex": true});
+    let tokenizer = json!({
+        "version": "1.0", "added_tokens": added, "pre_tokenizer": byte_level, "decoder": byte_level,
+        "model": {"type": "BPE", "vocab": vocab, "merges": merges},
+    });
+    let template = "{% for m in messages %}<｜User｜>{{ m.content }}{% endfor %}<｜Assistant｜>";
+    let config = json!({"chat_template": template});
+    load_folder(&[
+        ("tokenizer.json", &tokenizer.to_string()),
+        ("tokenizer_config.json", &config.to_string()),
+    ])
+}
+
 /// One tokenizer of each form.
 pub fn all() -> Vec<(&'static str, Tokenizer, ChatTemplate)> {
     let tiktoken = tiktoken_file();
@@ -158,6 +196,7 @@ pub fn all() -> Vec<(&'static str, Tokenizer, ChatTemplate)> {
         ("default", load_gguf(&byte_level_metadata("default", &CHATML))),
         ("sentencepiece", load_gguf(&sentence_piece_metadata())),
         ("tiktoken", load_folder(&[("tokenizer.model", &tiktoken)])),
+        ("added", load_added()),
     ];
     loaded.into_iter().map(|(name, loaded)| loaded.map(|(t, c)| (name, t, c)).unwrap()).collect()
 }

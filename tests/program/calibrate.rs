@@ -5,8 +5,10 @@ use serde_json::{Value, json};
 
 fn world() -> World {
     let world = World::new();
-    let evidence = ["The mill stands on the river.", "It was built in 1874.", "A flood broke it."];
     let row = |i: usize| {
+        // Each on a document of its own.
+        let flood = format!("A flood broke it in {}.", 1900 + i);
+        let evidence = ["The mill stands on the river.", "It was built in 1874.", &flood];
         let label = ["supported", "not_supported", "partially_supported"][i * i % 3];
         let claim = format!("The mill was built in {}.", 1870 + i);
         format!("{}\n", json!({"claim": claim, "evidence": evidence, "label": label}))

@@ -13,8 +13,8 @@
 //! ```
 //!
 //! Tiles start at multiples of 64 and a row goes through them in order, so that its bits depend
-//! on its own queries, keys and values alone: masked positions get weight 0 exactly, and adding
-//! them changes nothing. After each 1,024 positions, a *segment*, the softmax begins anew, and
+//! on its own queries, keys and values alone: values are added up to the last position that a row
+//! sees, so that what stands behind it (be it infinite) changes nothing. After each 1,024 positions, a *segment*, the softmax begins anew, and
 //! what segments came to is added up in their order (as in Flash-Decoding, Dao et al. 2023). Where
 //! there are fewer tasks than threads could take, each segment is a task.
 
@@ -277,7 +277,7 @@ impl<E: Element> Task<'_, E> {
                 unsafe {
                     self.scores::<S>(rows, active, blocks);
                     self.softmax::<S>(rows, active, blocks.len());
-                    self.values::<S>(rows, active, blocks, longest, next);
+                    self.values::<S>(rows, active, blocks, next);
                 }
             }
             i = j;
@@ -492,14 +492,13 @@ impl<E: Element> Task<'_, E> {
         }
     }
 
-    /// Adds the weighted values of `positions` positions of `blocks` to the active rows' sums.
+    /// Adds the weighted values of the positions of `blocks` that each active row sees to its sums.
     #[inline(always)]
     unsafe fn values<S: Simd>(
         &self,
         rows: &mut Rows,
         active: &[usize],
         blocks: &[u32],
-        positions: usize,
         next: &[u32],
     ) {
         let mut i = 0;
@@ -508,16 +507,16 @@ impl<E: Element> Task<'_, E> {
             let next = if i == 0 { next } else { &[] };
             unsafe {
                 if S::REGISTERS >= 32 && left >= 6 {
-                    self.values_of::<S, 6, 4>(rows, &active[i..], blocks, positions, next);
+                    self.values_of::<S, 6, 4>(rows, &active[i..], blocks, next);
                     i += 6;
                 } else if S::REGISTERS >= 32 && left >= 3 {
-                    self.values_of::<S, 3, 4>(rows, &active[i..], blocks, positions, next);
+                    self.values_of::<S, 3, 4>(rows, &active[i..], blocks, next);
                     i += 3;
                 } else if left >= 2 {
-                    self.values_of::<S, 2, 2>(rows, &active[i..], blocks, positions, next);
+                    self.values_of::<S, 2, 2>(rows, &active[i..], blocks, next);
                     i += 2;
                 } else {
-                    self.values_of::<S, 1, 2>(rows, &active[i..], blocks, positions, next);
+                    self.values_of::<S, 1, 2>(rows, &active[i..], blocks, next);
                     i += 1;
                 }
             }
@@ -531,19 +530,47 @@ impl<E: Element> Task<'_, E> {
         rows: &mut Rows,
         active: &[usize],
         blocks: &[u32],
-        positions: usize,
         next: &[u32],
     ) {
         let d = self.batch.heads.size;
+        let seen_by_all = active[..MR].iter().map(|&row| rows.seen[row]).min().unwrap_or(0);
         let mut column = 0;
         unsafe {
             while column + NV * LANES <= d {
-                self.value_tile::<S, MR, NV>(rows, active, blocks, positions, next, column);
+                self.value_tile::<S, MR, NV>(rows, active, blocks, seen_by_all, next, column);
                 column += NV * LANES;
             }
             while column < d {
-                self.value_tile::<S, MR, 1>(rows, active, blocks, positions, next, column);
+                self.value_tile::<S, MR, 1>(rows, active, blocks, seen_by_all, next, column);
                 column += LANES;
+            }
+            for &row in &active[..MR] {
+                self.values_behind::<S>(rows, row, blocks, seen_by_all);
+            }
+        }
+    }
+
+    /// Adds the values of the positions from `first` on that a row sees. They are few, if any: those
+    /// that its neighbours do not see.
+    #[inline(always)]
+    unsafe fn values_behind<S: Simd>(
+        &self,
+        rows: &mut Rows,
+        row: usize,
+        blocks: &[u32],
+        first: usize,
+    ) {
+        let d = self.batch.heads.size;
+        for p in first..rows.seen[row] {
+            let values = &self.batch.pages.values(blocks[p / BLOCK], self.kv_head)[p % BLOCK * d..];
+            let (weight, o) = (rows.s[row * TILE + p], &mut rows.sums.o[row * d..][..d]);
+            // SAFETY: both have `d` numbers, a multiple of the lanes.
+            unsafe {
+                for column in (0..d).step_by(LANES) {
+                    let o = o.as_mut_ptr().add(column);
+                    let value = E::load::<S>(values.as_ptr().add(column));
+                    S::store(o, S::fma(S::splat(weight), value, S::load(o)));
+                }
             }
         }
     }
@@ -572,7 +599,7 @@ impl<E: Element> Task<'_, E> {
                 let ahead = next
                     .get(b)
                     .map(|&b| self.batch.pages.keys(b, self.kv_head).as_ptr().add(column));
-                for p in 0..BLOCK.min(positions - b * BLOCK) {
+                for p in 0..BLOCK.min(positions.saturating_sub(b * BLOCK)) {
                     let mut value = [S::splat(0.0); NV];
                     for v in 0..NV {
                         value[v] = E::load::<S>(values.add(p * d + v * LANES));

@@ -10,6 +10,9 @@ use candle_core::{Result, bail};
 
 pub use cpu::Workspace;
 
+/// The processor's heads have a multiple of so many columns.
+pub const HEAD_MULTIPLE: usize = crate::simd::LANES;
+
 /// Heads of attention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Heads {

@@ -176,6 +176,29 @@ fn every_version_equals_the_reference() -> Result<()> {
     Ok(())
 }
 
+/// Neither what is no number nor what f16 can't hold.
+#[test]
+fn a_row_does_not_depend_on_the_tokens_after_it() -> Result<()> {
+    for heads in HEADS {
+        for (dtype, odd) in
+            [(KvDtype::F32, f32::NAN), (KvDtype::F32, f32::INFINITY), (KvDtype::F16, 1e6)]
+        {
+            let mut case = Case::new(&[(60, 40)], heads, false, dtype);
+            let before = case.all(0.125)?;
+            for last in [99, 90, 64] {
+                let slot = case.seqs.slots[last - 60];
+                let odd = vec![odd; heads.kv * heads.size];
+                store(&mut case.kv, &odd, &odd, &[slot]);
+                let rows = 0..last - 60;
+                let now = case.all(0.125)?;
+                let (now, before) = (case.numbers(&now, rows.clone()), case.numbers(&before, rows));
+                assert_eq!(now, before, "{heads:?} {last}");
+            }
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn a_row_does_not_depend_on_its_batch_nor_on_how_a_prompt_is_cut() -> Result<()> {
     for heads in HEADS {

@@ -1,5 +1,7 @@
 //! GGUF: one file with metadata, a list of tensors, and their data.
 
+mod alignment;
+
 use super::{Checkpoint, Format, MappedFile, Stored};
 use crate::error::{ModelError, Result};
 use candle_core::DType;
@@ -9,8 +11,11 @@ use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::path::Path;
 
-/// Reads the metadata and the list of tensors.
-pub(crate) fn read_header(file: &Path) -> Result<Content> {
+/// Reads the metadata and the list of tensors of a GGUF file.
+///
+/// # Errors
+/// Names the file: it can't be opened, or is no valid GGUF file.
+pub fn read_header(file: &Path) -> Result<Content> {
     parse(&MappedFile::open(file)?)
 }
 
@@ -27,23 +32,9 @@ pub(super) fn open(path: &Path) -> Result<Checkpoint> {
 
 /// As the reader of the header divides by `general.alignment`, a zero there must not reach it.
 fn check_alignment(file: &MappedFile) -> Result<()> {
-    /// Length and text of the key.
-    const KEY: &[u8] = b"\x11\0\0\0\0\0\0\0general.alignment";
-    /// Headers with a vocabulary take a few megabytes.
-    const MOST: usize = 64 << 20;
-    let head = &file.bytes[..file.bytes.len().min(MOST)];
-    let Some(at) = head.windows(KEY.len()).position(|bytes| bytes == KEY) else { return Ok(()) };
-    // The number of the value's type: pairs of whole numbers of 1, 2 and 4 bytes.
-    let width = match head[at + KEY.len()..] {
-        [0 | 1, 0, 0, 0, ..] => 1,
-        [2 | 3, 0, 0, 0, ..] => 2,
-        [4 | 5, 0, 0, 0, ..] => 4,
-        _ => return Ok(()),
-    };
-    let value = head[at + KEY.len() + 4..].get(..width);
-    match value.is_some_and(|bytes| bytes.iter().all(|&byte| byte == 0)) {
-        true => Err(ModelError::key(&file.path, "general.alignment", "0 is no alignment")),
-        false => Ok(()),
+    match alignment::alignment(&file.bytes) {
+        Some(0) => Err(ModelError::key(&file.path, "general.alignment", "0 is no alignment")),
+        _ => Ok(()),
     }
 }
 

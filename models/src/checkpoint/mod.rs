@@ -7,7 +7,7 @@ mod safetensors;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use gguf::read_header as read_gguf_header;
+pub use gguf::read_header as read_gguf_header;
 
 use crate::config::ModelConfig;
 use crate::error::{ModelError, Result};

@@ -317,6 +317,25 @@ fn an_alignment_of_zero_is_refused_by_name() {
         let error = crate::config::read(&Source::Gguf(path.clone())).unwrap_err().to_string();
         assert!(error.contains("x.gguf: key `general.alignment`: 0"), "{error}");
     }
+    // Neither a text that looks like the key, nor a list or a long text before it, nor a key twice.
+    let decoy = Value::String("\u{11}\0\0\0\0\0\0\0general.alignment".to_owned());
+    let list = Value::Array(vec![Value::String("x".to_owned()), Value::String(String::new())]);
+    let (zero, some) = (Value::U32(0), Value::U32(32));
+    for before in [
+        ("general.note", &decoy),
+        ("general.list", &list),
+        ("general.alignment", &some),
+        ("general.flag", &Value::Bool(true)),
+    ] {
+        let metadata = [before, ("general.alignment\0", &zero)];
+        gguf_file::write(&mut File::create(&path).unwrap(), &metadata, &[]).unwrap();
+        let error = crate::config::read(&Source::Gguf(path.clone())).unwrap_err().to_string();
+        assert!(error.contains("key `general.alignment`: 0"), "{error}");
+    }
+    let metadata = [("general.alignment", &zero), ("general.alignment", &some)];
+    gguf_file::write(&mut File::create(&path).unwrap(), &metadata, &[]).unwrap();
+    let error = crate::config::read(&Source::Gguf(path.clone())).unwrap_err().to_string();
+    assert!(error.contains("general.architecture"), "{error}");
     let metadata = [("general.alignment", &Value::U32(64))];
     gguf_file::write(&mut File::create(&path).unwrap(), &metadata, &[]).unwrap();
     let error = crate::config::read(&Source::Gguf(path)).unwrap_err().to_string();

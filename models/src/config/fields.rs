@@ -85,19 +85,6 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// One token id or a list of them; empty where the key is absent.
-    pub fn token_ids(&self, key: &str) -> Result<Vec<u32>> {
-        let id = |value: &Value| {
-            let id = value.as_u64().and_then(|id| u32::try_from(id).ok());
-            id.ok_or_else(|| self.bad(key, format!("{value} is not a token id")))
-        };
-        match self.value(key) {
-            None => Ok(vec![]),
-            Some(Value::Array(list)) => list.iter().map(id).collect(),
-            Some(value) => Ok(vec![id(value)?]),
-        }
-    }
-
     /// Refuses a switch that turns on something the decoder does not do.
     pub fn require(&self, key: &str, wanted: bool) -> Result<()> {
         match self.flag_or(key, wanted)? {

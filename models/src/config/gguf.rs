@@ -7,10 +7,6 @@ use candle_core::DType;
 use candle_core::quantized::gguf_file::{Content, Value};
 use std::path::Path;
 
-/// Tokens that end a turn or a text, by the names that converters give them.
-const EOS_KEYS: [&str; 3] =
-    ["tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"];
-
 pub(super) fn read_file(file: &Path) -> Result<ModelConfig> {
     from_metadata(&crate::checkpoint::read_gguf_header(file)?, file)
 }
@@ -63,7 +59,6 @@ fn llama(meta: &Metadata) -> Result<ModelConfig> {
         qkv_bias: has("blk.0.attn_q.bias"),
         output_bias: has("blk.0.attn_output.bias"),
         tied: !has(&format!("{}.weight", spec.head)),
-        eos_ids: meta.eos_ids()?,
         stored_dtype: DType::F32,
     })
 }
@@ -159,15 +154,5 @@ impl Metadata<'_> {
             factor if factor > 0.0 => Ok(RopeScaling::Linear { factor }),
             factor => Err(self.bad(key, format!("{factor} is not positive"))),
         }
-    }
-
-    fn eos_ids(&self) -> Result<Vec<u32>> {
-        let mut ids = vec![];
-        for key in EOS_KEYS.into_iter().filter(|key| self.has(key)) {
-            ids.push(self.integer(key)?);
-        }
-        ids.sort_unstable();
-        ids.dedup();
-        Ok(ids)
     }
 }

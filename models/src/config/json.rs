@@ -1,4 +1,4 @@
-//! `config.json` and `generation_config.json`.
+//! `config.json`.
 
 use super::fields::Fields;
 use super::{ModelConfig, RopeConfig, RopeScaling};
@@ -13,15 +13,7 @@ const GLM_THETA: f64 = 10_000.0;
 
 pub(super) fn read_folder(folder: &Path) -> Result<ModelConfig> {
     let file = folder.join("config.json");
-    let mut config = from_text(&read_text(&file)?, &file)?;
-    let generation = folder.join("generation_config.json");
-    if generation.exists() {
-        let value = parse(&read_text(&generation)?, &generation)?;
-        config.eos_ids.extend(Fields::new(&generation, &value)?.token_ids("eos_token_id")?);
-        config.eos_ids.sort_unstable();
-        config.eos_ids.dedup();
-    }
-    Ok(config)
+    from_text(&read_text(&file)?, &file)
 }
 
 /// Understands the text of a `config.json`; `file` is what errors call it.
@@ -101,7 +93,6 @@ fn hugging_face(fields: &Fields, architecture: Architecture) -> Result<ModelConf
         qkv_bias: bias,
         output_bias: bias && !glm,
         tied: fields.flag_or("tie_word_embeddings", false)?,
-        eos_ids: eos_ids(fields)?,
         stored_dtype: stored_dtype(fields)?,
     })
 }
@@ -137,7 +128,6 @@ fn chatglm(fields: &Fields) -> Result<ModelConfig> {
         qkv_bias: fields.flag_or("add_qkv_bias", false)?,
         output_bias: false,
         tied: fields.flag_or("tie_word_embeddings", false)?,
-        eos_ids: eos_ids(fields)?,
         stored_dtype: stored_dtype(fields)?,
     })
 }
@@ -232,13 +222,6 @@ fn positive(fields: &Fields, key: &str) -> Result<f64> {
         value if value > 0.0 => Ok(value),
         value => Err(fields.bad(key, format!("{value} is not positive"))),
     }
-}
-
-fn eos_ids(fields: &Fields) -> Result<Vec<u32>> {
-    let mut ids = fields.token_ids("eos_token_id")?;
-    ids.sort_unstable();
-    ids.dedup();
-    Ok(ids)
 }
 
 fn stored_dtype(fields: &Fields) -> Result<DType> {

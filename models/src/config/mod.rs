@@ -14,6 +14,7 @@ use crate::error::{ModelError, Result};
 use crate::source::Source;
 use crate::spec::Architecture;
 use candle_core::DType;
+use kernels::attention::HEAD_MULTIPLE;
 use kernels::rope::RopeStyle;
 use std::path::Path;
 
@@ -52,8 +53,6 @@ pub struct ModelConfig {
     pub output_bias: bool,
     /// Whether the output head is the embedding matrix.
     pub tied: bool,
-    /// Tokens that end a reply, ascending: those of `config.json` and `generation_config.json`.
-    pub eos_ids: Vec<u32>,
     /// The type that the configuration says the weights have (dummy weights are made in it).
     pub stored_dtype: DType,
 }
@@ -115,6 +114,13 @@ impl ModelConfig {
             let problem = format!("{} positions can't be meant", self.max_positions);
             return bad("max_position_embeddings", problem);
         }
+        if !self.head_dim.is_multiple_of(HEAD_MULTIPLE) {
+            let (heads, of) = (self.head_dim, HEAD_MULTIPLE);
+            return bad(
+                "head_dim",
+                format!("heads of {heads} elements are not supported, only multiples of {of}"),
+            );
+        }
         let rotated = self.rope.rotated_dim;
         if rotated == 0 || !rotated.is_multiple_of(2) || rotated > self.head_dim {
             return bad(
@@ -132,8 +138,8 @@ impl ModelConfig {
     }
 }
 
-/// Reads the configuration that belongs to a checkpoint: `config.json` with
-/// `generation_config.json` beside it, or the metadata of a GGUF file.
+/// Reads the configuration that belongs to a checkpoint: `config.json`, or the metadata of a GGUF
+/// file.
 ///
 /// # Errors
 /// Names the file and the key: file missing, not UTF-8, not JSON, a key missing, of the wrong type

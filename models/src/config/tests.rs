@@ -74,7 +74,6 @@ fn llama31_is_understood() {
     let config = parse(&llama31()).unwrap();
     assert_eq!(config.architecture, Architecture::Llama);
     assert_eq!((config.head_dim, config.q_rows(), config.kv_rows()), (128, 4096, 1024));
-    assert_eq!(config.eos_ids, [128001, 128008, 128009]);
     assert_eq!(config.rope.rotated_dim, 128);
     assert_eq!(config.rope.style, RopeStyle::HalfSplit);
     assert_eq!(
@@ -103,7 +102,6 @@ fn keys_that_old_llama_files_lack_have_their_defaults() {
     assert_eq!((config.rope.theta, config.rms_eps), (10_000.0, 1e-6));
     assert_eq!(config.rope.scaling, RopeScaling::None);
     assert_eq!(config.stored_dtype, DType::F32);
-    assert_eq!(config.eos_ids, [2]);
 }
 
 #[test]
@@ -165,7 +163,6 @@ fn what_the_decoder_can_not_run_is_refused_by_key() {
         ("vocab_size", json!(null), "missing"),
         ("rms_norm_eps", json!([]), "not a number"),
         ("tie_word_embeddings", json!("yes"), "not true or false"),
-        ("eos_token_id", json!([1, "x"]), "not a token id"),
         ("quantization_config", json!({"bits": 4}), "GGUF"),
         ("torch_dtype", json!("int8"), "int8"),
     ];
@@ -194,18 +191,13 @@ fn keys_inside_rope_scaling_are_named_with_their_path() {
 }
 
 #[test]
-fn end_tokens_of_generation_config_are_added() {
-    let folder = tempfile::tempdir().unwrap();
+fn heads_that_attention_can_not_run_are_refused_by_name() {
     let mut config = llama31();
-    config["eos_token_id"] = json!(128001);
-    std::fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
-    let generation = folder.path().join("generation_config.json");
-    std::fs::write(&generation, r#"{"eos_token_id": [128008, 128009, 128001]}"#).unwrap();
-    let source = Source::Folder(folder.path().to_path_buf());
-    assert_eq!(read(&source).unwrap().eos_ids, [128001, 128008, 128009]);
-    std::fs::write(&generation, r#"{"eos_token_id": -1}"#).unwrap();
-    let message = read(&source).unwrap_err().to_string();
-    assert!(message.contains("generation_config.json: key `eos_token_id`"), "{message}");
+    config["head_dim"] = json!(72);
+    let message = parse(&config).unwrap_err().to_string();
+    assert!(message.contains("key `head_dim`: heads of 72 elements"), "{message}");
+    config["head_dim"] = json!(80);
+    assert_eq!(parse(&config).unwrap().head_dim, 80);
 }
 
 #[test]
@@ -270,7 +262,6 @@ fn gguf_metadata_mean_the_same_network() {
         rms_eps: f64::from(1e-5f32),
         // Without tensors there is no head of its own.
         tied: true,
-        eos_ids: vec![128_001, 128_009],
         stored_dtype: DType::F32,
         ..from_json
     };

@@ -64,6 +64,29 @@ const SMALL_FILES: [&str; 11] = [
 const INDEX: &str = "model.safetensors.index.json";
 const WEIGHTS: &str = "model.safetensors";
 
+/// Files without which something is assumed: the first of `any_of`, unless another of them is
+/// there.
+struct Assumption {
+    any_of: &'static [&'static str],
+    assumed: &'static str,
+}
+
+const ASSUMPTIONS: [Assumption; 2] = [
+    Assumption {
+        any_of: &["tokenizer_config.json"],
+        assumed: "the chat template is one written for the family, and its end of turn is not known",
+    },
+    Assumption {
+        any_of: &["generation_config.json"],
+        assumed: "replies end with the tokens of config.json alone",
+    },
+];
+/// What only embedders have.
+const OF_EMBEDDERS: Assumption = Assumption {
+    any_of: &["1_Pooling/config.json", "modules.json"],
+    assumed: "vectors are means over all tokens",
+};
+
 /// The repo's folder in the cache, fetched as far as it isn't there.
 pub(super) fn obtain(id: &RepoId, places: &Places) -> Result<Resolved, SourceError> {
     let cache = Cache::new(places.hub.clone());
@@ -71,7 +94,10 @@ pub(super) fn obtain(id: &RepoId, places: &Places) -> Result<Resolved, SourceErr
     if let Some(commit) = cached_commit(id, &cache) {
         let folder = cache.repo(id.at(&commit)).pointer_path(&commit);
         match lacks(&folder) {
-            None => return Ok(id.resolved(folder, commit)),
+            None => {
+                complete(id, &commit, &folder, places, &cache);
+                return Ok(id.resolved(folder, commit));
+            }
             Some(file) => missing = format!("{file} is missing"),
         }
     }
@@ -111,6 +137,96 @@ fn lacks(folder: &Path) -> Option<String> {
     (!has(WEIGHTS)).then(|| WEIGHTS.into())
 }
 
+/// Files that a folder lacks, without anybody having said that the repo has none, and what is
+/// assumed then.
+fn unknown(folder: &Path) -> Vec<(&'static str, &'static str)> {
+    let is_embedder = std::fs::read_to_string(folder.join("config.json"))
+        .is_ok_and(|config| config.contains("\"BertModel\""));
+    let of_embedders = is_embedder.then_some(&OF_EMBEDDERS);
+    let all = ASSUMPTIONS.iter().chain(of_embedders);
+    let known = |file: &&&str| {
+        folder.join(file).is_file() || absent_mark(folder, file).is_some_and(|mark| mark.is_file())
+    };
+    all.filter(|one| !one.any_of.iter().any(|file| known(&file)))
+        .map(|one| (one.any_of[0], one.assumed))
+        .collect()
+}
+
+/// Where the cache notes that a commit has no such file, as `huggingface_hub` does.
+fn absent_mark(folder: &Path, file: &str) -> Option<PathBuf> {
+    let commit = folder.file_name()?;
+    Some(folder.parent()?.parent()?.join(".no_exist").join(commit).join(file))
+}
+
+/// Fetches the small files that a commit in the cache lacks, as others leave them out; where that
+/// can't be done, says what is assumed without them. Weights and tokenizer are there.
+fn complete(id: &RepoId, commit: &str, folder: &Path, places: &Places, cache: &Cache) {
+    if unknown(folder).is_empty() {
+        return;
+    }
+    let mut why = "HF_HUB_OFFLINE forbids to fetch it".to_owned();
+    if !places.offline {
+        why = match fetch_small(id, commit, folder, places, cache) {
+            Ok(()) => return,
+            Err(error) => format!("it can't be fetched ({error})"),
+        };
+    }
+    for (file, assumed) in unknown(folder) {
+        tracing::warn!(
+            "{}@{commit}: {file} is not in the cache, and {why}: {assumed}, which may be wrong",
+            id.repo
+        );
+    }
+}
+
+fn fetch_small(
+    id: &RepoId,
+    commit: &str,
+    folder: &Path,
+    places: &Places,
+    cache: &Cache,
+) -> Result<(), SourceError> {
+    let hub_error = |error: ApiError| hub_error(id, error);
+    let _lock = lock(id, places)?;
+    let api = api(places).map_err(hub_error)?;
+    let pinned = api.repo(id.at(commit));
+    let info = pinned.info().map_err(hub_error)?;
+    let listed: BTreeSet<String> = info.siblings.into_iter().map(|file| file.rfilename).collect();
+    debug_assert!(folder.starts_with(cache.path()));
+    for file in SMALL_FILES.iter().filter(|file| !folder.join(file).is_file()) {
+        if listed.contains(*file) {
+            pinned.get(file).map_err(hub_error)?;
+        }
+    }
+    mark_absent(folder, &listed);
+    Ok(())
+}
+
+/// Notes which small files a repo has not, so that nobody need ask again.
+fn mark_absent(folder: &Path, listed: &BTreeSet<String>) {
+    for file in SMALL_FILES.iter().filter(|file| !listed.contains(**file)) {
+        let Some(mark) = absent_mark(folder, file) else { continue };
+        // Where that can't be written, the repo is asked again.
+        let _ = mark.parent().map(std::fs::create_dir_all);
+        let _ = File::create(mark);
+    }
+}
+
+fn hub_error(id: &RepoId, error: ApiError) -> SourceError {
+    let (repo, revision) = (id.repo.clone(), id.revision.clone());
+    SourceError::Hub { repo, revision, reason: error.to_string() }
+}
+
+/// Held by the one of several processes that fetches.
+fn lock(id: &RepoId, places: &Places) -> Result<File, SourceError> {
+    let locks = places.hub.join(".locks");
+    let path = locks.join(format!("{}.lock", id.at("").folder_name()));
+    std::fs::create_dir_all(&locks).map_err(SourceError::io(&locks))?;
+    let lock = File::create(&path).map_err(SourceError::io(&path))?;
+    lock.lock().map_err(SourceError::io(&path))?;
+    Ok(lock)
+}
+
 /// The weight files that an index lists.
 fn shards(index: &Path) -> std::io::Result<BTreeSet<String>> {
     let index: serde_json::Value = serde_json::from_slice(&std::fs::read(index)?)?;
@@ -120,16 +236,8 @@ fn shards(index: &Path) -> std::io::Result<BTreeSet<String>> {
 
 /// Fetches one commit's files. Of several processes one fetches, the others wait.
 fn fetch(id: &RepoId, places: &Places, cache: &Cache) -> Result<Resolved, SourceError> {
-    let hub_error = |error: ApiError| SourceError::Hub {
-        repo: id.repo.clone(),
-        revision: id.revision.clone(),
-        reason: error.to_string(),
-    };
-    let lock_path = places.hub.join(".locks").join(format!("{}.lock", id.at("").folder_name()));
-    let locks = places.hub.join(".locks");
-    std::fs::create_dir_all(&locks).map_err(SourceError::io(&locks))?;
-    let lock = File::create(&lock_path).map_err(SourceError::io(&lock_path))?;
-    lock.lock().map_err(SourceError::io(&lock_path))?;
+    let hub_error = |error: ApiError| hub_error(id, error);
+    let _lock = lock(id, places)?;
 
     let api = api(places).map_err(hub_error)?;
     let info = api.repo(id.at(&id.revision)).info().map_err(hub_error)?;
@@ -151,6 +259,7 @@ fn fetch(id: &RepoId, places: &Places, cache: &Cache) -> Result<Resolved, Source
     for file in &weights {
         get(file)?;
     }
+    mark_absent(&folder, &listed);
     let reference = cache.repo(id.at(&id.revision));
     reference.create_ref(&commit).map_err(SourceError::io(&places.hub))?;
     match lacks(&folder) {
@@ -270,7 +379,7 @@ mod tests {
 
     fn answer(files: &[(&str, &str)], request: &str, first_byte: bool) -> String {
         let path = request.split(' ').nth(1).unwrap_or_default();
-        if path == "/api/models/org/name/revision/main" {
+        if ["main", COMMIT].iter().any(|at| path == format!("/api/models/org/name/revision/{at}")) {
             let names: Vec<String> =
                 files.iter().map(|(name, _)| format!(r#"{{"rfilename": "{name}"}}"#)).collect();
             let body = format!(r#"{{"sha": "{COMMIT}", "siblings": [{}]}}"#, names.join(","));
@@ -316,6 +425,23 @@ mod tests {
         assert_eq!(read("tokenizer.json").as_deref(), Some("tokens"));
         assert_eq!((read("README.md"), read("pytorch_model.bin")), (None, None));
         assert_eq!(obtain(&id("org/name"), &places(&folder, None)).unwrap(), found);
+    }
+
+    #[test]
+    fn a_commit_that_others_fetched_in_part_is_completed_once() {
+        let folder = TempDir::new().unwrap();
+        lay(&folder, &[("config.json", "{}"), ("tokenizer.json", "{}"), (WEIGHTS, "")]);
+        let offline = obtain(&id("org/name"), &places(&folder, None)).unwrap();
+        let snapshot = offline.source.path();
+        let lacking = || unknown(snapshot).into_iter().map(|(file, _)| file).collect::<Vec<&str>>();
+        assert_eq!(lacking(), ["tokenizer_config.json", "generation_config.json"]);
+        // Nobody answers: what is there is used.
+        let nobody = obtain(&id("org/name"), &places(&folder, Some("http://127.0.0.1:1"))).unwrap();
+        assert_eq!((nobody.source.path(), lacking().len()), (snapshot, 2));
+        let address = serve(vec![("config.json", "{}"), ("tokenizer_config.json", "template")]);
+        obtain(&id("org/name"), &places(&folder, Some(&address))).unwrap();
+        let template = std::fs::read_to_string(snapshot.join("tokenizer_config.json")).unwrap();
+        assert_eq!((template.as_str(), lacking()), ("template", vec![]));
     }
 
     #[test]

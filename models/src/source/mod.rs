@@ -86,7 +86,9 @@ impl SourceError {
 ///
 /// In this order a name is: an alias; a folder or file that exists; a repo id. Of a repo, the
 /// commit is kept in the standard cache of the hub (`HF_HUB_CACHE`, `HF_HOME`), and one that is
-/// complete there is used without the network, even if the repo has moved on. `HF_HUB_OFFLINE`,
+/// complete there is used without the network, even if the repo has moved on; small files that are not
+/// there (others fetch only what they need) are fetched once where that is possible, and else a warning
+/// says what is assumed. `HF_HUB_OFFLINE`,
 /// `HF_TOKEN` and `HF_ENDPOINT` mean what they mean elsewhere. Aliases are kept in
 /// `LONGREWARD_CACHE`, else in the user's cache folder.
 ///

@@ -24,7 +24,8 @@ use std::collections::HashMap;
 /// All checks that the records allow.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Bias {
-    /// Why the place of an answer makes no difference; `None` of claims alone.
+    /// Why the place of an answer makes no difference; `None` of claims alone, and of scores that
+    /// were there already, whose seeds hang on the numbers of answers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub position: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -46,6 +47,8 @@ pub struct Known {
     pub lang: LangChoice,
     /// Names under which the judge may stand as an author.
     pub own: Vec<String>,
+    /// The verdicts are [`judging`](super::judging)'s, whose seeds hang on the text of answers.
+    pub seeds_by_text: bool,
     pub bootstrap: Bootstrap,
 }
 
@@ -64,7 +67,7 @@ impl Bias {
         let rows = rows(items, judged);
         let has_answers = rows.iter().any(|row| !matches!(row.item.kind, Kind::Support(_)));
         Self {
-            position: has_answers.then(|| POSITION.to_owned()),
+            position: (has_answers && known.seeds_by_text).then(|| POSITION.to_owned()),
             padding: PaddingBias::new(&rows, &known.bootstrap),
             languages: LanguageBias::all(&rows, known),
             self_preference: SelfPreference::all(&rows, known),

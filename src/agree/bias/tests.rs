@@ -6,7 +6,8 @@ use crate::judge::{Rated, testing};
 
 fn known() -> Known {
     let bootstrap = Bootstrap { resamples: 0, seed: 0 };
-    Known { lang: LangChoice::Auto, own: vec!["Me".to_owned()], bootstrap }
+    let own = vec!["Me".to_owned()];
+    Known { lang: LangChoice::Auto, own, seeds_by_text: true, bootstrap }
 }
 
 fn answered(score: f64) -> Box<Details> {

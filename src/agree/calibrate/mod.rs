@@ -72,6 +72,8 @@ pub struct Fitted {
     /// Verdicts (or pairs) with labels.
     pub items: usize,
     pub prompts: usize,
+    /// Parts that the labels were divided into: no more than there are prompts.
+    pub folds: usize,
     /// `log_loss` (of the label's probability) and `calibration_error`, where probabilities are
     /// corrected; `squared_error` of the expected value against the label, on the judge's scale.
     /// Each with `_before`, `_after` and `_gain`: without a correction, with one that was fitted
@@ -149,12 +151,14 @@ fn fit_kind(kind: &str, verdicts: &Verdicts, options: &Options) -> Result<Fitted
         return Err(LeftOut::TooFew { kind, prompts: prompts.len() });
     }
     let all: Vec<usize> = (0..verdicts.len()).collect();
-    let held_out = held_out(verdicts, &prompts, options);
+    let folds = options.folds.clamp(2, prompts.len());
+    let held_out = held_out(verdicts, &prompts, folds, options);
     Ok(Fitted {
         calibrator: fit_items(verdicts, &all, options.method),
         labels: verdicts.labels(),
         items: verdicts.len(),
         prompts: prompts.len(),
+        folds,
         losses: losses::losses(verdicts, &held_out, &prompts, options),
     })
 }
@@ -180,8 +184,12 @@ fn fit_items(verdicts: &Verdicts, items: &[usize], method: Method) -> Calibrator
 }
 
 /// For each item the correction that was fitted without its prompt's fold.
-fn held_out(verdicts: &Verdicts, prompts: &[Vec<usize>], options: &Options) -> Vec<Calibrator> {
-    let folds = options.folds.clamp(2, prompts.len());
+fn held_out(
+    verdicts: &Verdicts,
+    prompts: &[Vec<usize>],
+    folds: usize,
+    options: &Options,
+) -> Vec<Calibrator> {
     let order = shuffled(prompts.len(), options.seed);
     let mut fold_of = vec![0; verdicts.len()];
     for (place, &prompt) in order.iter().enumerate() {
@@ -208,7 +216,7 @@ fn shuffled(count: usize, seed: u64) -> Vec<usize> {
 
 impl fmt::Display for Fit {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        for (kind, Fitted { calibrator, labels, items, prompts, losses }) in &self.kinds {
+        for (kind, Fitted { calibrator, labels, items, prompts, folds: _, losses }) in &self.kinds {
             writeln!(f, "{kind}: {items} {labels} labels on {prompts} prompts, {calibrator}")?;
             for loss in ["log_loss", "squared_error", "calibration_error"] {
                 let get = |when: &str| losses.get(&format!("{loss}_{when}"));
@@ -221,6 +229,15 @@ impl fmt::Display for Fit {
                 writeln!(f, "  {name:<18} {before} → {after}, gain {gain}")?;
             }
         }
-        write!(f, "losses by {}-fold cross-validation", self.folds)
+        let mut folds: Vec<usize> = self.kinds.values().map(|fitted| fitted.folds).collect();
+        folds.dedup();
+        match folds[..] {
+            [folds] => write!(f, "losses by {folds}-fold cross-validation"),
+            _ => {
+                let of = |(kind, fitted): (&String, &Fitted)| format!("{kind} {}", fitted.folds);
+                let each: Vec<String> = self.kinds.iter().map(of).collect();
+                write!(f, "losses by cross-validation, folds of {}", each.join(", "))
+            }
+        }
     }
 }

@@ -2,6 +2,8 @@
 
 use crate::agree::judging::{Details, Found, Judged, Score};
 use crate::agree::labels::{Item, Kind, Preference};
+use crate::agree::summary::faithfulness_lead;
+use crate::hexadecimal::hexadecimal;
 use crate::judge::calibration::SUPPORT;
 use crate::judge::{Supported, Uncalibrated};
 use sha2::{Digest, Sha256};
@@ -47,6 +49,8 @@ pub struct Single {
 pub struct PairSample {
     /// Distributions of ratings of each, by dimension.
     pub answers: [Vec<Vec<f64>>; 2],
+    /// By how much the first is the more faithful, which is no rating and has no distribution.
+    pub lead: f64,
     /// 1 where the first is better, 0 where the second is, 0.5 at a tie.
     pub first: f64,
     /// Of the labels.
@@ -64,7 +68,7 @@ impl Single {
 #[cfg(test)]
 impl PairSample {
     pub(super) fn of(answers: [Vec<Vec<f64>>; 2], first: f64) -> Self {
-        Self { answers, first, row: String::new(), prompt: String::new() }
+        Self { answers, lead: 0.0, first, row: String::new(), prompt: String::new() }
     }
 }
 
@@ -116,6 +120,8 @@ impl Samples {
         let by_idx: HashMap<&str, &Item> = items.iter().map(|i| (i.idx.as_str(), i)).collect();
         let mut samples = Self::default();
         let mut pairs: Vec<(Vec<&'static str>, PairSample)> = Vec::new();
+        // Rows with a verdict that has no probabilities.
+        let mut without: Vec<&str> = Vec::new();
         for record in judged.iter().filter(|record| record.variant.is_plain()) {
             let Some(item) = by_idx.get(record.item.as_str()) else { continue };
             if item.hash() != record.input_hash {
@@ -123,51 +129,74 @@ impl Samples {
                 samples.problems.push(format!("row {:?} {why}", item.idx));
                 continue;
             }
-            match (&item.kind, &record.found) {
+            let all_used = match (&item.kind, &record.found) {
                 (Kind::Support(claim), Found::Support { details }) => {
-                    samples.add_support(item, claim.label as usize, details);
+                    samples.add_support(item, claim.label as usize, details)
                 }
                 (Kind::Rating(rating), Found::Rating { details }) => {
-                    samples.add_ratings(item, rating.rating, details, scale);
+                    samples.add_ratings(item, rating.rating, details, scale)
                 }
                 (Kind::Pairwise(pair), Found::Pairwise { a, b }) => {
-                    pairs.extend(pair_sample(item, pair.label, [a, b]));
+                    let sample = pair_sample(item, pair.label, [a, b]);
+                    let used = sample.is_some();
+                    pairs.extend(sample);
+                    used
                 }
-                _ => samples
-                    .problems
-                    .push(format!("row {:?} has a verdict of another kind", item.idx)),
+                _ => {
+                    let why = format!("row {:?} has a verdict of another kind", item.idx);
+                    samples.problems.push(why);
+                    true
+                }
+            };
+            if !all_used && !without.contains(&item.idx.as_str()) {
+                without.push(&item.idx);
             }
         }
         samples.add_pairs(pairs);
+        if !without.is_empty() {
+            let rows = named(&without);
+            let why = "have verdicts without the probabilities that a correction needs: those are not used";
+            samples.notes.push(format!("the rows {rows} {why}"));
+        }
         samples
     }
 
-    fn add_support(&mut self, item: &Item, label: usize, details: &Supported) {
+    /// Whether the verdict is one that can be used; so are those below.
+    fn add_support(&mut self, item: &Item, label: usize, details: &Supported) -> bool {
         let Supported { distribution, expected, uncalibrated, .. } = details;
         let Some((distribution, expected)) = given(distribution, *expected, uncalibrated) else {
-            return;
+            return false;
         };
         let mut target = vec![0.0; 3];
         target[2 - label] = 1.0;
         let (value, prompt) = (label as f64 / 2.0, item.prompt());
         self.add(SUPPORT, "support", Single { distribution, expected, target, value, prompt });
+        true
     }
 
-    fn add_ratings(&mut self, item: &Item, rating: f64, details: &Details, scale: Scale) {
+    fn add_ratings(&mut self, item: &Item, rating: f64, details: &Details, scale: Scale) -> bool {
         let Some(value) = scale.to_judge(rating) else {
             let Scale { low, high } = scale;
             let why = format!(
                 "row {:?}: the rating {rating} is outside {low} to {high}: give --rating-scale",
                 item.idx
             );
-            return self.problems.push(why);
+            self.problems.push(why);
+            return true;
         };
-        for score in details.verdicts() {
-            let Some((distribution, expected)) = raw(&score) else { continue };
+        let mut used = false;
+        let mut all_used = true;
+        for score in details.ratings() {
+            let Some((distribution, expected)) = raw(&score) else {
+                all_used = false;
+                continue;
+            };
+            used = true;
             let (target, prompt) = (about(value, distribution.len()), item.prompt());
             let single = Single { distribution, expected, target, value, prompt };
             self.add(score.dimension.name(), "rating", single);
         }
+        used && all_used
     }
 
     fn add(&mut self, kind: &str, labels: &'static str, single: Single) {
@@ -199,16 +228,21 @@ impl Samples {
     }
 }
 
-/// Names the rows of pairs: the first of them, and how many there are.
+/// Names the rows of pairs.
 pub(super) fn rows(pairs: &[PairSample]) -> String {
+    let rows: Vec<&str> = pairs.iter().map(|pair| pair.row.as_str()).collect();
+    format!("the pairs in the rows {}", named(&rows))
+}
+
+/// The first names, and how many more there are.
+fn named(rows: &[&str]) -> String {
     const SHOWN: usize = 3;
-    let names: Vec<String> =
-        pairs.iter().take(SHOWN).map(|pair| format!("{:?}", pair.row)).collect();
-    let more = match pairs.len().saturating_sub(SHOWN) {
+    let names: Vec<String> = rows.iter().take(SHOWN).map(|row| format!("{row:?}")).collect();
+    let more = match rows.len().saturating_sub(SHOWN) {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    format!("the pairs in the rows {}{more}", names.join(", "))
+    format!("{}{more}", names.join(", "))
 }
 
 /// The judge's own probabilities and expected value, if there are some.
@@ -239,21 +273,25 @@ fn about(value: f64, classes: usize) -> Vec<f64> {
     weights
 }
 
-/// Whose dimensions all have distributions.
+/// Whose ratings all have distributions. Faithfulness counts as what it is.
 fn pair_sample(
     item: &Item,
     label: Preference,
     answers: [&Details; 2],
 ) -> Option<(Vec<&'static str>, PairSample)> {
-    let scores = answers.map(Details::verdicts);
-    let dimensions = scores[0].iter().map(|score| score.dimension.name()).collect();
+    let lead = faithfulness_lead(answers, |found| {
+        found.uncalibrated.or(found.expected).unwrap_or(found.score)
+    })?;
+    let scores = answers.map(|answer| answer.ratings().collect::<Vec<_>>());
+    let dimensions: Vec<_> = scores[0].iter().map(|score| score.dimension.name()).collect();
     let distributions = |scores: &Vec<Score>| -> Option<Vec<Vec<f64>>> {
         scores.iter().map(|score| raw(score).map(|(distribution, _)| distribution)).collect()
     };
     let answers = [distributions(&scores[0])?, distributions(&scores[1])?];
     let first = (label.sign() + 1.0) / 2.0;
     let (row, prompt) = (item.idx.clone(), item.prompt());
-    Some((dimensions, PairSample { answers, first, row, prompt }))
+    let sample = PairSample { answers, lead, first, row, prompt };
+    (!dimensions.is_empty()).then_some((dimensions, sample))
 }
 
 /// Over all rows and their labels, in their order.
@@ -267,5 +305,5 @@ pub fn labels_hash(items: &[Item]) -> String {
         };
         hasher.update(format!("{}\n{}\n{label}\n", item.idx, item.hash()));
     }
-    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    hexadecimal(hasher.finalize())
 }

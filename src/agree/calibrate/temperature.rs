@@ -32,12 +32,13 @@ impl Single {
 }
 
 impl PairSample {
-    /// The probability that the first answer's ratings come to more, plus half that of a tie.
+    /// The probability that the first answer's scores come to more, plus half that of a tie.
     pub fn probability(&self, temperature: f64) -> f64 {
         let warm = |answer: &Vec<Vec<f64>>| -> Vec<Vec<f64>> {
             answer.iter().map(|distribution| tempered(distribution, temperature)).collect()
         };
-        probability_above(&warm(&self.answers[0]), &warm(&self.answers[1])).unwrap_or(0.5)
+        let [a, b] = [&self.answers[0], &self.answers[1]].map(warm);
+        probability_above(&a, &b, self.lead).unwrap_or(0.5)
     }
 
     /// Cross-entropy of the label with that probability; a tie counts half for either side.

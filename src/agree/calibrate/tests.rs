@@ -101,7 +101,7 @@ fn temperatures_of_pairs_as_scipy() {
 }
 
 fn claim(i: usize, label: Level) -> Item {
-    let (claim, evidence) = (format!("claim {i}"), vec!["x".to_owned()]);
+    let (claim, evidence) = (format!("claim {i}"), vec![format!("x{i}")]);
     let (query, votes, supporting) = (String::new(), Vec::new(), Vec::new());
     let kind = Kind::Support(Claim { query, claim, evidence, label, votes, supporting });
     Item { idx: i.to_string(), kind }
@@ -276,4 +276,68 @@ fn too_little_is_refused() {
     let samples = Samples::new(&items, &records, Scale::default());
     let refused = fit(&samples, &options(Method::Temperature)).unwrap_err().to_string();
     assert!(refused.contains("support: labels on 1 prompt are too few"), "{refused}");
+}
+
+fn faithful(score: f64) -> crate::judge::Faithfulness {
+    let found = testing::supported(score / 10.0, &[]);
+    let listing = crate::judge::Verdict::new(crate::judge::Outcome::Statements(Vec::new()), "");
+    crate::judge::Faithfulness::new(&listing, vec![found])
+}
+
+/// Pairs whose first answer is better, on prompts of their own.
+fn pairs(count: usize) -> Vec<Item> {
+    let item = |i: usize| {
+        let responses = ["x".to_owned(), "y".to_owned()];
+        let (query, votes, authors) = (format!("q{i}"), Vec::new(), [const { None }; 2]);
+        let (context, label) = (None, Preference::A);
+        let pair = Pair { query, context, responses, authors, label, votes };
+        Item { idx: i.to_string(), kind: Kind::Pairwise(pair) }
+    };
+    (0..count).map(item).collect()
+}
+
+#[test]
+fn pairs_judged_in_faithfulness_are_used_and_what_has_no_probabilities_is_named() {
+    let items = pairs(4);
+    let judged_in_all = |faithfulness: f64| {
+        let faithfulness = Some(faithful(faithfulness));
+        Box::new(Details { faithfulness, ..*rated(peak(5)) })
+    };
+    let mut records: Vec<Judged> = items
+        .iter()
+        .map(|item| judged(item, Found::Pairwise { a: judged_in_all(10.0), b: judged_in_all(5.0) }))
+        .collect();
+    records[3].found = Found::Pairwise { a: rated(Vec::new()), b: rated(peak(5)) };
+    let samples = Samples::new(&items, &records, Scale::default());
+    assert_eq!(samples.kinds.keys().collect::<Vec<_>>(), ["logicality"]);
+    let Verdicts::Pairs(found) = &samples.kinds["logicality"] else { panic!() };
+    assert_eq!((found.len(), found[0].lead), (3, 5.0));
+    // Ratings are alike, and the first is ahead by five.
+    assert!(found[0].probability(1.0) > 0.9);
+    let even = PairSample::of(found[0].answers.clone(), 1.0);
+    assert!((even.probability(1.0) - 0.5).abs() < 1e-12);
+    assert!(
+        matches!(&samples.notes[..], [note] if note.contains("the rows \"3\" have verdicts without"))
+    );
+}
+
+#[test]
+fn claims_on_one_document_are_held_out_together() {
+    let (mut items, records) = sure(12);
+    for (i, item) in items.iter_mut().enumerate() {
+        let Kind::Support(claim) = &mut item.kind else { panic!() };
+        claim.evidence = vec![format!("document {}", i % 3)];
+    }
+    let records: Vec<Judged> = records
+        .into_iter()
+        .zip(&items)
+        .map(|(record, item)| Judged { input_hash: item.hash(), ..record })
+        .collect();
+    let samples = Samples::new(&items, &records, Scale::default());
+    let kinds = fit(&samples, &options(Method::Temperature)).unwrap().kinds;
+    assert_eq!((kinds["support"].prompts, kinds["support"].folds), (3, 3));
+    let (version, labels, labels_hash) = (String::new(), String::new(), String::new());
+    let (judge, bootstrap) = (Settings::new(), Bootstrap::default());
+    let file = Fit { version, judge, labels, labels_hash, folds: 5, seed: 0, bootstrap, kinds };
+    assert!(format!("{file}").ends_with("losses by 3-fold cross-validation"), "{file}");
 }

@@ -85,7 +85,7 @@ pub struct Score<'a> {
     /// The two before they were calibrated, if they are.
     pub uncalibrated: &'a Option<Uncalibrated>,
     pub forced: bool,
-    /// Replies that the verdict took.
+    /// Replies that the verdict took; of faithfulness the list of statements alone.
     pub attempts: u32,
     pub votes: Option<&'a Votes>,
 }
@@ -134,6 +134,12 @@ impl Details {
             completeness.as_ref().map(|one| Score::of(Dimension::Completeness, &one.rated)),
         ];
         scores.into_iter().flatten().collect()
+    }
+
+    /// As [`verdicts`](Self::verdicts), but for faithfulness, which is made of many.
+    pub fn ratings(&self) -> impl Iterator<Item = Score<'_>> {
+        let all = self.verdicts().into_iter();
+        all.filter(|score| score.dimension != Dimension::Faithfulness)
     }
 
     /// The mean score of the dimensions.

@@ -188,10 +188,14 @@ impl Item {
         }
     }
 
-    /// Items with the same prompt are drawn together when intervals are made.
+    /// Items with the same prompt, or claims with the same evidence, are drawn together when
+    /// intervals are made.
     pub fn prompt(&self) -> String {
         match &self.kind {
-            Kind::Support(_) => self.idx.clone(),
+            Kind::Support(claim) => {
+                let evidence: Vec<&str> = claim.evidence.iter().map(String::as_str).collect();
+                input_hash(&evidence)
+            }
             Kind::Pairwise(Pair { query, context, .. })
             | Kind::Rating(Rating { query, context, .. }) => {
                 input_hash(&[query, context_of(context)])

@@ -128,6 +128,14 @@ pub fn clusters<K: Hash + Eq>(keys: impl IntoIterator<Item = K>) -> Vec<Vec<usiz
     clusters
 }
 
+/// Clusters of some of the items; those that have none of them are left out.
+pub fn only(clusters: &[Vec<usize>], wanted: impl Fn(usize) -> bool) -> Vec<Vec<usize>> {
+    let some = clusters
+        .iter()
+        .map(|items| items.iter().copied().filter(|&item| wanted(item)).collect::<Vec<usize>>());
+    some.filter(|items| !items.is_empty()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::mean;

@@ -13,28 +13,18 @@ mod goldens;
 mod pairs;
 mod rank;
 
-pub use bootstrap::{Bootstrap, Estimate, Metrics, SplitMix, clusters};
+pub use bootstrap::{Bootstrap, Estimate, Metrics, SplitMix, clusters, only};
 pub use calibration::{Bin, Calibration};
 pub use classes::Confusion;
 pub use fleiss::fleiss_kappa;
 pub use pairs::PairCounts;
 pub use rank::{kendall, partial, pearson, ranks, spearman};
 
-/// The mean; `None` of no values.
-pub fn mean(values: &[f64]) -> Option<f64> {
-    ratio(values.iter().sum(), values.len() as f64)
-}
+pub(crate) use crate::statistics::{mean, standard_deviation};
 
 /// The mean of absolute differences; `None` of no values.
 pub fn mean_absolute_difference(a: &[f64], b: &[f64]) -> Option<f64> {
     ratio(a.iter().zip(b).map(|(a, b)| (a - b).abs()).sum(), a.len() as f64)
-}
-
-/// The standard deviation with n - 1 in the denominator; `None` of fewer than two values.
-pub fn standard_deviation(values: &[f64]) -> Option<f64> {
-    let mean = mean(values)?;
-    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
-    Some(ratio(squares, values.len() as f64 - 1.0)?.sqrt())
 }
 
 /// A quotient, if the denominator is positive.

@@ -61,11 +61,11 @@ fn first_runs(judged: &[Judged]) -> HashSet<(&str, String)> {
 
 fn of_claims(a: &Rows, b: &Rows, bootstrap: &Bootstrap) -> Vec<Predictor> {
     let labels: Vec<usize> = a.claims.iter().map(|row| row.label.label as usize).collect();
-    let single = one_each(labels.len());
+    let prompts = clusters(a.claims.iter().map(|row| row.item.prompt()));
     let pairs = pairs(support::by_judge(&a.claims), support::by_judge(&b.claims));
     predictors(&labels, pairs, |a, b| {
         let count = Level::ALL.len();
-        bootstrap.estimate(&single, |items| {
+        bootstrap.estimate(&prompts, |items| {
             difference(a.measures(&labels, count, items), b.measures(&labels, count, items))
         })
     })

@@ -13,7 +13,7 @@ mod tests;
 pub use bias::LengthBias;
 pub use gain::Gain;
 pub use pairwise::PairwiseSummary;
-pub(super) use pairwise::{probability_above, score};
+pub(super) use pairwise::{faithfulness_lead, probability_above, score};
 pub use predictor::Predictor;
 pub(super) use predictor::within_prompts;
 pub use rating::RatingSummary;
@@ -25,7 +25,7 @@ use super::judging::{Details, Found, Judged};
 use super::labels::{Item, Kind};
 use super::metrics::Bootstrap;
 use super::recall::Recall;
-use crate::judge::readings;
+use crate::judge::{Supported, Votes, readings};
 use crate::pipeline::Settings;
 use crate::retrieval::{Embed, EmbedError};
 use pairwise::PairRow;
@@ -63,7 +63,7 @@ pub struct Summary {
 /// How smoothly verdicts came, over all runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Reading {
-    /// Ratings or degrees of support; of several votes each one.
+    /// Ratings, lists of statements and degrees of support; of several votes each one.
     pub verdicts: usize,
     /// The share that was readable in the first reply, or needed none.
     pub first_reply: f64,
@@ -167,24 +167,53 @@ fn rows<'a, L, V>(
     items.iter().filter_map(row).collect()
 }
 
+/// How one verdict came.
+struct Read {
+    attempts: u32,
+    forced: bool,
+    /// Of its replies, which several statements can have in common.
+    share: f64,
+}
+
+impl Read {
+    fn all(votes: Option<&Votes>, attempts: u32, forced: bool, share: f64) -> Vec<Self> {
+        let each = readings(votes, attempts, forced).into_iter();
+        each.map(|(attempts, forced)| Self { attempts, forced, share }).collect()
+    }
+
+    fn of_claim(found: &Supported) -> Vec<Self> {
+        let share = 1.0 / found.statements_in_call.unwrap_or(1).max(1) as f64;
+        Self::all(found.votes.as_deref(), found.attempts, found.forced, share)
+    }
+
+    /// Its ratings, its list of statements, and the verdicts on these.
+    fn of_answer(answer: &Details) -> Vec<Self> {
+        let rated = answer.ratings();
+        let rated = rated.flat_map(|one| Self::all(one.votes, one.attempts, one.forced, 1.0));
+        let listed = answer.faithfulness.iter().flat_map(|found| {
+            let list = Self::all(None, found.attempts, found.is_listing_forced(), 1.0);
+            list.into_iter().chain(found.details.iter().flat_map(Self::of_claim))
+        });
+        rated.chain(listed).collect()
+    }
+}
+
 impl Reading {
-    /// From replies taken and whether forced, of each verdict.
-    fn new(verdicts: impl Iterator<Item = (u32, bool)>) -> Self {
-        let (mut count, mut first, mut forced, mut replies) = (0, 0, 0, 0);
-        for (attempts, was_forced) in verdicts {
+    fn new(verdicts: impl Iterator<Item = Read>) -> Self {
+        let (mut count, mut first, mut forced, mut replies) = (0, 0, 0, 0.0);
+        for Read { attempts, forced: was_forced, share } in verdicts {
             count += 1;
             first += usize::from(attempts <= 1 && !was_forced);
             forced += usize::from(was_forced);
-            replies += attempts as usize;
+            replies += f64::from(attempts) * share;
         }
         let share = |part: usize| part as f64 / count.max(1) as f64;
-        let (first_reply, forced, replies) = (share(first), share(forced), share(replies));
-        Self { verdicts: count, first_reply, forced, replies }
+        let (first_reply, forced) = (share(first), share(forced));
+        Self { verdicts: count, first_reply, forced, replies: replies / count.max(1) as f64 }
     }
 
     fn of_answers<'a>(answers: impl Iterator<Item = &'a Details>) -> Self {
-        let scores = answers.flat_map(Details::verdicts);
-        Self::new(scores.flat_map(|score| readings(score.votes, score.attempts, score.forced)))
+        Self::new(answers.flat_map(Read::of_answer))
     }
 }
 

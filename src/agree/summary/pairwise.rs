@@ -9,7 +9,7 @@ use crate::agree::baselines::{nearest, overlap};
 use crate::agree::judging::Details;
 use crate::agree::labels::{Pair, Preference};
 use crate::agree::metrics::{Bootstrap, Calibration, Confusion, Metrics, PairCounts, clusters};
-use crate::judge::Dimension;
+use crate::judge::{Dimension, Faithfulness};
 use crate::retrieval::{Embed, EmbedError};
 use serde::{Deserialize, Serialize};
 
@@ -63,7 +63,7 @@ impl PairwiseSummary {
         let measure =
             |(name, one): &(&str, Differences)| one.measure(name, &labels, &prompts, bootstrap);
         let mut predictors: Vec<Predictor> = predicted.iter().map(measure).collect();
-        predictors.extend(people(rows, bootstrap));
+        predictors.extend(people(rows, &prompts, bootstrap));
         let lengths: Vec<[f64; 2]> = rows.iter().map(lengths).collect();
         let bias = |(name, one): &(&str, Differences)| {
             LengthBias::new(name, &labels, &one.values, &lengths, &prompts, bootstrap)
@@ -78,8 +78,12 @@ impl PairwiseSummary {
             counts: ratings.counts(&labels, &all),
             calibration: expected.calibration(&labels, &all),
             length_bias: predicted[..2].iter().map(bias).collect(),
-            annotators: fleiss(rows.iter().map(|row| votes(&row.label.votes)).collect(), bootstrap),
-            spread: spread(rows, &labels, bootstrap),
+            annotators: fleiss(
+                rows.iter().map(|row| votes(&row.label.votes)).collect(),
+                &prompts,
+                bootstrap,
+            ),
+            spread: spread(rows, &labels, &prompts, bootstrap),
             predictors,
         }))
     }
@@ -125,24 +129,48 @@ fn differences(rows: &[PairRow], value: impl Fn(&str, &Details) -> Option<f64>) 
     Differences::new(rows.iter().map(|row| difference(row).unwrap_or(0.0)).collect())
 }
 
-/// The probability that the first answer's sum of ratings is the higher, plus half that of a tie;
-/// ratings are drawn from their distributions, each by itself. `None` where one has none.
+/// The probability that the first answer's sum of scores is the higher, plus half that of a tie;
+/// ratings are drawn from their distributions, each by itself, and faithfulness, which has none, is
+/// what it is. `None` where a rating has none, or there is no rating.
 pub(super) fn probability_of_first(answers: [&Details; 2]) -> Option<f64> {
     let distributions = |answer: &Details| -> Vec<Vec<f64>> {
-        answer.verdicts().iter().map(|score| score.distribution.to_vec()).collect()
+        answer.ratings().map(|score| score.distribution.to_vec()).collect()
     };
     let [a, b] = answers.map(distributions);
-    probability_above(&a, &b)
+    let lead = faithfulness_lead(answers, |found| found.expected.unwrap_or(found.score))?;
+    if a.is_empty() && b.is_empty() { None } else { probability_above(&a, &b, lead) }
 }
 
-/// As [`probability_of_first`], of the distributions of two answers' ratings.
-pub(in crate::agree) fn probability_above(a: &[Vec<f64>], b: &[Vec<f64>]) -> Option<f64> {
+/// By how much the first answer is the more faithful; 0 where neither was judged in that. `None` if
+/// one was.
+pub(in crate::agree) fn faithfulness_lead(
+    [a, b]: [&Details; 2],
+    value: impl Fn(&Faithfulness) -> f64,
+) -> Option<f64> {
+    match (&a.faithfulness, &b.faithfulness) {
+        (Some(a), Some(b)) => Some(value(a) - value(b)),
+        (None, None) => Some(0.0),
+        _ => None,
+    }
+}
+
+/// As [`probability_of_first`], of the distributions of two answers' ratings; `lead` is what the
+/// first is ahead by what has no distribution.
+pub(in crate::agree) fn probability_above(
+    a: &[Vec<f64>],
+    b: &[Vec<f64>],
+    lead: f64,
+) -> Option<f64> {
     let [a, b] = [sums(a)?, sums(b)?];
-    let (mut below, mut probability) = (0.0, 0.0);
+    let (mut below, mut probability, mut next) = (0.0, 0.0, 0);
     for (sum, p) in a.iter().enumerate() {
-        let equal = b.get(sum).copied().unwrap_or(0.0);
+        let sum = sum as f64 + lead;
+        while next < b.len() && (next as f64) < sum {
+            below += b[next];
+            next += 1;
+        }
+        let equal = b.get(next).copied().filter(|_| next as f64 == sum).unwrap_or(0.0);
         probability += p * (below + equal / 2.0);
-        below += equal;
     }
     let total: f64 = a.iter().sum::<f64>() * b.iter().sum::<f64>();
     (total > 0.0).then(|| (probability / total).clamp(0.0, 1.0))
@@ -199,15 +227,20 @@ fn baselines(
 }
 
 /// One annotator against another.
-fn people(rows: &[PairRow], bootstrap: &Bootstrap) -> Option<Predictor> {
+fn people(rows: &[PairRow], prompts: &[Vec<usize>], bootstrap: &Bootstrap) -> Option<Predictor> {
     let votes: Vec<&[Preference]> = rows.iter().map(|row| row.label.votes.as_slice()).collect();
-    let (pairs, clusters) = annotator_pairs(&votes);
+    let (pairs, clusters) = annotator_pairs(&votes, prompts);
     let labels: Vec<f64> = pairs.iter().map(|pair| pair.0.sign()).collect();
     let others = Differences::new(pairs.iter().map(|pair| pair.1.sign()).collect());
     (!pairs.is_empty()).then(|| others.measure("people", &labels, &clusters, bootstrap))
 }
 
-fn spread(rows: &[PairRow], labels: &[f64], bootstrap: &Bootstrap) -> Option<Spread> {
+fn spread(
+    rows: &[PairRow],
+    labels: &[f64],
+    prompts: &[Vec<usize>],
+    bootstrap: &Bootstrap,
+) -> Option<Spread> {
     let difference = |[a, b]: &[&Details; 2]| a.mean().zip(b.mean()).map_or(0.0, |(a, b)| a - b);
     let scores = |row: &PairRow| -> Vec<f64> { row.runs.iter().map(difference).collect() };
     let scores: Vec<Vec<f64>> = rows.iter().map(scores).collect();
@@ -216,5 +249,5 @@ fn spread(rows: &[PairRow], labels: &[f64], bootstrap: &Bootstrap) -> Option<Spr
         let values = scores.iter().map(|scores| scores.get(run).copied().unwrap_or(0.0));
         Differences::new(values.collect()).counts(labels, items).ties_as_half()
     };
-    Spread::new(&scores, same, "accuracy_ties_half", accuracy, bootstrap)
+    Spread::new(&scores, prompts, same, ("accuracy_ties_half", accuracy), bootstrap)
 }

@@ -1,7 +1,7 @@
 //! Whatever says something about labelled items: the judge, a baseline, another person.
 
 use crate::agree::metrics::{
-    Bootstrap, Calibration, Confusion, Metrics, PairCounts, kendall, pearson, spearman,
+    Bootstrap, Calibration, Confusion, Metrics, PairCounts, kendall, only, pearson, spearman,
 };
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
@@ -208,14 +208,19 @@ pub(super) fn accuracies(counts: &[PairCounts], prompts: &[usize]) -> Measures {
 }
 
 /// All ordered pairs of different annotators of each item: what one says as label, what another
-/// says as prediction; and the pairs of each item.
-pub(super) fn annotator_pairs<T: Copy>(votes: &[&[T]]) -> (Vec<(T, T)>, Vec<Vec<usize>>) {
+/// says as prediction; and the pairs of each prompt's items.
+pub(super) fn annotator_pairs<T: Copy>(
+    votes: &[&[T]],
+    prompts: &[Vec<usize>],
+) -> (Vec<(T, T)>, Vec<Vec<usize>>) {
     let (mut pairs, mut clusters) = (Vec::new(), Vec::new());
-    for votes in votes.iter().filter(|votes| votes.len() > 1) {
+    for items in only(prompts, |item| votes[item].len() > 1) {
         let start = pairs.len();
-        for (i, &one) in votes.iter().enumerate() {
-            let others = votes.iter().enumerate().filter(|&(j, _)| j != i);
-            pairs.extend(others.map(|(_, &other)| (one, other)));
+        for votes in items.into_iter().map(|item| votes[item]) {
+            for (i, &one) in votes.iter().enumerate() {
+                let others = votes.iter().enumerate().filter(|&(j, _)| j != i);
+                pairs.extend(others.map(|(_, &other)| (one, other)));
+            }
         }
         clusters.push((start..pairs.len()).collect());
     }

@@ -7,7 +7,7 @@ use super::{Reading, Row, length};
 use crate::agree::baselines::{nearest, overlap};
 use crate::agree::judging::Details;
 use crate::agree::labels::Rating;
-use crate::agree::metrics::{Bootstrap, clusters, mean, spearman};
+use crate::agree::metrics::{Bootstrap, clusters, mean, only, spearman};
 use crate::judge::Dimension;
 use crate::retrieval::{Embed, EmbedError};
 use serde::{Deserialize, Serialize};
@@ -47,13 +47,13 @@ impl RatingSummary {
             measure_values(name, &labels, values, &prompts, bootstrap)
         };
         let mut predictors: Vec<Predictor> = predicted.iter().map(measure).collect();
-        predictors.extend(people(rows, bootstrap));
+        predictors.extend(people(rows, &prompts, bootstrap));
         Ok(Some(Self {
             items: rows.len(),
             prompts: prompts.len(),
             reading: Reading::of_answers(rows.iter().flat_map(|row| row.runs.iter().copied())),
             predictors,
-            spread: spread(rows, &labels, bootstrap),
+            spread: spread(rows, &labels, &prompts, bootstrap),
         }))
     }
 }
@@ -89,13 +89,16 @@ fn baselines(
 }
 
 /// Each annotator against the mean of an item's others.
-fn people(rows: &[RatingRow], bootstrap: &Bootstrap) -> Option<Predictor> {
+fn people(rows: &[RatingRow], prompts: &[Vec<usize>], bootstrap: &Bootstrap) -> Option<Predictor> {
+    let votes = |item: usize| &rows[item].label.votes;
     let (mut labels, mut values, mut clusters) = (Vec::new(), Vec::new(), Vec::new());
-    for votes in rows.iter().map(|row| &row.label.votes).filter(|votes| votes.len() > 1) {
+    for items in only(prompts, |item| votes(item).len() > 1) {
         let start = labels.len();
-        let sum: f64 = votes.iter().sum();
-        labels.extend(votes.iter().map(|vote| (sum - vote) / (votes.len() - 1) as f64));
-        values.extend(votes);
+        for votes in items.into_iter().map(votes) {
+            let sum: f64 = votes.iter().sum();
+            labels.extend(votes.iter().map(|vote| (sum - vote) / (votes.len() - 1) as f64));
+            values.extend(votes);
+        }
         clusters.push((start..labels.len()).collect::<Vec<usize>>());
     }
     let measure = || {
@@ -107,7 +110,12 @@ fn people(rows: &[RatingRow], bootstrap: &Bootstrap) -> Option<Predictor> {
     (!clusters.is_empty()).then(measure)
 }
 
-fn spread(rows: &[RatingRow], labels: &[f64], bootstrap: &Bootstrap) -> Option<Spread> {
+fn spread(
+    rows: &[RatingRow],
+    labels: &[f64],
+    prompts: &[Vec<usize>],
+    bootstrap: &Bootstrap,
+) -> Option<Spread> {
     let scores = |row: &RatingRow| -> Vec<f64> {
         row.runs.iter().map(|answer| answer.mean().unwrap_or(0.0)).collect()
     };
@@ -117,5 +125,5 @@ fn spread(rows: &[RatingRow], labels: &[f64], bootstrap: &Bootstrap) -> Option<S
         let value: Vec<f64> = items.iter().map(|&item| scores[item][run]).collect();
         mean(&value).and_then(|_| spearman(&label, &value))
     };
-    Spread::new(&scores, |a, b| a == b, "spearman", correlation, bootstrap)
+    Spread::new(&scores, prompts, |a, b| a == b, ("spearman", correlation), bootstrap)
 }

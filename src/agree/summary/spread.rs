@@ -1,6 +1,6 @@
 //! How far verdicts hang on the seed.
 
-use crate::agree::metrics::{Bootstrap, Estimate, Metrics, mean, standard_deviation};
+use crate::agree::metrics::{Bootstrap, Estimate, Metrics, mean, only, standard_deviation};
 use serde::{Deserialize, Serialize};
 
 /// Of the one measure that is estimated at a time.
@@ -21,22 +21,22 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// `scores` are those of each item, by run. `None` if there is one run.
+    /// `scores` are those of each item, by run; `prompts` are items that are drawn together. `None`
+    /// if there is one run.
     pub(super) fn new(
         scores: &[Vec<f64>],
+        prompts: &[Vec<usize>],
         same_verdict: impl Fn(f64, f64) -> bool,
-        measure: &str,
-        of_run: impl Fn(&[usize], usize) -> Option<f64>,
+        (measure, of_run): (&str, impl Fn(&[usize], usize) -> Option<f64>),
         bootstrap: &Bootstrap,
     ) -> Option<Self> {
         let runs = scores.iter().map(Vec::len).max().filter(|&runs| runs > 1)?;
-        let items: Vec<usize> = (0..scores.len()).filter(|&i| scores[i].len() == runs).collect();
-        let single: Vec<Vec<usize>> = items.iter().map(|&item| vec![item]).collect();
+        let prompts = only(prompts, |item| scores[item].len() == runs);
         let flips = |item: usize| {
             let differs = |&score: &f64| !same_verdict(scores[item][0], score);
             f64::from(u8::from(scores[item].iter().any(differs)))
         };
-        let metrics = bootstrap.estimate(&single, |items| {
+        let metrics = bootstrap.estimate(&prompts, |items| {
             let deviations = items.iter().filter_map(|&item| standard_deviation(&scores[item]));
             let flips: Vec<f64> = items.iter().map(|&item| flips(item)).collect();
             vec![
@@ -45,10 +45,11 @@ impl Spread {
             ]
         });
         let by_run = |run: usize| {
-            let metrics = bootstrap.estimate(&single, |items| vec![(NAME, of_run(items, run))]);
+            let metrics = bootstrap.estimate(&prompts, |items| vec![(NAME, of_run(items, run))]);
             metrics.get(NAME).copied().unwrap_or_default()
         };
         let by_run = (0..runs).map(by_run).collect();
-        Some(Self { runs, items: items.len(), metrics, measure: measure.to_owned(), by_run })
+        let items = prompts.iter().map(Vec::len).sum();
+        Some(Self { runs, items, metrics, measure: measure.to_owned(), by_run })
     }
 }

@@ -1,12 +1,14 @@
 //! Claims: three levels of support.
 
-use super::predictor::{Classes, Predictor, annotator_pairs, one_each};
+use super::predictor::{Classes, Predictor, annotator_pairs};
 use super::spread::Spread;
-use super::{Reading, Row};
+use super::{Read, Reading, Row};
 use crate::agree::baselines::{as_frequent, coverage, nearest};
 use crate::agree::labels::{Claim, Level};
-use crate::agree::metrics::{Bootstrap, Calibration, Confusion, Metrics, fleiss_kappa};
-use crate::judge::{Supported, readings};
+use crate::agree::metrics::{
+    Bootstrap, Calibration, Confusion, Metrics, clusters, fleiss_kappa, only,
+};
+use crate::judge::Supported;
 use crate::retrieval::{Embed, EmbedError};
 use serde::{Deserialize, Serialize};
 
@@ -48,31 +50,27 @@ impl SupportSummary {
             return Ok(None);
         }
         let labels: Vec<usize> = rows.iter().map(|row| row.label.label as usize).collect();
-        let single = one_each(rows.len());
+        let prompts = clusters(rows.iter().map(|row| row.item.prompt()));
         let all: Vec<usize> = (0..rows.len()).collect();
         let mut named = by_judge(rows);
         named.extend(baselines(rows, &labels, embed)?);
         let measure = |(name, one): &(&str, Classes)| {
-            one.measure(name, &labels, Level::ALL.len(), &single, bootstrap)
+            one.measure(name, &labels, Level::ALL.len(), &prompts, bootstrap)
         };
         let mut predictors: Vec<Predictor> = named.iter().map(measure).collect();
-        predictors.extend(people(rows, bootstrap));
-        let reading = rows.iter().flat_map(|row| &row.runs);
+        predictors.extend(people(rows, &prompts, bootstrap));
+        let found = rows.iter().flat_map(|row| row.runs.iter().copied());
         let (verdicts, likeliest) = (&named[0].1, &named[1].1);
         Ok(Some(Self {
             items: rows.len(),
-            reading: Reading::new(
-                reading.flat_map(|found| {
-                    readings(found.votes.as_deref(), found.attempts, found.forced)
-                }),
-            ),
+            reading: Reading::new(found.flat_map(Read::of_claim)),
             classes: Level::ALL.map(|level| level.name().to_owned()).to_vec(),
             labelled: counts(&labels),
             predictors,
             confusion: verdicts.confusion(&labels, Level::ALL.len(), &all),
             calibration: likeliest.calibration(&labels, &all),
-            annotators: annotators(rows, bootstrap),
-            spread: spread(rows, &labels, bootstrap),
+            annotators: annotators(rows, &prompts, bootstrap),
+            spread: spread(rows, &labels, &prompts, bootstrap),
         }))
     }
 }
@@ -144,9 +142,9 @@ fn baselines(
 }
 
 /// One annotator against another.
-fn people(rows: &Claims, bootstrap: &Bootstrap) -> Option<Predictor> {
+fn people(rows: &Claims, prompts: &[Vec<usize>], bootstrap: &Bootstrap) -> Option<Predictor> {
     let votes: Vec<&[Level]> = rows.iter().map(|row| row.label.votes.as_slice()).collect();
-    let (pairs, clusters) = annotator_pairs(&votes);
+    let (pairs, clusters) = annotator_pairs(&votes, prompts);
     let labels: Vec<usize> = pairs.iter().map(|pair| pair.0 as usize).collect();
     let classes: Vec<usize> = pairs.iter().map(|pair| pair.1 as usize).collect();
     let values = classes.iter().map(|&class| class as f64).collect();
@@ -155,19 +153,21 @@ fn people(rows: &Claims, bootstrap: &Bootstrap) -> Option<Predictor> {
     (!pairs.is_empty()).then(measure)
 }
 
-fn annotators(rows: &Claims, bootstrap: &Bootstrap) -> Option<Metrics> {
+fn annotators(rows: &Claims, prompts: &[Vec<usize>], bootstrap: &Bootstrap) -> Option<Metrics> {
     let votes = |row: &ClaimRow| {
         let classes: Vec<usize> = row.label.votes.iter().map(|&vote| vote as usize).collect();
         counts(&classes)
     };
-    fleiss(rows.iter().map(votes).collect(), bootstrap)
+    fleiss(rows.iter().map(votes).collect(), prompts, bootstrap)
 }
 
 /// Fleiss' kappa of the items with several votes, if there are some.
-pub(super) fn fleiss(votes: Vec<Vec<usize>>, bootstrap: &Bootstrap) -> Option<Metrics> {
-    let several = |item: &usize| votes[*item].iter().sum::<usize>() > 1;
-    let clusters: Vec<Vec<usize>> =
-        (0..votes.len()).filter(several).map(|item| vec![item]).collect();
+pub(super) fn fleiss(
+    votes: Vec<Vec<usize>>,
+    prompts: &[Vec<usize>],
+    bootstrap: &Bootstrap,
+) -> Option<Metrics> {
+    let clusters = only(prompts, |item| votes[item].iter().sum::<usize>() > 1);
     let estimate = || {
         bootstrap.estimate(&clusters, |items| {
             let drawn: Vec<Vec<usize>> = items.iter().map(|&item| votes[item].clone()).collect();
@@ -177,7 +177,12 @@ pub(super) fn fleiss(votes: Vec<Vec<usize>>, bootstrap: &Bootstrap) -> Option<Me
     (!clusters.is_empty()).then(estimate)
 }
 
-fn spread(rows: &Claims, labels: &[usize], bootstrap: &Bootstrap) -> Option<Spread> {
+fn spread(
+    rows: &Claims,
+    labels: &[usize],
+    prompts: &[Vec<usize>],
+    bootstrap: &Bootstrap,
+) -> Option<Spread> {
     let scores =
         |row: &ClaimRow| -> Vec<f64> { row.runs.iter().map(|found| found.score).collect() };
     let scores: Vec<Vec<f64>> = rows.iter().map(scores).collect();
@@ -186,5 +191,5 @@ fn spread(rows: &Claims, labels: &[usize], bootstrap: &Bootstrap) -> Option<Spre
         let right = |&&item: &&usize| Level::of_score(scores[item][run]) as usize == labels[item];
         Some(items.iter().filter(right).count() as f64 / items.len() as f64)
     };
-    Spread::new(&scores, same, "accuracy", accuracy, bootstrap)
+    Spread::new(&scores, prompts, same, ("accuracy", accuracy), bootstrap)
 }

@@ -34,7 +34,7 @@ fn claim(idx: &str, label: Level, votes: &[Level]) -> Item {
         kind: Kind::Support(Claim {
             query: String::new(),
             claim: "the cat sat".to_owned(),
-            evidence: vec!["x".to_owned()],
+            evidence: vec![format!("document {idx}")],
             label,
             votes: votes.to_vec(),
             supporting: Vec::new(),
@@ -288,6 +288,57 @@ fn probabilities_are_those_of_all_pairs_of_sums() {
     assert_eq!(probability_of_first([&a, &a]), Some(0.5));
     let without = answer(&[], &[1.0]);
     assert_eq!(probability_of_first([&a, &without]), None);
+}
+
+#[test]
+fn faithfulness_is_read_statement_by_statement_and_counts_as_what_it_is() {
+    let faithful = |scores: &[f64]| {
+        let statement = |&score: &f64| Supported {
+            attempts: 2,
+            forced: score == 0.0,
+            ..testing::supported(score, &[])
+        };
+        let listing = crate::judge::Verdict::new(crate::judge::Outcome::Statements(vec![]), "");
+        let listing = crate::judge::Verdict { attempts: 5, ..listing };
+        crate::judge::Faithfulness::new(&listing, scores.iter().map(statement).collect())
+    };
+    let judged_in_both = |score: f64, statements: &[f64]| Details {
+        faithfulness: Some(faithful(statements)),
+        ..answered(score, score)
+    };
+    let a = judged_in_both(4.0, &[1.0, 1.0, 0.0]);
+    // A rating read at once, a list after five replies, three statements after two each, one forced.
+    let reading = Reading::of_answers([&a].into_iter());
+    assert_eq!((reading.verdicts, reading.first_reply, reading.forced), (5, 0.2, 0.2));
+    assert!((reading.replies - 12.0 / 5.0).abs() < 1e-12);
+    let b = judged_in_both(6.0, &[0.0, 0.0, 0.0]);
+    assert_eq!(probability_of_first([&a, &b]), Some(1.0));
+    assert_eq!(probability_of_first([&a, &answered(6.0, 6.0)]), None);
+    let alone = |statements: &[f64]| Details {
+        faithfulness: Some(faithful(statements)),
+        ..Details::default()
+    };
+    assert_eq!(probability_of_first([&alone(&[1.0]), &alone(&[0.0])]), None);
+}
+
+#[test]
+fn items_of_one_prompt_are_drawn_together_everywhere() {
+    // One prompt: nothing to draw from, so no interval of anything.
+    let items = [1, 2, 3].map(|i| pair(&i.to_string(), "q", [i, 1], Preference::A));
+    let found = |a: f64| Found::Pairwise { a: answered(a, a).into(), b: answered(2.0, 2.0).into() };
+    let records: Vec<Judged> = items
+        .iter()
+        .zip([1.0, 3.0, 4.0])
+        .flat_map(|(item, a)| [judged(&item.idx, 0, found(a)), judged(&item.idx, 1, found(2.0))])
+        .collect();
+    let bootstrap = Bootstrap { resamples: 50, seed: 0 };
+    let pairwise = Summary::new(&items, &records, bootstrap, None).unwrap().pairwise.unwrap();
+    let spread = pairwise.spread.unwrap();
+    assert_eq!((spread.items, spread.metrics["flips"].low), (3, None));
+    assert!(spread.by_run.iter().all(|run| run.low.is_none()));
+    let people = metrics(&pairwise.predictors, "people");
+    assert!(people.values().all(|estimate| estimate.low.is_none()));
+    assert!(pairwise.annotators.unwrap().values().all(|estimate| estimate.low.is_none()));
 }
 
 #[test]

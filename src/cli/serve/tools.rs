@@ -147,8 +147,8 @@ const SCORED: &str = "scored_responses.jsonl";
 impl Scorer for ServedScorer {
     fn score(&self, request: &ScoreRequest, cancel: &AtomicBool) -> Result<String, ScoreError> {
         let asked = self.scoring.asked(&request.options, request.seed);
-        let asked = asked.map_err(|error| ScoreError::Options(format!("{error:#}")))?;
+        let asked = asked.map_err(|error| ScoreError::Options(crate::cli::told(&error)))?;
         let scored = self.try_score(request, asked, cancel);
-        scored.map_err(|error| ScoreError::Failed(format!("{error:#}")))
+        scored.map_err(|error| ScoreError::Failed(crate::cli::told(&error)))
     }
 }

@@ -19,10 +19,10 @@ impl Group {
     }
 
     /// The reply up to the next label to be weighed; `None` when all are.
-    pub fn next(&mut self) -> Option<&str> {
+    pub fn next(&mut self) -> Option<String> {
         while let Some(found) = self.found.get(self.verdicts.len()) {
             match found {
-                Some(found) => return Some(&self.reply[..found.mark.inside]),
+                Some(found) => return Some(found.mark.beginning(&self.reply)),
                 None => self.verdicts.push(None),
             }
         }

@@ -7,6 +7,7 @@
 //!
 //! Forcing a rating or label scores the alternatives after the last reply and takes the best.
 //! Statements and extracts have no alternatives to score; see [`AskKind`] for what they fall back on.
+//! A list of statements that its budget cuts off goes on with the sentences of the answer itself.
 //!
 //! An ask with an opening has a rung below the first: the alternatives are scored right after the
 //! opening and the best is the verdict. A model that can't score climbs from there as usual. A reply
@@ -17,7 +18,8 @@ mod group;
 
 use super::parse::{self, Mark};
 use super::{Ask, AskKind, BRACKETS, Outcome, Verdict, rounded};
-use crate::chat::{Call, ChatError, Estimate, Message, Reply, Sampling, Task};
+use crate::chat::{Call, ChatError, Estimate, Finish, Message, Reply, Sampling, Task};
+use crate::retrieval::sentences::nearest;
 use alternatives::{alternatives, argmax, probabilities};
 use group::Group;
 use sha2::{Digest, Sha256};
@@ -105,8 +107,8 @@ impl Ladder {
     }
 
     fn sampled(&mut self, last: Option<String>, reply: Result<Reply, ChatError>) -> Step {
-        let text = match reply {
-            Ok(Reply::Text { text, .. }) => text,
+        let (text, finish) = match reply {
+            Ok(Reply::Text { text, finish, .. }) => (text, finish),
             Ok(_) => return Step::Failed(unexpected("scores", "a text")),
             Err(ChatError::Refused(_) | ChatError::TooLong { .. }) if self.is_group() => {
                 return self.weigh_each(Group::default());
@@ -119,7 +121,8 @@ impl Ladder {
             return self.weigh_each(Group::new(text, found));
         }
         match self.read(&text) {
-            Some((outcome, mark)) => self.accept(outcome, mark, text),
+            Some((outcome, None)) => self.accept_list(outcome, text, finish == Finish::Length),
+            Some((outcome, Some(mark))) => self.accept(outcome, mark, text),
             None => self.retry(Some(text)),
         }
     }
@@ -150,7 +153,7 @@ impl Ladder {
     /// Goes on to the next label of a group, or ends.
     fn weigh_each(&mut self, mut group: Group) -> Step {
         if let Some(prefix) = group.next() {
-            let call = self.score(prefix);
+            let call = self.score(&prefix);
             self.state = State::WeighingEach(group);
             return Step::Call(call);
         }
@@ -171,10 +174,20 @@ impl Ladder {
         self.weigh_each(group)
     }
 
-    fn accept(&mut self, outcome: Outcome, mark: Option<Mark>, text: String) -> Step {
+    /// Statements or an extract. `cut`: the reply might have gone on.
+    fn accept_list(&self, mut outcome: Outcome, text: String, cut: bool) -> Step {
+        if let (true, Outcome::Statements(found), AskKind::Statements { fallback }) =
+            (cut, &mut outcome, &self.ask.kind)
+        {
+            let missing = not_reached(&text, found, fallback);
+            found.extend(missing);
+        }
+        Step::Done(Verdict { cut, ..self.verdict(outcome, text, false) })
+    }
+
+    fn accept(&mut self, outcome: Outcome, mark: Mark, text: String) -> Step {
         let verdict = self.verdict(outcome, text, false);
-        let Some(mark) = mark else { return Step::Done(verdict) };
-        let call = self.score(&verdict.text[..mark.inside]);
+        let call = self.score(&mark.beginning(&verdict.text));
         self.state = State::Weighing(verdict);
         Step::Call(call)
     }
@@ -308,6 +321,23 @@ impl Ladder {
     fn call(&self, prefix: String, task: Task) -> Call {
         Call { messages: vec![Message::user(&self.ask.prompt)], prefix, task }
     }
+}
+
+/// The sentences of an answer that a list of its statements had not come to when it was cut off:
+/// those after the one that the last statement is from, and that one too if the statement that was
+/// cut off is from it.
+fn not_reached(reply: &str, listed: &[String], sentences: &[String]) -> Vec<String> {
+    let begun = parse::begun(reply);
+    if listed.is_empty() && begun.is_none() {
+        // It says that there are none.
+        return Vec::new();
+    }
+    let last = listed.last().and_then(|statement| nearest(statement, sentences));
+    let next = last.map_or(0, |last| last + 1);
+    let is_half_listed = last.is_some() && begun.and_then(|text| nearest(text, sentences)) == last;
+    let from = if is_half_listed { next - 1 } else { next };
+    let missing = sentences[from..].iter().filter(|sentence| !listed.contains(sentence));
+    missing.cloned().collect()
 }
 
 fn unexpected(got: &str, wanted: &str) -> ChatError {

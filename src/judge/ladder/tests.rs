@@ -266,6 +266,52 @@ fn unreadable_statements_fall_back_on_the_sentences() {
     assert_eq!((verdict.attempts, verdict.forced), (5, true));
 }
 
+fn cut_off(text: &str) -> Result<Reply, ChatError> {
+    let (text, usage) = (text.to_owned(), Usage::default());
+    Ok(Reply::Text { text, finish: Finish::Length, usage })
+}
+
+/// The statements of a list that was cut off, from an answer of four sentences.
+fn listed_before_the_cut(reply: &str) -> (Vec<String>, bool) {
+    let answer = [
+        "The bridge was built in 1887.",
+        "Its arch is of steel.",
+        "The river froze twice.",
+        "Nobody crossed it.",
+    ];
+    let verdict = climb(statements(&answer), vec![cut_off(reply)], uniform).0.unwrap();
+    assert!(!verdict.forced && verdict.attempts == 1);
+    (verdict.statements().unwrap().to_vec(), verdict.cut)
+}
+
+#[test]
+fn a_list_that_is_cut_off_goes_on_with_the_sentences_it_had_not_come_to() {
+    let first = "<statement>A bridge was built in 1887.</statement>";
+    let arch = "<statement>The arch of the bridge is of steel.</statement>";
+    let rest = ["The river froze twice.", "Nobody crossed it."];
+    let (found, cut) = listed_before_the_cut(&format!("{first}{arch}<statement>The riv"));
+    assert!(cut && found.len() == 4 && found[2..] == rest);
+    // Half of what the second sentence says is listed.
+    let (found, _) = listed_before_the_cut(&format!("{first}{arch}<statement>The arch is wi"));
+    assert!(found.len() == 5 && found[2] == "Its arch is of steel." && found[3..] == rest);
+    let (found, cut) = listed_before_the_cut(&format!("{first}{arch}{first}{arch}"));
+    assert!(cut && found.len() == 4 && found[2..] == rest);
+    let whole = format!("{first}<statement>Nobody crossed the river.</statement>\nThese are all");
+    assert_eq!(listed_before_the_cut(&whole).0.len(), 2);
+    assert_eq!(listed_before_the_cut("<no_statements> since").0, [""; 0]);
+    let (found, _) = listed_before_the_cut("<statement>无</statement><statement>这座桥");
+    assert_eq!(found.len(), 4);
+}
+
+#[test]
+fn an_extract_that_is_cut_off_is_marked_and_no_other_reply() {
+    let verdict = climb(AskKind::Extract, vec![cut_off("- a\n- b")], uniform).0.unwrap();
+    assert!(verdict.cut && verdict.extract() == Some("- a\n- b"));
+    let verdict = climb(AskKind::Rating, vec![cut_off("[[7]] and")], uniform).0.unwrap();
+    assert!(!verdict.cut);
+    assert!(!serde_json::to_string(&verdict).unwrap().contains("cut"));
+}
+
 #[test]
 fn extracts() {
     let verdict = climb(AskKind::Extract, vec![text(""), text("- a")], uniform).0.unwrap();

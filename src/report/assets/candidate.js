@@ -91,6 +91,7 @@ function statementsPart(row, verdicts, block) {
   return [
     el("h2", {}, `Faithfulness: ${tidy(table.scores[2][row])}`),
     intro,
+    faithfulness.cut ? el("p", { class: "small" }, "The list of statements was cut off at its longest allowed length; sentences of the answer that it had not come to follow it.") : null,
     el("ol", { class: "statements" }, statements.map((statement) => statementItem(statement, block))),
     lazyFold("How the answer was cut into statements", () => foreign(faithfulness.analysis)),
   ];
@@ -125,10 +126,10 @@ function placeShares(place) {
 
 function extractsPart(extracts) {
   if (extracts.length === 0) return el("p", { class: "small" }, "No chunk of the document has anything on the question.");
-  const item = ({ place, text, forced }) => {
+  const item = ({ place, text, forced, cut }) => {
     const shares = placeShares(place);
     return el("li", {},
-      el("div", { class: "place" }, shares ? strip([shares]) : null, el("span", {}, place.replace(" - ", " to ")), forced ? forcedTag() : null),
+      el("div", { class: "place" }, shares ? strip([shares]) : null, el("span", {}, place.replace(" - ", " to ")), forced ? forcedTag() : null, cut ? el("span", { class: "tag", title: "The extract was cut off at its longest allowed length" }, "cut off") : null),
       foreign(text));
   };
   return el("ol", { class: "passages" }, extracts.map(item));
