@@ -1,7 +1,8 @@
 //! LongReward on the user's own machine: sample long-context answers, judge them in four
 //! dimensions with an open checkpoint, and export preference pairs.
 //!
-//! Rooms, and who may call whom, are listed in the README under "Map".
+//! Rooms, and who may call whom, are listed in the README under "How it works, and where it departs from
+//! the design it began with".
 
 pub mod agree;
 pub mod bench;

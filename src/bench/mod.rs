@@ -211,7 +211,13 @@ fn sampled<R: Runner>(engine: &mut Engine<R>) -> Result<Vec<RequestId>, BenchErr
 }
 
 fn step<R: Runner>(engine: &mut Engine<R>) -> Result<Vec<Event>, BenchError> {
-    engine.step().map_err(|e| BenchError::Engine(e.to_string()))
+    let events = engine.step().map_err(|e| BenchError::Engine(e.to_string()))?;
+    // Logits that are no numbers end their request only, but leave nothing to measure.
+    let failed = events.iter().find_map(|event| match event {
+        Event::Failed { why, .. } => Some(BenchError::Engine(why.to_string())),
+        _ => None,
+    });
+    failed.map_or(Ok(events), Err)
 }
 
 fn request(prompt: Vec<u32>, max_new_tokens: usize) -> Request {

@@ -7,7 +7,7 @@
 
 use super::kept::Kept;
 use super::{Call, CallId, Chat, ChatError, Reply, Usage};
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
@@ -26,12 +26,16 @@ const NOW: &str = "now";
 /// lacks at most these.
 const WRITES_BETWEEN_SYNCS: usize = 64;
 
-/// Something is wrong with the file of kept replies.
+/// The file of kept replies can't be used.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: {problem}; move the file away to begin anew", path.display())]
-pub struct CacheError {
-    path: PathBuf,
-    problem: String,
+pub enum CacheError {
+    #[error(
+        "{}: another run has this file of replies open: wait for it to end, or give --cache another \
+         file", path.display()
+    )]
+    InUse { path: PathBuf },
+    #[error("{}: {problem}; move the file away to begin anew", path.display())]
+    Damaged { path: PathBuf, problem: String },
 }
 
 /// Replies on disk, at most so many bytes of them: those that were not used for longest go first.
@@ -59,11 +63,14 @@ impl CallCache {
     /// # Errors
     /// The file can't be made, is no such file, or another program has it open.
     pub fn open(path: &Path, limit: u64) -> Result<Self, CacheError> {
-        let failed = |problem: String| CacheError { path: path.to_owned(), problem };
+        let failed = |problem: String| CacheError::Damaged { path: path.to_owned(), problem };
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(|e| failed(e.to_string()))?;
         }
-        let database = Database::create(path).map_err(|e| failed(e.to_string()))?;
+        let database = Database::create(path).map_err(|error| match error {
+            DatabaseError::DatabaseAlreadyOpen => CacheError::InUse { path: path.to_owned() },
+            error => failed(error.to_string()),
+        })?;
         let cache = Self { database, path: path.to_owned(), limit, writes: 0 };
         cache.make_tables().map_err(|e| failed(e.to_string()))?;
         Ok(cache)
@@ -106,7 +113,7 @@ impl CallCache {
     }
 
     fn error(&self, error: &redb::Error) -> CacheError {
-        CacheError { path: self.path.clone(), problem: error.to_string() }
+        CacheError::Damaged { path: self.path.clone(), problem: error.to_string() }
     }
 
     fn write(
@@ -413,6 +420,7 @@ mod tests {
         assert!(error.contains("notes.txt"), "{error}");
         let path = folder.path().join("open");
         let _first = CallCache::open(&path, 1).unwrap();
-        assert!(CallCache::open(&path, 1).unwrap_err().to_string().contains("open"));
+        let error = CallCache::open(&path, 1).unwrap_err().to_string();
+        assert!(error.contains("wait for it") && !error.contains("move the file"), "{error}");
     }
 }

@@ -1,7 +1,7 @@
 //! From a conversation to what the engine is asked.
 
 use super::{Call, ChatError, Sampling, Task};
-use crate::engine::request::{self, Generate, Refused, Request, SamplingParams};
+use crate::engine::request::{self, BadLogits, Generate, Refused, Request, SamplingParams};
 use crate::tokenizer::{ChatTemplate, Tokenizer, Turn};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -98,9 +98,16 @@ impl Encoder {
 pub fn refusal(refused: Refused) -> ChatError {
     let why = refused.to_string();
     match refused {
-        Refused::Context { tokens, limit } | Refused::Memory { tokens, limit } => {
-            ChatError::TooLong { tokens, limit, why }
+        // What fits of the prompt is what its reply leaves.
+        Refused::Context { prompt, reply, limit } | Refused::Memory { prompt, reply, limit } => {
+            ChatError::TooLong { tokens: prompt, limit: limit.saturating_sub(reply), why }
         }
         _ => ChatError::Refused(why),
     }
+}
+
+/// Logits that are of no use as a failure of the call. Another seed would not help, so that it is none
+/// that asks for another try.
+pub fn failure(why: BadLogits) -> ChatError {
+    ChatError::Lost(why.to_string())
 }

@@ -1,6 +1,6 @@
 //! Conversations on the engine of this program.
 
-use super::encode::{Encoded, Encoder, refusal};
+use super::encode::{Encoded, Encoder, failure, refusal};
 use super::text::ReplyText;
 use super::{Call, CallId, Chat, ChatError, Finish, Reply, Usage};
 use crate::engine::request::{self, Event, RequestId, Sampled};
@@ -76,6 +76,11 @@ impl<R: Runner> Local<R> {
                     completion_tokens: completion_tokens as u64,
                 };
                 self.done(id, usage);
+            }
+            Event::Failed { id, why } => {
+                if let Some(open) = self.open.remove(&id) {
+                    self.finished.push((open.id, Err(failure(why))));
+                }
             }
             Event::Prompt { .. } => {}
         }

@@ -12,7 +12,7 @@ pub mod local;
 pub mod remote;
 mod scripted;
 pub mod service;
-mod text;
+pub mod text;
 pub mod wire;
 
 pub use scripted::Scripted;
@@ -199,14 +199,15 @@ pub enum Estimate {
 /// Why a call has no reply.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ChatError {
-    /// This call can't ever be served (the others go on).
-    /// Both numbers are 0 where they are not known.
+    /// This call can't ever be served (the others go on): its prompt has so many tokens, and of them so
+    /// many could be served with its reply. Both numbers are 0 where they are not known.
     #[error("{}", too_long(*.tokens, *.limit, .why))]
     TooLong { tokens: usize, limit: usize, why: String },
     /// This call failed for another reason of its own (the others go on).
     #[error("{0}")]
     Refused(String),
-    /// This call got no answer, though it was repeated and others were answered (which go on).
+    /// This call got no answer: it was repeated, and others were answered; or what the model computed is
+    /// of no use. (The others go on.)
     #[error("{0}")]
     Lost(String),
     /// The model behind it is gone; no further call can be served.

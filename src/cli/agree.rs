@@ -14,7 +14,7 @@ use crate::agree::passages::Cut;
 use crate::agree::recall::{Recall, Trial, recall};
 use crate::agree::scored::{Matched, matched};
 use crate::agree::summary::{Gain, Summary};
-use crate::pipeline::jsonl::{RowError, replace};
+use crate::pipeline::jsonl::{RowError, keep_inputs, replace};
 use crate::pipeline::score::PASSAGE_TOKENS;
 use crate::pipeline::{Error, Settings, Tokens, stored_settings};
 use crate::retrieval::{Embed, Retriever, TOP_CHUNKS, Vectors};
@@ -101,8 +101,9 @@ fn recall_by(
 
 fn judge(labels: &Path, args: &Agree, common: &Common, cancel: &AtomicBool) -> Result<Ending> {
     let out = args.out.as_deref().context("--out is missing")?;
+    keep_inputs(out, &inputs(args))?;
     let server = args.server.named();
-    let mut judge = Lazy::at(args.model.as_deref(), server, &args.work.remote, common)?;
+    let mut judge = Lazy::at(args.model.as_deref(), server, &args.work.remote, common, cancel)?;
     let tokenizer = judge.text()?.tokenizer.clone();
     let options = options(labels, out, args, &judge)?;
     let cut = options.method.claim_passage;
@@ -171,7 +172,7 @@ fn calibrate(
     args: &Agree,
 ) -> Result<Settings> {
     let Some(file) = &args.calibration else { return Ok(settings) };
-    let by = calibration(file, &args.work, &settings)?;
+    let by = calibration(file, args.any_calibration, &settings)?;
     if by.labels_hash == labels_hash(items) {
         let file = file.display();
         eprintln!("warning: {file} was fitted to these labels: what it gains here says little");
@@ -279,6 +280,7 @@ fn finish(
 fn show(measured: &(impl Serialize + fmt::Display), args: &Agree) -> Result<()> {
     let path = args.out.as_deref().map(summary_path);
     if let Some(path) = &path {
+        keep_inputs(path, &inputs(args))?;
         write_summary(measured, path)?;
     }
     print!("{measured}");
@@ -286,6 +288,13 @@ fn show(measured: &(impl Serialize + fmt::Display), args: &Agree) -> Result<()> 
         println!("measures are in {}", path.display());
     }
     Ok(())
+}
+
+/// The files that are read.
+fn inputs(args: &Agree) -> Vec<&Path> {
+    let single = [&args.labels, &args.scored, &args.calibration, &args.gain_over];
+    let single = single.into_iter().filter_map(|file| file.as_deref());
+    single.chain(args.compare.iter().map(PathBuf::as_path)).collect()
 }
 
 fn write_summary(measured: &impl Serialize, path: &Path) -> Result<()> {

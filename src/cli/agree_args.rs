@@ -75,6 +75,9 @@ pub struct Agree {
     /// Measure the verdicts corrected by this file of calibrate; OUT keeps them as they are
     #[arg(long, value_name = "FILE", conflicts_with_all = ["compare", "recall_only"])]
     pub calibration: Option<PathBuf>,
+    /// Use the calibration though it was fitted to another judge
+    #[arg(long, requires = "calibration")]
+    pub any_calibration: bool,
     /// Another judge's verdicts on the same labels (an --out of agree, of other options, say): what is gained over it
     /// in each measure, with the interval of the difference
     #[arg(long, value_name = "FILE", conflicts_with_all = ["compare", "recall_only"])]

@@ -2,7 +2,9 @@
 
 use super::method_args::MethodArgs;
 use super::remote::{JudgeServer, PolicyServer, RemoteArgs};
+use super::values;
 use crate::device::DeviceChoice;
+use anyhow::{Result, ensure};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -40,7 +42,7 @@ pub struct Common {
     #[arg(long, global = true, default_value = "auto", value_name = "TYPE")]
     pub kv_dtype: KvType,
     /// Processor threads; as many as there are cores if not given
-    #[arg(long, global = true, value_name = "N")]
+    #[arg(long, global = true, value_name = "N", value_parser = values::count())]
     pub threads: Option<usize>,
     /// Memory for keys and values, e.g. 4GiB or 500MB; half of what is free if not given (on a GPU, all that is free
     /// beside weights and the largest step)
@@ -138,6 +140,7 @@ pub struct Run {
     /// Prompts: JSON Lines with idx, query, answer, context
     #[arg(long, value_name = "FILE")]
     pub data: PathBuf,
+    /// Folder for the files of all stages
     #[arg(long, value_name = "DIR")]
     pub out_dir: PathBuf,
     #[command(flatten)]
@@ -162,6 +165,7 @@ pub struct Sample {
     /// Prompts: JSON Lines with idx, query, answer, context
     #[arg(long, value_name = "FILE")]
     pub data: PathBuf,
+    /// The candidates; what is there already is kept, and the rest added
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
     #[command(flatten)]
@@ -174,9 +178,10 @@ pub struct Sample {
 #[derive(Debug, Clone, Args)]
 pub struct SamplingArgs {
     /// Candidates per prompt
-    #[arg(short = 'n', long = "samples", default_value_t = 10, value_name = "N")]
+    #[arg(short = 'n', long = "samples", default_value_t = 10, value_name = "N", value_parser = values::count())]
     pub n: usize,
-    #[arg(long, default_value_t = 1024, value_name = "N")]
+    /// Tokens of a candidate, at most
+    #[arg(long, default_value_t = 1024, value_name = "N", value_parser = values::count())]
     pub max_new_tokens: usize,
     #[command(flatten)]
     pub filters: Filters,
@@ -194,6 +199,7 @@ pub struct ChunkInfo {
     /// Prompts: JSON Lines with idx, query, answer, context
     #[arg(long, value_name = "FILE")]
     pub data: PathBuf,
+    /// The extracts; what is there already is kept, and the rest added
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
     #[command(flatten)]
@@ -218,9 +224,11 @@ pub struct Score {
     /// Candidates: JSON Lines with idx ("<prompt idx>-<k>"), query, answer
     #[arg(long, value_name = "FILE")]
     pub responses: PathBuf,
+    /// The scores; what is there already is kept, and the rest added
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
-    /// Extracts that were made before; chunk_info.jsonl beside OUT if not given
+    /// Extracts that were made before; only read, so that what is missing in them is made for the scores
+    /// alone. If not given, extracts are read from and added to chunk_info.jsonl beside OUT
     #[arg(long, value_name = "FILE")]
     pub chunk_info: Option<PathBuf>,
     #[command(flatten)]
@@ -239,7 +247,7 @@ pub struct PromptArgs {
     #[arg(long, value_name = "DIR")]
     pub prompts: Option<PathBuf>,
     /// Cut every reply of the judge to this many tokens (the method allows 512 to 2048)
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = values::count())]
     pub max_reply_tokens: Option<usize>,
 }
 
@@ -287,7 +295,8 @@ pub struct WorkArgs {
     /// Size of --cache; replies that were not used for longest go first
     #[arg(long, default_value = "2GiB", value_name = "SIZE", value_parser = bytes)]
     pub cache_size: u64,
-    /// Begin anew where OUT was made with other settings, and use a calibration of another judge
+    /// Begin anew where OUT was made with other settings or from other input: its records are deleted,
+    /// which is said. What another command wrote, or this program did not, is never deleted
     #[arg(long)]
     pub force: bool,
     #[command(flatten)]
@@ -317,14 +326,15 @@ pub struct Pairs {
 #[derive(Debug, Clone, Args)]
 pub struct PairArgs {
     /// Smallest difference of totals (0-40) that makes a pair; ties never do
-    #[arg(long, default_value_t = 0.0, value_name = "D")]
+    #[arg(long, default_value_t = 0.0, value_name = "D", value_parser = values::not_negative)]
     pub min_margin: f64,
     /// Scored candidates that a prompt needs
     #[arg(long, default_value_t = 5, value_name = "N")]
     pub min_scored: usize,
     /// Skip pairs whose winner is more than this many times as long as its loser
-    #[arg(long, value_name = "R")]
+    #[arg(long, value_name = "R", value_parser = values::above_zero)]
     pub max_length_ratio: Option<f64>,
+    /// How pairs are written
     #[arg(long, default_value = "longreward", value_name = "FORMAT")]
     pub format: PairFormat,
 }
@@ -345,20 +355,24 @@ pub enum PairFormat {
 pub struct Generate {
     #[arg(long, value_name = "M", help = MODEL_HELP)]
     pub model: String,
+    /// The text to go on from
     #[arg(long, value_name = "TEXT")]
     pub prompt: Option<String>,
+    /// A file with it
     #[arg(long, value_name = "FILE")]
     pub prompt_file: Option<PathBuf>,
     /// Send the text as it is, without a chat template
     #[arg(long)]
     pub raw: bool,
     /// Samples
-    #[arg(short = 'n', long = "samples", default_value_t = 1, value_name = "N")]
+    #[arg(short = 'n', long = "samples", default_value_t = 1, value_name = "N", value_parser = values::count())]
     pub n: usize,
+    /// Tokens of a sample, at most; 0 only with --prompt-logprobs
     #[arg(long, default_value_t = 256, value_name = "N")]
     pub max_new_tokens: usize,
     #[command(flatten)]
     pub filters: Filters,
+    /// Same seed, same samples; sample k is the first of seed S + k
     #[arg(long, default_value_t = 0, value_name = "S")]
     pub seed: u64,
     /// End before this text; may be given more than once
@@ -375,22 +389,35 @@ pub struct Generate {
     pub json: bool,
 }
 
+impl Generate {
+    /// # Errors
+    /// There is nothing to do.
+    pub fn check(&self) -> Result<()> {
+        ensure!(
+            self.max_new_tokens > 0 || self.prompt_logprobs,
+            "--max-new-tokens 0 leaves nothing to do but --prompt-logprobs"
+        );
+        Ok(())
+    }
+}
+
 /// How a token is chosen.
 #[derive(Debug, Clone, Args)]
 pub struct Filters {
-    #[arg(long, default_value_t = 1.0, value_name = "T")]
+    /// Divides the logits: below 1 likely tokens become likelier; 0 takes the likeliest
+    #[arg(long, default_value_t = 1.0, value_name = "T", value_parser = values::temperature)]
     pub temperature: f32,
     /// Sample from the likeliest tokens that hold this much probability
-    #[arg(long, default_value_t = 1.0, value_name = "P")]
+    #[arg(long, default_value_t = 1.0, value_name = "P", value_parser = values::top_p)]
     pub top_p: f32,
     /// Sample from this many likeliest tokens; 0 means all
     #[arg(long, default_value_t = 0, value_name = "K")]
     pub top_k: usize,
     /// Drop tokens below this share of the likeliest one's probability
-    #[arg(long, default_value_t = 0.0, value_name = "P")]
+    #[arg(long, default_value_t = 0.0, value_name = "P", value_parser = values::min_p)]
     pub min_p: f32,
     /// Divide (multiply, if negative) the logits of tokens that occurred by this
-    #[arg(long, default_value_t = 1.0, value_name = "R")]
+    #[arg(long, default_value_t = 1.0, value_name = "R", value_parser = values::repetition_penalty)]
     pub repetition_penalty: f32,
 }
 
@@ -498,6 +525,7 @@ pub struct Bench {
     pub quality_replies: usize,
     #[command(flatten)]
     pub scoring: ScoringArgs,
+    /// Draws the random weights and tokens, and is the seed of what is scored
     #[arg(long, default_value_t = 0, value_name = "S")]
     pub seed: u64,
     /// One JSON object instead of a table
@@ -522,6 +550,7 @@ pub struct Dummy {
     /// Scales the model's sizes
     #[arg(long, default_value_t = 1.0, value_name = "F")]
     pub factor: f64,
+    /// Another seed, other weights
     #[arg(long, default_value_t = 0, value_name = "S")]
     pub seed: u64,
 }
@@ -580,6 +609,20 @@ mod tests {
     #[test]
     fn the_definition_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    /// Options of a command and of those below it that say nothing of themselves.
+    fn silent(command: &clap::Command, found: &mut Vec<String>) {
+        let own = command.get_arguments().filter(|arg| arg.get_help().is_none());
+        found.extend(own.map(|arg| format!("{} {}", command.get_name(), arg.get_id())));
+        command.get_subcommands().for_each(|below| silent(below, found));
+    }
+
+    #[test]
+    fn every_option_says_what_it_is() {
+        let mut found = Vec::new();
+        silent(&Cli::command(), &mut found);
+        assert_eq!(found, Vec::<String>::new());
     }
 
     #[test]

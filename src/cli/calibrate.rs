@@ -6,7 +6,7 @@ use crate::agree::calibrate::{self, Fit, FitError, Fits, Options, Samples, Scale
 use crate::agree::judging::read_judged;
 use crate::agree::labels::Labels;
 use crate::agree::metrics::Bootstrap;
-use crate::pipeline::jsonl::replace;
+use crate::pipeline::jsonl::{keep_inputs, replace};
 use crate::pipeline::{Error, stored_settings};
 use anyhow::{Context, Result};
 use clap::builder::RangedU64ValueParser;
@@ -62,6 +62,7 @@ pub enum Method {
 /// # Errors
 /// Unreadable files, or labels that nothing can be fitted to.
 pub fn calibrate(args: &Calibrate) -> Result<Ending> {
+    keep_inputs(&args.out, &[&args.labels, &args.judged])?;
     let Labels { items, problems } = Labels::read(&args.labels, args.format.into(), None)?;
     let settings = stored_settings(&args.judged);
     let settings = settings.context("which judge made the verdicts is not known")?;

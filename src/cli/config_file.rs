@@ -11,6 +11,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Command;
+use clap::error::{ContextKind, ContextValue};
 use std::ffi::OsString;
 use std::path::Path;
 use toml::{Table, Value};
@@ -21,7 +22,7 @@ use toml::{Table, Value};
 /// # Errors
 /// The file can't be read, is no TOML, or names an option that no command (or not its own) has.
 pub fn expand(args: Vec<OsString>, cli: &Command) -> Result<Vec<OsString>> {
-    let Some(file) = config_path(&args) else { return Ok(args) };
+    let Some(file) = path(&args) else { return Ok(args) };
     let (at, path) = command_path(&args, cli);
     if path.is_empty() {
         return Ok(args);
@@ -34,7 +35,7 @@ pub fn expand(args: Vec<OsString>, cli: &Command) -> Result<Vec<OsString>> {
 
 /// The command that is typed, as the names of which it consists (`eval`, `longbench`), and where the
 /// last of them stands.
-fn command_path<'c>(args: &[OsString], cli: &'c Command) -> (usize, Vec<&'c Command>) {
+pub fn command_path<'c>(args: &[OsString], cli: &'c Command) -> (usize, Vec<&'c Command>) {
     let (mut at, mut path) = (0, Vec::new());
     let mut owner = cli;
     loop {
@@ -46,30 +47,43 @@ fn command_path<'c>(args: &[OsString], cli: &'c Command) -> (usize, Vec<&'c Comm
     }
 }
 
-/// The arguments with options put after the one at `at`, but for those that were typed as well. An
-/// option is a long name, with its value apart or behind `=`.
+/// The arguments with options put after the one at `at`, but for those that were typed as well. A value
+/// is joined to its option, so that it may begin with a dash, or be left out of those that allow it.
 pub fn insert(args: Vec<OsString>, at: usize, options: Vec<Given>) -> Vec<OsString> {
     let mut expanded = args[..=at].to_vec();
-    for (option, value) in options {
-        let name = option.split('=').next().unwrap_or_default();
-        let flag = format!("--{name}");
-        let typed = |a: &OsString| {
-            a.to_str().is_some_and(|a| a == flag || a.starts_with(&format!("{flag}=")))
-        };
-        if !args.iter().any(typed) {
-            expanded.push(format!("--{option}").into());
-            expanded.extend(value.map(OsString::from));
+    for (name, value) in options {
+        if !is_typed(&args, &name) {
+            expanded.push(match value {
+                Some(value) => format!("--{name}={value}").into(),
+                None => format!("--{name}").into(),
+            });
         }
     }
     expanded.extend_from_slice(&args[at + 1..]);
     expanded
 }
 
+fn is_typed(args: &[OsString], name: &str) -> bool {
+    let flag = format!("--{name}");
+    let joined = format!("{flag}=");
+    args.iter().filter_map(|a| a.to_str()).any(|a| a == flag || a.starts_with(&joined))
+}
+
+/// Whether what clap complains of is an option that was not typed, so that it stands in the file.
+pub fn is_cause(error: &clap::Error, typed: &[OsString]) -> bool {
+    let Some(ContextValue::String(option)) = error.get(ContextKind::InvalidArg) else {
+        return false;
+    };
+    let name = option.trim_start_matches('-').split([' ', '=', '[']).next().unwrap_or_default();
+    option.starts_with("--") && !is_typed(typed, name)
+}
+
 fn file_name(file: &OsString) -> String {
     file.to_string_lossy().into_owned()
 }
 
-fn config_path(args: &[OsString]) -> Option<OsString> {
+/// The file that is named.
+pub fn path(args: &[OsString]) -> Option<OsString> {
     args.iter().enumerate().find_map(|(i, a)| match a.to_str()? {
         "--config" => args.get(i + 1).cloned(),
         other => other.strip_prefix("--config=").map(OsString::from),
@@ -82,7 +96,7 @@ fn read(file: &Path) -> Result<Table> {
     text.parse().with_context(|| format!("{}: is no TOML", file.display()))
 }
 
-/// An option by its long name, with its value if it has one apart.
+/// An option by its long name, with its value if it has one.
 type Given = (String, Option<String>);
 
 /// Reads what a file says for one command.
@@ -121,8 +135,7 @@ impl Reader<'_> {
 
     /// Whether the command has this option, or every command.
     fn takes(&self, key: &str) -> bool {
-        let last = self.path.last().copied();
-        last.into_iter().chain([self.cli]).any(|command| has(command, key))
+        self.path.last().is_some_and(|command| knows(self.cli, command, key))
     }
 
     fn given(&self, key: &str, value: &Value) -> Result<Vec<Given>> {
@@ -146,12 +159,12 @@ fn somewhere(command: &Command, key: &str) -> bool {
 fn switched_off(key: &str, value: &Value, command: &Command) -> Option<Vec<Given>> {
     let arg = command.get_arguments().find(|a| a.get_long() == Some(key))?;
     let off = *value == Value::Boolean(false) && arg.is_require_equals_set();
-    off.then(|| vec![(format!("{key}=false"), None)])
+    off.then(|| vec![(key.to_owned(), Some("false".to_owned()))])
 }
 
 /// Whether a command has an option of this long name, or every command.
-pub fn knows(cli: &Command, command: &str, key: &str) -> bool {
-    cli.find_subcommand(command).into_iter().chain([cli]).any(|command| has(command, key))
+pub fn knows(cli: &Command, command: &Command, key: &str) -> bool {
+    has(command, key) || has(cli, key)
 }
 
 /// A flag with its value; nothing for `false`; one with each element of an array.
@@ -174,8 +187,8 @@ fn option(key: &str, value: &Value) -> Result<Vec<Given>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::args::Cli;
-    use clap::CommandFactory;
+    use crate::cli::args::{Cli, Command as Chosen};
+    use clap::{CommandFactory, Parser};
 
     fn expanded(toml: &str, typed: &str) -> Result<Vec<String>> {
         let file = tempfile::NamedTempFile::new()?;
@@ -191,14 +204,38 @@ mod tests {
     fn what_is_typed_goes_first_and_a_command_takes_what_it_knows() {
         let toml = "threads = 3\nembedder = \"bm25\"\n[score]\nseed = 7\nforce = true\n";
         let got = expanded(toml, "longreward score --seed 1 --model m").unwrap();
-        let want = "longreward score --embedder bm25 --threads 3 --force --seed 1 --model m";
+        let want = "longreward score --embedder=bm25 --threads=3 --force --seed 1 --model m";
         assert_eq!(got.join(" "), want);
         let toml = "[score]\nverdict-first = false\npreset = \"fast\"\n";
         let got = expanded(toml, "longreward score").unwrap();
-        assert_eq!(got.join(" "), "longreward score --preset fast --verdict-first=false");
+        assert_eq!(got.join(" "), "longreward score --preset=fast --verdict-first=false");
         let toml = "threads = 3\n";
         let got = expanded(toml, "longreward pull m").unwrap();
-        assert_eq!(got.join(" "), "longreward pull --threads 3 m");
+        assert_eq!(got.join(" "), "longreward pull --threads=3 m");
+    }
+
+    #[test]
+    fn values_may_begin_with_a_dash() {
+        let got =
+            expanded("[generate]\nstop = [\"-- \", \"-x\"]\n", "longreward generate").unwrap();
+        assert_eq!(got[2..], ["--stop=-- ", "--stop=-x"]);
+        let typed = [got, ["--model", "m", "--prompt", "x"].map(String::from).to_vec()].concat();
+        let Chosen::Generate(args) = Cli::try_parse_from(typed).unwrap().command else { panic!() };
+        assert_eq!(args.stop, ["-- ", "-x"]);
+    }
+
+    #[test]
+    fn wrong_values_are_traced_to_the_file() {
+        let typed = |line: &str| line.split(' ').map(OsString::from).collect::<Vec<_>>();
+        let told = |line: &str| Cli::try_parse_from(typed(line)).unwrap_err();
+        let error = told("longreward score --threads=x --model m");
+        assert!(is_cause(&error, &typed("longreward score --config f --model m")));
+        assert!(!is_cause(&error, &typed("longreward score --config f --model m --threads x")));
+        let error = told("longreward score --threads=3 --model m");
+        assert!(
+            !is_cause(&error, &typed("longreward score --config f --model m")),
+            "--data is missing"
+        );
     }
 
     #[test]
@@ -207,16 +244,16 @@ mod tests {
                     [eval.longbench]\nsets = [\"qasper\", \"vcsum\"]\nlimit = 7\n\
                     [eval.longbench-chat]\ntemperature = 0.5\n";
         let got = expanded(toml, "longreward eval longbench --model m").unwrap();
-        let want = "longreward eval longbench --seed 1 --threads 3 --e --judge j --limit 7 \
-                    --sets qasper --sets vcsum --model m";
+        let want = "longreward eval longbench --seed=1 --threads=3 --e --judge=j --limit=7 \
+                    --sets=qasper --sets=vcsum --model m";
         assert_eq!(got.join(" "), want);
         let got = expanded(toml, "longreward --threads 2 eval longbench-chat --judge k").unwrap();
-        let want = "longreward --threads 2 eval longbench-chat --seed 1 --limit 5 \
-                    --temperature 0.5 --judge k";
+        let want = "longreward --threads 2 eval longbench-chat --seed=1 --limit=5 \
+                    --temperature=0.5 --judge k";
         assert_eq!(got.join(" "), want);
         assert_eq!(
             expanded(toml, "longreward pull m").unwrap().join(" "),
-            "longreward pull --threads 3 m"
+            "longreward pull --threads=3 m"
         );
     }
 

@@ -29,18 +29,24 @@ impl Bert {
         Ok(Self { encoder, tokenizer: Tokenizer::load(&found.source)? })
     }
 
-    /// Tokens of a text as the encoder sees it.
-    pub fn count(&self, text: &str) -> usize {
-        self.tokenizer.encode_for_embedder(text, self.encoder.max_tokens()).len()
+    /// The tokens of a text that the encoder sees.
+    pub fn tokens(&self, text: &str) -> Vec<u32> {
+        self.tokenizer.encode_for_embedder(text, self.encoder.max_tokens())
+    }
+
+    /// The vectors of texts in tokens, of each the same whichever others are with it.
+    ///
+    /// # Errors
+    /// The encoder's.
+    pub fn vectors(&self, texts: &[Vec<u32>]) -> Result<Vec<Vec<f32>>, EmbedError> {
+        self.encoder.embed(texts).map_err(|e| EmbedError(e.to_string()))
     }
 }
 
 impl Embed for Bert {
     fn embed(&mut self, texts: &[&str]) -> Result<Vec<Vec<f32>>, EmbedError> {
-        let max = self.encoder.max_tokens();
-        let ids: Vec<Vec<u32>> =
-            texts.iter().map(|text| self.tokenizer.encode_for_embedder(text, max)).collect();
-        self.encoder.embed(&ids).map_err(|e| EmbedError(e.to_string()))
+        let ids: Vec<Vec<u32>> = texts.iter().map(|text| self.tokens(text)).collect();
+        self.vectors(&ids)
     }
 }
 

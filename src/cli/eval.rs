@@ -71,7 +71,7 @@ fn run(
     let mut about = About::of(&suite);
     let (sets, items) = (suite.sets.clone(), suite.items.clone());
     let servers = (args.policy.named(), args.server.named());
-    let mut policy = Lazy::at(args.model.as_deref(), servers.0, &args.work.remote, common)?;
+    let mut policy = Lazy::at(args.model.as_deref(), servers.0, &args.work.remote, common, cancel)?;
     let plan = PredictPlan::open(suite, prediction(&files, temperature, args, &policy)?)?;
     about.settings = plan.settings().clone();
     let predicted = predict(plan, &args.work, &mut policy, cancel)?;
@@ -85,7 +85,7 @@ fn run(
             // The policy's memory is free again before the judge is loaded.
             false => {
                 drop(policy);
-                Lazy::at(args.judge.as_deref(), servers.1, &args.work.remote, common)?
+                Lazy::at(args.judge.as_deref(), servers.1, &args.work.remote, common, cancel)?
             }
         };
         let bench = Bench { sets: &sets, items: &items, predictions: predictions.clone() };

@@ -2,6 +2,7 @@
 
 use super::args::{Language, MODEL_HELP, WorkArgs};
 use super::remote::{JudgeServer, PolicyServer};
+use super::values;
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -41,7 +42,7 @@ pub struct LongBench {
     #[arg(long, value_delimiter = ',', value_name = "SET,…")]
     pub sets: Vec<String>,
     /// 0 is greedy, as the suite has it
-    #[arg(long, default_value_t = 0.0, value_name = "T")]
+    #[arg(long, default_value_t = 0.0, value_name = "T", value_parser = values::temperature)]
     pub temperature: f32,
     #[command(flatten)]
     pub run: RunArgs,
@@ -54,7 +55,7 @@ pub struct LongBench {
 #[derive(Debug, Args)]
 pub struct LongBenchChat {
     /// As published; 0 is greedy
-    #[arg(long, default_value_t = 1.0, value_name = "T")]
+    #[arg(long, default_value_t = 1.0, value_name = "T", value_parser = values::temperature)]
     pub temperature: f32,
     #[command(flatten)]
     pub run: RunArgs,

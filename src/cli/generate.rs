@@ -2,20 +2,30 @@
 
 use super::args::{Common, Generate, Tokenize};
 use super::model;
-use crate::engine::request::{self, Event, Finish, Request, Sampled, SamplingParams};
+use crate::chat::Finish;
+use crate::chat::text::ReplyText;
+use crate::engine::request::{self, BadLogits, Event, Request, Sampled, SamplingParams};
 use crate::tokenizer::{Tokenizer, Turn};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use std::path::Path;
 
 /// One sample so far.
-#[derive(Default)]
 struct Output {
+    /// All of them, those of a stop string included.
     tokens: Vec<Sampled>,
-    finish: Option<Finish>,
+    reply: ReplyText,
+    /// Once it has ended.
+    text: String,
+    finish: Finish,
 }
 
 impl Output {
+    fn new(tokenizer: &Tokenizer, stops: &[String]) -> Self {
+        let reply = ReplyText::new(tokenizer, false, stops);
+        Self { tokens: Vec::new(), reply, text: String::new(), finish: Finish::Length }
+    }
+
     fn ids(&self) -> Vec<u32> {
         self.tokens.iter().map(|t| t.token).collect()
     }
@@ -59,23 +69,20 @@ pub fn generate(args: &Generate, common: &Common) -> Result<()> {
     let mut finished = Finished {
         prompt,
         prompt_logprobs: Vec::new(),
-        outputs: (0..args.n).map(|_| Output::default()).collect(),
+        outputs: (0..args.n).map(|_| Output::new(&tokenizer, &args.stop)).collect(),
         usage: Usage::default(),
     };
     while !engine.is_idle() {
         for event in engine.step()? {
-            if let Some(sample) = finished.take(event)
-                && stopped(&finished.outputs[sample], &tokenizer, &args.stop)
-            {
-                finished.outputs[sample].finish = Some(Finish::Stop);
+            if let Some(sample) = finished.take(event)? {
                 engine.finish_sample(id, sample);
             }
         }
     }
     if args.json {
-        println!("{}", finished.json(args, &tokenizer));
+        println!("{}", finished.json(args));
     } else {
-        finished.print(args, &tokenizer);
+        finished.print();
     }
     Ok(())
 }
@@ -107,32 +114,23 @@ fn task(args: &Generate, tokenizer: &Tokenizer) -> request::Task {
     })
 }
 
-/// Whether a stop string has just occurred in the text of a sample that goes on.
-fn stopped(output: &Output, tokenizer: &Tokenizer, stops: &[String]) -> bool {
-    if stops.is_empty() || output.finish.is_some() {
-        return false;
-    }
-    let text = tokenizer.decode(&output.ids());
-    stops.iter().any(|stop| text.contains(stop.as_str()))
-}
-
-/// The text before the first stop string.
-fn cut<'a>(text: &'a str, stops: &[String]) -> &'a str {
-    let end = stops.iter().filter(|s| !s.is_empty()).filter_map(|s| text.find(s.as_str())).min();
-    &text[..end.unwrap_or(text.len())]
-}
-
 impl Finished {
-    /// Notes an event; gives the sample that a token was added to.
-    fn take(&mut self, event: Event) -> Option<usize> {
+    /// Notes an event; gives the sample that a stop string ends with it.
+    ///
+    /// # Errors
+    /// The model's logits are of no use.
+    fn take(&mut self, event: Event) -> Result<Option<usize>, BadLogits> {
         match event {
             Event::Prompt { logprobs, .. } => self.prompt_logprobs = logprobs,
             Event::Token { sample, token, .. } => {
-                self.outputs[sample].tokens.push(token);
-                return Some(sample);
+                let output = &mut self.outputs[sample];
+                output.tokens.push(token.clone());
+                return Ok(output.reply.push(token).then_some(sample));
             }
             Event::Sample { sample, finish, .. } => {
-                self.outputs[sample].finish.get_or_insert(finish);
+                let output = &mut self.outputs[sample];
+                let (finish, piece) = output.reply.end(finish);
+                (output.finish, output.text) = (finish, piece.text);
             }
             Event::Done { prompt_tokens, cached_prompt_tokens, completion_tokens, .. } => {
                 self.usage = Usage {
@@ -142,13 +140,13 @@ impl Finished {
                 };
             }
             Event::Scores { .. } => {}
+            Event::Failed { why, .. } => return Err(why),
         }
-        None
+        Ok(None)
     }
 
-    fn json(&self, args: &Generate, tokenizer: &Tokenizer) -> Value {
-        let outputs: Vec<Value> =
-            self.outputs.iter().map(|o| output_json(o, args, tokenizer)).collect();
+    fn json(&self, args: &Generate) -> Value {
+        let outputs: Vec<Value> = self.outputs.iter().map(|o| output_json(o, args)).collect();
         let mut object = json!({
             "prompt_tokens": self.prompt,
             "outputs": outputs,
@@ -164,24 +162,23 @@ impl Finished {
         object
     }
 
-    fn print(&self, args: &Generate, tokenizer: &Tokenizer) {
+    fn print(&self) {
         for (i, output) in self.outputs.iter().enumerate() {
             if self.outputs.len() > 1 {
                 println!("--- sample {i}");
             }
-            println!("{}", cut(&tokenizer.decode(&output.ids()), &args.stop));
+            println!("{}", output.text);
         }
     }
 }
 
-fn output_json(output: &Output, args: &Generate, tokenizer: &Tokenizer) -> Value {
-    let text = tokenizer.decode(&output.ids());
+fn output_json(output: &Output, args: &Generate) -> Value {
     let mut object = json!({
-        "text": cut(&text, &args.stop),
+        "text": output.text,
         "tokens": output.ids(),
         "finish_reason": match output.finish {
-            Some(Finish::Stop) => "stop",
-            Some(Finish::Length) | None => "length",
+            Finish::Stop => "stop",
+            Finish::Length => "length",
         },
     });
     if args.logprobs.is_some() {
@@ -216,16 +213,4 @@ pub fn tokenize(args: &Tokenize) -> Result<()> {
     }
     println!("{} tokens", tokens.len());
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::cut;
-
-    #[test]
-    fn text_is_cut_before_the_first_stop() {
-        let stops = ["two".to_owned(), "three".to_owned(), String::new()];
-        assert_eq!(cut("one two three", &stops), "one ");
-        assert_eq!(cut("one", &stops), "one");
-    }
 }

@@ -23,6 +23,9 @@ pub struct MethodArgs {
     /// values
     #[arg(long, value_name = "FILE")]
     pub calibration: Option<PathBuf>,
+    /// Use the calibration though it was fitted to another judge
+    #[arg(long, requires = "calibration")]
+    pub any_calibration: bool,
     /// Passages of the document that a statement is checked against
     #[arg(long, default_value_t = TOP_CHUNKS, value_parser = RangedU64ValueParser::<usize>::new().range(1..), value_name = "K")]
     pub passages: usize,
@@ -45,6 +48,7 @@ impl Default for MethodArgs {
         Self {
             score_by: ScoreChoice::Rating,
             calibration: None,
+            any_calibration: false,
             passages: TOP_CHUNKS,
             passage_tokens: PASSAGE_TOKENS,
             verdicts: VerdictArgs::default(),
@@ -80,7 +84,7 @@ impl Means {
         let cutting = method.verdicts.cutting(method.passage_tokens);
         settings.extend(score::evidence_settings(cutting, evidence));
         settings.insert("retriever".to_owned(), retriever.clone());
-        let read = |file: &PathBuf| stages::calibration(file, work, &settings);
+        let read = |file: &PathBuf| stages::calibration(file, method.any_calibration, &settings);
         let calibration = method.calibration.as_ref().map(read).transpose()?;
         Ok(Self { judging, retriever, context, calibration })
     }

@@ -23,6 +23,7 @@ mod report;
 mod serve;
 mod signals;
 mod stages;
+mod values;
 mod verdict_args;
 mod verify;
 
@@ -65,6 +66,7 @@ pub fn main() -> ExitCode {
     };
     match start(&cli).and_then(|()| on_the_pool(&cli)) {
         Ok(ending) => ExitCode::from(ending.code()),
+        Err(error) if remote::was_stopped(&error) => ExitCode::from(Ending::Interrupted.code()),
         Err(error) => {
             eprintln!("error: {}", told(&error));
             ExitCode::from(1)
@@ -85,7 +87,14 @@ fn told(error: &anyhow::Error) -> String {
 
 /// Help, version and wrong usage end the program here, as clap does it.
 fn parse(args: Vec<OsString>) -> Result<Cli> {
-    let matches = Cli::command().get_matches_from(expand(args)?);
+    let file = config_file::path(&args);
+    let matches = Cli::command().try_get_matches_from(expand(args.clone())?);
+    let matches = matches.unwrap_or_else(|error| {
+        if let Some(file) = file.filter(|_| config_file::is_cause(&error, &args)) {
+            eprintln!("{}: this file holds:", file.to_string_lossy());
+        }
+        error.exit()
+    });
     checked(Cli::from_arg_matches(&matches)?)
 }
 
@@ -104,6 +113,7 @@ fn checked(cli: Cli) -> Result<Cli> {
         Command::Bench(args) => args.scoring.method.check()?,
         Command::Agree(args) => args.check()?,
         Command::Serve(args) => args.method.check()?,
+        Command::Generate(args) => args.check()?,
         _ => {}
     }
     Ok(cli)
@@ -167,7 +177,6 @@ fn start_log(common: &Common) {
 
 fn start_threads(common: &Common) -> Result<()> {
     let Some(threads) = common.threads else { return Ok(()) };
-    anyhow::ensure!(threads > 0, "--threads must be at least 1");
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .build_global()
@@ -178,17 +187,12 @@ fn start_threads(common: &Common) -> Result<()> {
 fn interrupts() -> Result<Arc<AtomicBool>> {
     let flag = Arc::new(AtomicBool::new(false));
     let seen = flag.clone();
-    let hangups_ignored = signals::hangups_ignored();
-    ctrlc::set_handler(move || {
+    signals::on_interrupt(move || {
         if seen.swap(true, Ordering::Relaxed) {
             std::process::exit(i32::from(Ending::Interrupted.code()));
         }
         eprintln!("\nstopping; what is finished is on disk (again to stop at once)");
-    })
-    .context("no handler for Ctrl-C")?;
-    if hangups_ignored {
-        signals::ignore_hangups();
-    }
+    })?;
     Ok(flag)
 }
 

@@ -1,6 +1,6 @@
 //! Options by name, put into the arguments before those that were typed.
 
-use super::config_file::{insert, knows};
+use super::config_file::{command_path, insert, knows};
 use anyhow::{Result, bail};
 use clap::{Command, ValueEnum};
 use std::ffi::OsString;
@@ -44,11 +44,9 @@ impl Preset {
 /// # Errors
 /// There is no such preset.
 pub fn expand(args: Vec<OsString>, cli: &Command) -> Result<Vec<OsString>> {
-    let commands: Vec<&str> = cli.get_subcommands().map(Command::get_name).collect();
-    let at = args.iter().skip(1).position(|a| commands.iter().any(|c| a == c));
-    let Some(at) = at.map(|at| at + 1) else { return Ok(args) };
-    let command = args[at].to_string_lossy().into_owned();
-    let Some(name) = named(&args).filter(|_| knows(cli, &command, "preset")) else {
+    let (at, path) = command_path(&args, cli);
+    let Some(command) = path.last() else { return Ok(args) };
+    let Some(name) = named(&args).filter(|_| knows(cli, command, "preset")) else {
         return Ok(args);
     };
     let Ok(preset) = Preset::from_str(&name, false) else {
@@ -56,10 +54,9 @@ pub fn expand(args: Vec<OsString>, cli: &Command) -> Result<Vec<OsString>> {
         let names: Vec<String> = names.map(|value| value.get_name().to_owned()).collect();
         bail!("--preset {name}: there is no such preset; there are {}", names.join(", "));
     };
-    let own = preset.options().iter().filter(|(name, _)| knows(cli, &command, name));
-    // Joined by "=", as options need it whose value may be left out.
-    let own = own.map(|(name, value)| (format!("{name}={value}"), None));
-    Ok(insert(args, at, own.collect()))
+    let own = preset.options().iter().filter(|(name, _)| knows(cli, command, name));
+    let own = own.map(|&(name, value)| (name.to_owned(), Some(value.to_owned()))).collect();
+    Ok(insert(args, at, own))
 }
 
 /// The last preset that is named.

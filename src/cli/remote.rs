@@ -1,11 +1,13 @@
 //! Models behind servers, as they are typed.
 
 use super::model::Text;
-use crate::chat::remote::{Authorities, Key, Patience, Remote, Settings, Tokens};
+use super::values;
+use crate::chat::remote::{Authorities, Key, Patience, Remote, RemoteError, Settings, Tokens};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
 use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 /// A judge behind a server.
@@ -57,7 +59,7 @@ pub struct RemoteArgs {
     pub tokenizer: Option<String>,
     /// Tokens that a server's model reads and writes in all, where the server does not tell; needed
     /// where inputs are cut or whole documents shown
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = values::count())]
     pub context_tokens: Option<usize>,
     /// Requests to a server that are on their way at the same time
     #[arg(long, default_value_t = 16, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=1024))]
@@ -66,7 +68,7 @@ pub struct RemoteArgs {
     #[arg(long, default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub request_attempts: u32,
     /// Seconds that a request to a server may take
-    #[arg(long, default_value_t = 600, value_name = "S", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 600, value_name = "S", value_parser = values::seconds())]
     pub request_timeout: u64,
     /// Certificates (PEM) of the authorities that an https server's certificate may come from, in
     /// the place of the built-in ones; else the environment variable SSL_CERT_FILE, if set
@@ -111,8 +113,13 @@ impl Named<'_> {
     /// Reaches the server and finds out what it can do. `text` is what is known of its tokens.
     ///
     /// # Errors
-    /// It can't be reached or used, or has other tokens.
-    pub fn open(&self, args: &RemoteArgs, text: Option<&Text>) -> Result<Remote> {
+    /// It can't be reached or used, or has other tokens; or `cancel` was set meanwhile.
+    pub fn open(
+        &self,
+        args: &RemoteArgs,
+        text: Option<&Text>,
+        cancel: &AtomicBool,
+    ) -> Result<Remote> {
         let patience = Patience { attempts: args.request_attempts, ..Patience::default() };
         let settings = Settings {
             key: Key::from_env(self.keys)?,
@@ -127,10 +134,15 @@ impl Named<'_> {
             tokenizer: text.tokenizer.clone(),
             template: text.template.clone(),
         });
-        let remote = Remote::open(settings, tokens).context("the server can't be used")?;
+        let remote = Remote::open(settings, tokens, cancel).context("the server can't be used")?;
         check_tokens(&remote, text)?;
         Ok(remote)
     }
+}
+
+/// Whether a command ended because it was stopped before a server was reached.
+pub fn was_stopped(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(RemoteError::Stopped))
 }
 
 /// Where a server tells what its tokens are, they must be those that documents are cut by.

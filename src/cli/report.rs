@@ -1,6 +1,7 @@
 //! `longreward report`.
 
 use super::Ending;
+use crate::pipeline::jsonl::keep_inputs;
 use crate::report::{self, Options};
 use anyhow::Result;
 use clap::Args;
@@ -38,6 +39,9 @@ pub struct Report {
 /// Unreadable input, no row to show, or an output that can't be written.
 pub fn report(args: &Report) -> Result<Ending> {
     let Report { scored, data, pairs, chunk_info, agree, out } = args;
+    let mut inputs = vec![scored.as_path(), data];
+    inputs.extend([pairs, chunk_info, agree].into_iter().filter_map(|file| file.as_deref()));
+    keep_inputs(out, &inputs)?;
     let summary = report::run(&Options {
         scored: scored.clone(),
         data: data.clone(),

@@ -7,7 +7,7 @@ use super::args::{Common, PromptArgs, WorkArgs};
 use super::embedder::{self, Bert};
 use super::method_args::{Means, MethodArgs};
 use super::stages::Lazy;
-use super::{Ending, decoder, model};
+use super::{Ending, decoder, model, signals, values};
 use crate::chat::service::{Handle, service};
 use crate::serve::{self, App, Settings};
 use anyhow::{Context, Result, bail, ensure};
@@ -15,7 +15,7 @@ use clap::Args;
 use scoring::{Scoring, Search};
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -45,7 +45,7 @@ pub struct Serve {
     /// variable LONGREWARD_API_KEY, if set
     #[arg(long, value_name = "FILE")]
     pub api_key_file: Option<PathBuf>,
-    /// Serve everybody on every address, without a key
+    /// Serve everybody on every address, without a key, and whatever page a browser shows
     #[arg(long)]
     pub allow_open: bool,
     /// Embedder for /v1/embeddings and for the evidence of /longreward/score, which otherwise
@@ -53,28 +53,25 @@ pub struct Serve {
     #[arg(long, value_name = "M")]
     pub embedder: Option<String>,
     /// Samples that may wait and run; who comes on top is told to try again later
-    #[arg(long, default_value_t = 1024, value_name = "N")]
+    #[arg(long, default_value_t = 1024, value_name = "N", value_parser = values::at_once())]
     pub max_open: usize,
     /// Largest body of a request, in bytes
-    #[arg(long, default_value_t = 8 << 20, value_name = "N")]
+    #[arg(long, default_value_t = 8 << 20, value_name = "N", value_parser = values::count())]
     pub max_body: usize,
     /// Seconds that a request may take
-    #[arg(long, default_value_t = 600, value_name = "S")]
+    #[arg(long, default_value_t = 600, value_name = "S", value_parser = values::seconds())]
     pub deadline: u64,
     /// Seconds that the head of a request may take to arrive, then its body, and that a client
     /// may leave a reply unread
-    #[arg(long, default_value_t = 30, value_name = "S")]
+    #[arg(long, default_value_t = 30, value_name = "S", value_parser = values::seconds())]
     pub client_timeout: u64,
     /// Connections that are open at once
-    #[arg(long, default_value_t = 2048, value_name = "N")]
+    #[arg(long, default_value_t = 2048, value_name = "N", value_parser = values::at_once())]
     pub max_connections: usize,
     #[command(flatten)]
     pub prompts: PromptArgs,
     #[command(flatten)]
     pub method: MethodArgs,
-    /// Use a calibration of another judge
-    #[arg(long)]
-    pub force: bool,
 }
 
 /// Serves until it is interrupted; then finishes what is being worked on.
@@ -135,17 +132,18 @@ fn app(
     let settings = Settings {
         names: names(args),
         about: judge.settings()?,
+        local_only: key.is_none() && !args.allow_open,
         api_key: key,
         max_body: args.max_body,
         deadline: Duration::from_secs(args.deadline),
         client_timeout: Duration::from_secs(args.client_timeout),
-        max_connections: args.max_connections.max(1),
+        max_connections: args.max_connections,
         sequences: model::limits(common, decoder::kind(common)? != "cpu").sequences,
     };
     let app = App::new(handle.clone(), settings);
     let (loaded, search) = evidence(args.embedder.as_deref());
     let scoring = scoring(args, judge, loaded, search)?;
-    let bert = loaded.map(Bert::open).transpose()?.map(|bert| Arc::new(Mutex::new(bert)));
+    let bert = loaded.map(Bert::open).transpose()?.map(Arc::new);
     let app = match loaded.zip(bert.clone()) {
         Some((name, bert)) => {
             app.with_embedder(Arc::new(ServedEmbedder::new(name.to_owned(), bert)))
@@ -168,9 +166,9 @@ fn evidence(embedder: Option<&str>) -> (Option<&str>, Search) {
 
 /// What all requests for scores have in common.
 fn scoring(args: &Serve, judge: &Lazy, loaded: Option<&str>, search: Search) -> Result<Scoring> {
-    let work = WorkArgs { force: args.force, ..WorkArgs::default() };
+    let (prompts, work) = (&args.prompts, WorkArgs::default());
     let Means { judging, calibration, .. } =
-        Means::open(&args.method, &args.prompts, &work, judge, String::new())?;
+        Means::open(&args.method, prompts, &work, judge, String::new())?;
     Ok(Scoring {
         method: args.method.clone(),
         judging,
@@ -216,11 +214,10 @@ fn start(
 
 /// Ctrl-C or a polite kill ends the server when its work is done; a second one at once.
 fn stop_on_interrupt(stop: Arc<watch::Sender<bool>>) -> Result<()> {
-    ctrlc::set_handler(move || {
+    signals::on_interrupt(move || {
         if stop.send_replace(true) {
             std::process::exit(i32::from(Ending::Interrupted.code()));
         }
         eprintln!("\nstopping when what is being worked on is done (again to stop at once)");
     })
-    .context("no handler for Ctrl-C")
 }

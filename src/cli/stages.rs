@@ -66,19 +66,20 @@ impl<'a> Lazy<'a> {
     /// The model `spec`, or the one behind a server.
     ///
     /// # Errors
-    /// As [`Lazy::open`]; or the server can't be used.
+    /// As [`Lazy::open`]; or the server can't be used, or `cancel` was set before it was reached.
     pub fn at(
         spec: Option<&str>,
         server: Option<Named>,
         remote: &RemoteArgs,
         common: &'a Common,
+        cancel: &AtomicBool,
     ) -> Result<Self> {
         let Some(server) = server else {
             return Self::open(spec.context("no model is named")?, common);
         };
         let tokenizer = remote.tokenizer.as_deref().map(model::open_text).transpose()?;
         let text = tokenizer.map(|(_, text)| text);
-        let place = Place::There(server.open(remote, text.as_ref())?);
+        let place = Place::There(server.open(remote, text.as_ref(), cancel)?);
         let context_tokens = remote.context_tokens;
         Ok(Self { common, text, place, context_tokens, record: None, stands_in: false })
     }
@@ -279,7 +280,7 @@ impl<'a> Lazy<'a> {
 /// Unreadable input, output that was made otherwise, or a model that fails.
 pub fn sample(args: &Sample, common: &Common, cancel: &AtomicBool) -> Result<Ending> {
     let server = args.server.named();
-    let mut policy = Lazy::at(args.model.as_deref(), server, &args.work.remote, common)?;
+    let mut policy = Lazy::at(args.model.as_deref(), server, &args.work.remote, common, cancel)?;
     let options = sample_options(&args.data, &args.out, &args.sampling, &args.work, &policy)?;
     let plan = SamplePlan::open(options)?;
     report(if plan.todo() == 0 {
@@ -295,7 +296,7 @@ pub fn sample(args: &Sample, common: &Common, cancel: &AtomicBool) -> Result<End
 /// As [`sample`].
 pub fn chunk_info(args: &ChunkInfo, common: &Common, cancel: &AtomicBool) -> Result<Ending> {
     let server = args.server.named();
-    let mut judge = Lazy::at(args.model.as_deref(), server, &args.work.remote, common)?;
+    let mut judge = Lazy::at(args.model.as_deref(), server, &args.work.remote, common, cancel)?;
     judge.text()?;
     let plan = ChunkInfoPlan::open(chunk_info::Options {
         data: args.data.clone(),
@@ -317,7 +318,7 @@ pub fn chunk_info(args: &ChunkInfo, common: &Common, cancel: &AtomicBool) -> Res
 /// As [`sample`], or an embedder that can't be read.
 pub fn score(args: &Score, common: &Common, cancel: &AtomicBool) -> Result<Ending> {
     let server = args.server.named();
-    let mut judge = Lazy::at(args.model.as_deref(), server, &args.work.remote, common)?;
+    let mut judge = Lazy::at(args.model.as_deref(), server, &args.work.remote, common, cancel)?;
     let files = ScoreFiles {
         data: &args.data,
         responses: &args.responses,
@@ -350,10 +351,11 @@ pub fn pairs(args: &Pairs) -> Result<Ending> {
 pub fn run(args: &Run, common: &Common, cancel: &AtomicBool) -> Result<Ending> {
     let files = Files::in_folder(&args.out_dir);
     let remote = &args.work.remote;
-    let mut judge = Lazy::at(args.judge.as_deref(), args.judge_server.named(), remote, common)?;
+    let mut judge =
+        Lazy::at(args.judge.as_deref(), args.judge_server.named(), remote, common, cancel)?;
     judge.text()?;
     let mut policy = match (&args.policy, args.policy_server.named()) {
-        (_, Some(server)) => Some(Lazy::at(None, Some(server), remote, common)?),
+        (_, Some(server)) => Some(Lazy::at(None, Some(server), remote, common, cancel)?),
         (Some(policy), None) if Some(policy) != args.judge.as_ref() => {
             Some(Lazy::open(policy, common)?)
         }
@@ -498,14 +500,14 @@ pub fn judging(args: &PromptArgs, work: &WorkArgs, judge: &Lazy) -> Result<Judgi
     })
 }
 
-/// Reads a calibration, and refuses one of another judge unless forced.
+/// Reads a calibration, and refuses one of another judge unless `any` will do.
 ///
 /// # Errors
 /// It can't be read, or was fitted to another judge.
-pub fn calibration(file: &Path, work: &WorkArgs, judge: &Settings) -> Result<Calibrations> {
+pub fn calibration(file: &Path, any: bool, judge: &Settings) -> Result<Calibrations> {
     let found = Calibrations::read(file)?;
     match found.check_judge(file, judge) {
-        Err(error) if work.force => eprintln!("warning: {error}"),
+        Err(error) if any => eprintln!("warning: {error}"),
         checked => checked?,
     }
     let others = found.other_settings(judge);

@@ -64,7 +64,8 @@ pub fn verify(args: &Verify, common: &Common, cancel: &AtomicBool) -> Result<End
     let whole_prompts = args.scoring.early_stop;
     let Verify { scored, sample, sample_seed, .. } = args;
     choose(scored, &args.responses, &responses, *sample, *sample_seed, whole_prompts)?;
-    let mut judge = Lazy::at(args.model.as_deref(), args.server.named(), &args.remote, common)?;
+    let mut judge =
+        Lazy::at(args.model.as_deref(), args.server.named(), &args.remote, common, cancel)?;
     judge.text()?;
     let files = ScoreFiles {
         data: &args.data,

@@ -165,7 +165,7 @@ fn measure(batch: u32, own: usize, with_chunks: bool, prepares: bool) {
         engine.count(&plan);
         engine.scheduler.commit(&plan);
         for (row, outcome) in outcomes {
-            engine.take(row, outcome).unwrap();
+            engine.take(row, outcome.unwrap()).unwrap();
         }
         engine.events.clear();
         times.add("take", rest.elapsed().as_secs_f64());

@@ -34,7 +34,7 @@ pub(crate) mod toy;
 mod workload;
 
 pub use request::{
-    Event, Finish, Generate, Refused, Request, RequestId, Sampled, SamplingParams, Task,
+    BadLogits, Event, Finish, Generate, Refused, Request, RequestId, Sampled, SamplingParams, Task,
 };
 #[cfg(feature = "gpu")]
 pub use runner::GpuRunner;
@@ -50,18 +50,6 @@ use sampler::{LogProbabilities, NotFinite};
 use scheduler::{Chunk, Scheduler, SeqId};
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
-
-/// Why a step could not be made. The engine is of no use afterwards.
-#[derive(Debug, thiserror::Error)]
-pub enum StepError<E: std::error::Error + 'static> {
-    #[error(transparent)]
-    Runner(E),
-    #[error(
-        "the model's logits at position {position} of a sequence are not all finite numbers: \
-         the weights are damaged, or their type is too narrow for this model"
-    )]
-    NotFinite { position: usize },
-}
 
 /// Counts since the engine was made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -169,15 +157,18 @@ impl<R: Runner> Engine<R> {
     /// Returns at once, with what was left to tell, when nothing is to be computed.
     ///
     /// # Errors
-    /// See [`StepError`].
-    pub fn step(&mut self) -> Result<Vec<Event>, StepError<R::Error>> {
+    /// The runner's. The engine is of no use afterwards.
+    pub fn step(&mut self) -> Result<Vec<Event>, R::Error> {
         let plan = self.scheduler.plan();
         if !plan.is_empty() {
             let outcomes = self.compute(&plan)?;
             self.count(&plan);
             self.scheduler.commit(&plan);
             for (row, outcome) in outcomes {
-                self.take(row, outcome)?;
+                match outcome {
+                    Ok(outcome) => self.take(row, outcome)?,
+                    Err(NotFinite) => self.fail(&row),
+                }
             }
         }
         Ok(std::mem::take(&mut self.events))
@@ -227,29 +218,29 @@ impl<R: Runner> Engine<R> {
         self.check_tokens(&request.prompt)?;
         let prompt = request.prompt.len();
         let context = self.runner.context();
-        // A sample's last token is never computed itself.
-        let (tokens, in_memory, limit) = match &request.task {
+        let (least, most, limit) = match &request.task {
             Task::Generate(generate) => {
                 generate.params.check()?;
                 let biased: Vec<u32> = generate.params.logit_bias.iter().map(|b| b.0).collect();
                 self.check_tokens(&biased)?;
                 let limit = generate.max_new_tokens.min(context.saturating_sub(prompt));
                 let first = usize::from(generate.max_new_tokens > 0 && generate.n > 0);
-                (prompt + first, prompt + limit.saturating_sub(1), limit)
+                // A sample's last token is never computed itself.
+                (first, limit.saturating_sub(1), limit)
             }
             Task::Score { continuations, closing } => {
                 continuations.iter().try_for_each(|tokens| self.check_tokens(tokens))?;
                 closing.iter().try_for_each(|tokens| self.check_tokens(tokens))?;
                 let longest = continuations.iter().map(Vec::len).max().unwrap_or(0);
-                (prompt + longest, prompt + longest, 0)
+                (longest, longest, 0)
             }
         };
-        if tokens > context {
-            return Err(Refused::Context { tokens, limit: context });
+        if prompt + least > context {
+            return Err(Refused::Context { prompt, reply: least, limit: context });
         }
         let room = self.runner.blocks() * BLOCK;
-        if in_memory > room {
-            return Err(Refused::Memory { tokens: in_memory, limit: room });
+        if prompt + most > room {
+            return Err(Refused::Memory { prompt, reply: most, limit: room });
         }
         Ok(limit)
     }
@@ -263,10 +254,13 @@ impl<R: Runner> Engine<R> {
     }
 }
 
+/// A row of logits, and what was read from it.
+type Read = (LogitRow, Result<Outcome, NotFinite>);
+
 /// The way of one step.
 impl<R: Runner> Engine<R> {
     /// Runs the plan, and reads the logits of each row for what they are wanted for.
-    fn compute(&mut self, plan: &[Chunk]) -> Result<Vec<(LogitRow, Outcome)>, StepError<R::Error>> {
+    fn compute(&mut self, plan: &[Chunk]) -> Result<Vec<Read>, R::Error> {
         let Self { runner, scheduler, jobs, owners, .. } = self;
         let (batch, rows) = batch::build(plan, scheduler);
         let want = |row: &LogitRow| -> Option<Want> {
@@ -286,13 +280,16 @@ impl<R: Runner> Engine<R> {
         };
         let next = || batch::foresee(plan, scheduler);
         let step = Step { batch: &batch, wants: &wants, next: &next };
-        runner.run(step, &mut sink).map_err(StepError::Runner)?;
+        runner.run(step, &mut sink)?;
         debug_assert_eq!(outcomes.len(), rows.len(), "the runner hands out each row once");
-        let finite = |(row, outcome): (LogitRow, Result<Outcome, NotFinite>)| match outcome {
-            Ok(outcome) => Ok((row, outcome)),
-            Err(NotFinite) => Err(StepError::NotFinite { position: row.position }),
-        };
-        rows.into_iter().zip(outcomes).map(finite).collect()
+        Ok(rows.into_iter().zip(outcomes).collect())
+    }
+
+    /// Ends the request that a row belongs to, and no other: rows are computed each by itself.
+    fn fail(&mut self, row: &LogitRow) {
+        let Some(&(id, _)) = self.owners.get(&row.seq) else { return };
+        self.cancel(id);
+        self.events.push(Event::Failed { id, why: BadLogits { position: row.position } });
     }
 
     fn count(&mut self, plan: &[Chunk]) {
@@ -307,7 +304,7 @@ impl<R: Runner> Engine<R> {
     }
 
     /// Takes in what came of one row.
-    fn take(&mut self, row: LogitRow, outcome: Outcome) -> Result<(), StepError<R::Error>> {
+    fn take(&mut self, row: LogitRow, outcome: Outcome) -> Result<(), R::Error> {
         let Some(&(id, role)) = self.owners.get(&row.seq) else { return Ok(()) };
         match (role, outcome) {
             (Role::Prompt, Outcome::Given(read)) => self.take_prompt_row(id, row, read),
@@ -330,7 +327,7 @@ impl<R: Runner> Engine<R> {
         id: RequestId,
         row: LogitRow,
         read: LogProbabilities,
-    ) -> Result<(), StepError<R::Error>> {
+    ) -> Result<(), R::Error> {
         let Some(job) = self.jobs.get_mut(&id) else { return Ok(()) };
         let next = row.position + 1;
         if next == job.prompt_tokens {
@@ -355,7 +352,7 @@ impl<R: Runner> Engine<R> {
         id: RequestId,
         prompt: SeqId,
         mut branches: Vec<(Role, Vec<u32>)>,
-    ) -> Result<(), StepError<R::Error>> {
+    ) -> Result<(), R::Error> {
         let Some((last, tokens)) = branches.pop() else {
             self.drop_sequence(prompt);
             return Ok(());
@@ -364,7 +361,7 @@ impl<R: Runner> Engine<R> {
             let Some((seq, copy)) = self.scheduler.fork(prompt, &tokens) else { continue };
             self.own(id, role, seq);
             if let Some(copy) = copy {
-                self.runner.copy_block(copy.from, copy.to).map_err(StepError::Runner)?;
+                self.runner.copy_block(copy.from, copy.to)?;
             }
         }
         self.scheduler.extend(prompt, &tokens);
@@ -393,7 +390,7 @@ impl<R: Runner> Engine<R> {
         id: RequestId,
         prompt: SeqId,
         tokens: Vec<Sampled>,
-    ) -> Result<(), StepError<R::Error>> {
+    ) -> Result<(), R::Error> {
         self.end_prompt(id, prompt);
         self.tell_prompt(id);
         if tokens.is_empty() {
@@ -478,7 +475,7 @@ impl<R: Runner> Engine<R> {
         prompt: SeqId,
         firsts: &[f64],
         closed: Option<f64>,
-    ) -> Result<(), StepError<R::Error>> {
+    ) -> Result<(), R::Error> {
         self.end_prompt(id, prompt);
         let Some(job) = self.jobs.get_mut(&id) else { return Ok(()) };
         let rest = job.begin_scores(firsts, closed);

@@ -1,19 +1,29 @@
 //! What goes into the engine and what comes out.
 
 use super::guide::Constraint;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 /// Names a request inside one engine, in order of submission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RequestId(pub u64);
 
-/// How the next token is chosen. See [`crate::chat::Sampling`] for the meaning of the first fields.
+/// Repetition penalties that are taken. Beyond them nothing is left of the model, and logits that are
+/// divided by less may leave the range of numbers.
+pub const REPETITION_PENALTIES: RangeInclusive<f32> = 0.01..=100.0;
+
+/// How the next token is chosen; `engine::sampler` says in which order filters apply.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SamplingParams {
+    /// Logits are divided by it; 0 takes the likeliest token.
     pub temperature: f32,
+    /// Only the likeliest tokens that hold this much probability are kept; 1 keeps every token.
     pub top_p: f32,
+    /// Only so many likeliest tokens are kept; 0 keeps every token.
     pub top_k: usize,
+    /// Tokens below `min_p` times the likeliest one's probability are dropped; 0 keeps all.
     pub min_p: f32,
+    /// Logits of tokens that occurred are divided by it, negative ones multiplied; 1 changes nothing.
     pub repetition_penalty: f32,
     /// Subtracted once from the logit of each token that the sample already has.
     pub presence_penalty: f32,
@@ -56,8 +66,8 @@ impl SamplingParams {
             (
                 "repetition_penalty",
                 self.repetition_penalty,
-                self.repetition_penalty > 0.0,
-                "above 0",
+                REPETITION_PENALTIES.contains(&self.repetition_penalty),
+                "from 0.01 to 100",
             ),
             ("presence_penalty", self.presence_penalty, true, "a finite number"),
             ("frequency_penalty", self.frequency_penalty, true, "a finite number"),
@@ -155,6 +165,18 @@ pub enum Event {
         /// Tokens of all samples together; stop tokens do not count.
         completion_tokens: usize,
     },
+    /// The whole request ended without a result; nothing more comes with this id.
+    Failed { id: RequestId, why: BadLogits },
+}
+
+/// The model's logits are of no use for a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the model's logits at position {position} of a sequence are not all finite numbers: the weights \
+     are damaged, or their type is too narrow for this model"
+)]
+pub struct BadLogits {
+    pub position: usize,
 }
 
 impl Event {
@@ -165,7 +187,8 @@ impl Event {
             | Self::Token { id, .. }
             | Self::Sample { id, .. }
             | Self::Scores { id, .. }
-            | Self::Done { id, .. } => *id,
+            | Self::Done { id, .. }
+            | Self::Failed { id, .. } => *id,
         }
     }
 }
@@ -175,12 +198,18 @@ impl Event {
 pub enum Refused {
     #[error("the prompt is empty")]
     Empty,
-    #[error("the request needs {tokens} tokens of context, but the model has {limit}")]
-    Context { tokens: usize, limit: usize },
+    /// `reply`: the fewest tokens that a result takes.
     #[error(
-        "the request needs {tokens} tokens of KV memory at once, but the whole pool holds {limit}"
+        "the prompt has {prompt} tokens and its reply at least {reply}, but the model's context {limit}"
     )]
-    Memory { tokens: usize, limit: usize },
+    Context { prompt: usize, reply: usize, limit: usize },
+    /// `reply`: the most tokens of it that are in memory.
+    #[error(
+        "the prompt has {prompt} tokens and its reply may have {reply} in memory, but keys and values \
+         of all sequences together have room for {limit}: raise --kv-memory, or lower \
+         --max-new-tokens (--max-reply-tokens for a judge)"
+    )]
+    Memory { prompt: usize, reply: usize, limit: usize },
     #[error("{field} is {value}, but must be {wanted}")]
     Sampling { field: &'static str, value: String, wanted: &'static str },
     #[error("token {token} at index {index} is not in the vocabulary of {vocab}")]

@@ -312,12 +312,12 @@ fn nucleus_of_row(row: &Row, scale: f32, top_p: f32) -> Vec<(u32, f64)> {
 }
 
 /// The logits that tokens are drawn from: the repetition penalty, then what is added. Of `seen`, the
-/// last `own` tokens are the sample's.
+/// last `own` tokens are the sample's. What grows beyond all numbers becomes the largest one.
 fn adjust(logits: &[f32], params: &SamplingParams, seen: &[u32], own: usize) -> Vec<f32> {
     let mut logits = penalise(logits, seen, params.repetition_penalty);
     for (token, added) in additions(params, seen, own) {
         if let Some(logit) = logits.get_mut(token as usize) {
-            *logit += added;
+            *logit = (*logit + added).min(f32::MAX);
         }
     }
     logits
@@ -351,7 +351,7 @@ fn penalise(logits: &[f32], seen: &[u32], penalty: f32) -> Vec<f32> {
         let token = token as usize;
         if token < done.len() && !std::mem::replace(&mut done[token], true) {
             let x = &mut logits[token];
-            *x = if *x > 0.0 { *x / penalty } else { *x * penalty };
+            *x = if *x > 0.0 { (*x / penalty).min(f32::MAX) } else { *x * penalty };
         }
     }
     logits

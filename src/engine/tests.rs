@@ -98,6 +98,7 @@ impl Results {
                     let usage = (prompt_tokens, cached_prompt_tokens, completion_tokens);
                     self.done.insert(id, usage);
                 }
+                Event::Failed { why, .. } => panic!("{why}"),
             }
         }
     }
@@ -396,17 +397,27 @@ fn what_can_never_fit_is_refused_by_name_and_the_others_go_on() {
     let mut engine = Engine::new(toy, WIDE);
     let mut refused = |request| engine.submit(request).unwrap_err();
     assert_eq!(refused(request(vec![], generate(5, 0))), Refused::Empty);
-    let wanted = Refused::Context { tokens: 151, limit: 150 };
+    let wanted = Refused::Context { prompt: 150, reply: 1, limit: 150 };
     assert_eq!(refused(request(prompt(150, 1), generate(5, 0))), wanted);
+    let wanted = Refused::Context { prompt: 149, reply: 2, limit: 150 };
     assert_eq!(refused(score(prompt(149, 1), &[&[1], &[1, 2]], None)), wanted);
-    let wanted = Refused::Memory { tokens: 129, limit: 128 };
+    let wanted = Refused::Memory { prompt: 100, reply: 29, limit: 128 };
     assert_eq!(refused(request(prompt(100, 1), generate(30, 0))), wanted);
+    assert!(
+        wanted.to_string().contains("--kv-memory") && wanted.to_string().contains("100 tokens")
+    );
     let wanted = Refused::Token { token: 40, index: 1, vocab: 40 };
     assert_eq!(refused(request(vec![1, 40], generate(5, 0))), wanted);
     assert_eq!(refused(score(vec![1], &[&[2], &[3, 40]], None)), wanted);
     let mut hot = generate(5, 0);
     hot.params.temperature = f32::NAN;
     assert!(refused(request(vec![1], hot)).to_string().starts_with("temperature is NaN"));
+    for penalty in [0.0, f32::MIN_POSITIVE, 0.009, 101.0, f32::INFINITY] {
+        let mut strange = generate(5, 0);
+        strange.params.repetition_penalty = penalty;
+        let told = refused(request(vec![1], strange)).to_string();
+        assert!(told.starts_with("repetition_penalty is"), "{told}");
+    }
 
     let fits = request(prompt(100, 1), Generate { n: 3, stop_tokens: vec![], ..generate(29, 0) });
     let result = run_in(&mut engine, &[fits]).remove(0);
@@ -460,18 +471,50 @@ fn a_sample_can_be_ended_from_above() {
 }
 
 #[test]
-fn a_broken_runner_and_logits_that_are_no_numbers_are_errors() {
+fn a_broken_runner_is_an_error() {
     let mut toy = Toy::new(8);
     toy.fail_at = Some(0);
     let mut engine = Engine::new(toy, WIDE);
     engine.submit(request(prompt(5, 1), generate(5, 0))).unwrap();
-    assert!(matches!(engine.step(), Err(StepError::Runner(Broken))));
+    assert!(matches!(engine.step(), Err(Broken)));
+}
 
-    let mut toy = Toy::new(8);
-    toy.script.insert(9, (5, f32::NAN));
-    let mut engine = Engine::new(toy, WIDE);
-    engine.submit(request(vec![1, 9], generate(5, 0))).unwrap();
-    assert!(matches!(engine.step(), Err(StepError::NotFinite { position: 1 })));
+#[test]
+fn logits_that_are_no_numbers_end_their_request_and_no_other() {
+    let damaged = || {
+        let mut toy = Toy::new(64);
+        toy.script.insert(9, (5, f32::NAN));
+        Engine::new(toy, WIDE)
+    };
+    // Where the prompt ends with the token, where a sample comes to it, and where a continuation has it.
+    let mut forced = generate(5, 0);
+    forced.params.logit_bias = vec![(9, f32::MAX)];
+    let bad = [
+        (request(vec![1, 9], Generate { n: 3, ..generate(5, 0) }), 1),
+        (request(vec![1, 2, 3], forced), 3),
+        (score(vec![1, 2], &[&[3], &[9, 4]], None), 2),
+    ];
+    let good = [request(vec![1, 2, 3], generate(5, 0)), score(vec![1, 2], &[&[3], &[4, 5]], None)];
+    let wanted = run_in(&mut Engine::new(Toy::new(64), WIDE), &good);
+    for (bad, position) in bad {
+        let mut engine = damaged();
+        let failing = engine.submit(bad).unwrap();
+        let others = good.each_ref().map(|request| engine.submit(request.clone()).unwrap());
+        let (mut results, mut failures) = (Results::default(), Vec::new());
+        while !engine.is_idle() {
+            for event in engine.step().unwrap() {
+                match event {
+                    Event::Failed { id, why } => failures.push((id, why)),
+                    event => results.take(vec![event]),
+                }
+            }
+            engine.check().unwrap();
+        }
+        assert_eq!(failures, [(failing, BadLogits { position })]);
+        assert!(!results.done.contains_key(&failing));
+        let brought = others.map(|id| results.by_request.remove(&id).unwrap());
+        assert_eq!(brought.as_slice(), wanted.as_slice());
+    }
 }
 
 #[test]

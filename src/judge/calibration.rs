@@ -63,7 +63,7 @@ pub enum CalibrationError {
     Format { path: PathBuf, why: String },
     #[error(
         "{} was fitted to another judge: {name} was {was}, is now {is}\nfit it to this judge's \
-         verdicts with longreward calibrate, or use it all the same with --force",
+         verdicts with longreward calibrate, or use it all the same with --any-calibration",
         path.display()
     )]
     OtherJudge { path: PathBuf, name: &'static str, was: String, is: String },

@@ -1,9 +1,11 @@
 //! Stage `chunk-info`: what each document says on its question, once for all answers.
 
+use super::cost::Cost;
 use super::data::Prompts;
 use super::drive::{Finding, Finished, Session, Stage, Unit, Work};
 use super::extracts::Extracts;
-use super::output::Settings;
+use super::jsonl::keep_inputs;
+use super::output::{Settings, journal_path};
 use super::plan::{Judging, Opened, Plan, Target, with};
 use super::progress::Summary;
 use super::records::Prompt;
@@ -41,6 +43,7 @@ impl ChunkInfoPlan {
     /// Any [`Error`] but [`Error::Broken`].
     pub fn open(options: Options) -> Result<Self, Error> {
         let Options { data, out, judging, on_mismatch } = options;
+        keep_inputs(&out, &[&data])?;
         let (prompts, problems) = Prompts::open(&data)?;
         let target = target(&out, &judging, &prompts, on_mismatch)?;
         let rows = prompts.rows().iter().enumerate();
@@ -58,6 +61,11 @@ impl ChunkInfoPlan {
     pub fn run(self, tokens: &Tokens, session: &mut Session) -> Result<Summary, Error> {
         self.plan.run(Extractor { documents: self.work, tokens }, session)
     }
+}
+
+/// Whether a file was written by this stage, not by `score`, which keeps no account and no journal of it.
+pub(super) fn made(out: &Path) -> bool {
+    Cost::read(out).is_some() || journal_path(out).exists()
 }
 
 /// `chunk_info.jsonl`, which the stage `score` also writes: for the same judge, the same file.

@@ -82,10 +82,10 @@ mod tests {
         let lab = Lab::new();
         let out = lab.file("scored_responses.jsonl");
         assert!(lab.score(&mut Model::ending(20, End::Broken)).is_err());
-        assert_eq!(Cost::read(&out), None);
+        assert_eq!(Cost::read(&out).map(|cost| (cost.runs, cost.calls)), Some((1, 20)));
         let rest = lab.score(&mut Model::new()).unwrap();
         let cost = Cost::read(&out).unwrap();
-        assert_eq!((cost.runs, cost.calls), (1, rest.calls));
+        assert_eq!((cost.runs, cost.calls), (2, 20 + rest.calls));
         lab.score(&mut Model::new()).unwrap();
         assert_eq!(Cost::read(&out).unwrap(), cost);
     }

@@ -24,6 +24,7 @@ use crate::judge::{Ask, Ladder, Step, Verdict, Voting, unit_seed};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 /// What a stage runs with.
 pub struct Session<'a> {
@@ -161,18 +162,16 @@ pub(super) struct Tally {
     pub cancelled: bool,
 }
 
-/// Works through all jobs of a stage. `status` says where it stands before.
-///
-/// # Errors
-/// [`Error::Broken`] if the model stops working, and what the stage and the files return. All that
-/// was finished before is on disk.
+/// Works through all jobs of a stage, and says how far it got and whether something stopped it:
+/// [`Error::Broken`] if the model stops working, or what the stage and the files return. All that was
+/// finished before is on disk, and so is every reply that came. `status` says where it stands before.
 pub(super) fn drive<S: Stage>(
     stage: S,
     seed: u64,
     status: Status,
     session: &mut Session,
     store: &mut Store,
-) -> Result<Tally, Error> {
+) -> (Tally, Result<(), Error>) {
     let (open, flights, tally) = (BTreeMap::new(), HashMap::new(), Tally::default());
     let votes = Polls { ballots: HashMap::new(), waiting: VecDeque::new() };
     let mut driver = Driver {
@@ -190,9 +189,18 @@ pub(super) fn drive<S: Stage>(
         outlook: Outlook::default(),
     };
     let worked = driver.work();
-    driver.store.sync()?;
-    worked.map(|()| driver.tally)
+    let drained = if let Err(Error::Broken(_)) = worked { driver.drain() } else { Ok(()) };
+    let synced = driver.store.sync();
+    (driver.tally, worked.and(drained).and(synced))
 }
+
+/// How long replies to calls in flight are waited for when the model has stopped working.
+const DRAIN: Duration = Duration::from_secs(10);
+/// A model that is gone may say at once that there is nothing.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// What [`Chat::wait`] gives.
+type Replies = Vec<(CallId, Result<Reply, ChatError>)>;
 
 /// A unit and the number of its job.
 type Numbered<S> = (usize, Unit<<S as Stage>::Part>);
@@ -286,10 +294,42 @@ impl<S: Stage> Driver<'_, '_, S> {
             if self.cancelled() || self.flights.is_empty() {
                 return Ok(());
             }
-            for (id, reply) in self.session.chat.wait() {
-                self.reply(id, reply)?;
+            let mut replies = self.wait()?.into_iter();
+            while let Some((id, reply)) = replies.next() {
+                let taken = self.reply(id, reply);
+                if taken.is_err() {
+                    // The others are noted, and that is all.
+                    replies.for_each(|(id, _)| _ = self.flights.remove(&id));
+                    return taken;
+                }
             }
         }
+    }
+
+    /// The next replies. They are noted before anything is made of the first, which may end the run.
+    fn wait(&mut self) -> Result<Replies, Error> {
+        let replies = self.session.chat.wait();
+        for (id, reply) in &replies {
+            let Some(flight) = self.flights.get(id) else { continue };
+            self.tally.calls += u64::from(!matches!(reply, Err(ChatError::Broken(_))));
+            if let Ok(reply) = reply {
+                self.store.journal.add(&flight.key, &flight.call, reply)?;
+            }
+        }
+        Ok(replies)
+    }
+
+    /// Notes what is still answered, so that the next run need not ask for it.
+    fn drain(&mut self) -> Result<(), Error> {
+        let end = Instant::now() + DRAIN;
+        while !self.flights.is_empty() && Instant::now() < end && !self.cancelled() {
+            let replies = self.wait()?;
+            replies.iter().for_each(|(id, _)| _ = self.flights.remove(id));
+            if replies.is_empty() {
+                std::thread::sleep(PAUSE);
+            }
+        }
+        Ok(())
     }
 
     fn cancelled(&mut self) -> bool {
@@ -392,10 +432,6 @@ impl<S: Stage> Driver<'_, '_, S> {
         let mut flight = flight.ok_or_else(|| {
             Error::Broken(format!("it answered call {id}, which nobody waits for"))
         })?;
-        self.tally.calls += 1;
-        if let Ok(reply) = &reply {
-            self.store.journal.add(&flight.key, &flight.call, reply)?;
-        }
         match self.step(&mut flight, reply) {
             Next::Call(call) => self.advance(flight, call),
             Next::Found(found) => self.found(flight, found),

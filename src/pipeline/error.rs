@@ -18,7 +18,7 @@ pub enum Error {
 
     #[error(
         "{} was begun with other settings:{changes}\nrepeat the old settings, choose another \
-         output, or start over with --force (or by deleting the file)",
+         output, or start over with --force (or by deleting the file and its .journal)",
         path.display()
     )]
     Settings {
@@ -28,8 +28,8 @@ pub enum Error {
     },
 
     #[error(
-        "{} was not written by this program, or its {} is gone: choose another output, or start \
-         over with --force",
+        "{} was not written by this program, or its {} is gone: choose another output, or move \
+         the file away",
         path.display(), meta.display()
     )]
     NotOurs { path: PathBuf, meta: PathBuf },

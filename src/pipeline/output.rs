@@ -1,16 +1,16 @@
 //! A stage's output file: which records it holds already, adding records, and its final form.
 //!
-//! Beside `OUT` lies `OUT.meta.json` with the settings that its records were made with. It is also
-//! what a writer locks, since it is never replaced.
+//! Beside `OUT` lies `OUT.meta.json` with the settings that its records were made with, and as long as
+//! it is worked on `OUT.lock`, which its writer holds.
 
 use super::Error;
 use super::data::Seen;
-use super::jsonl::{Appender, Span, lock, make_folder, read_rows, read_span, replace};
+use super::jsonl::{Appender, Lock, Span, make_folder, read_rows, read_span, replace};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{Read, Seek, Write};
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 /// What a result depends on, by name: model, prompts, seed, temperature. Names are shown to users.
@@ -26,16 +26,18 @@ struct Meta {
 #[derive(Debug)]
 pub struct Output {
     path: PathBuf,
-    _lock: File,
+    _lock: Lock,
     appender: Appender,
     records: HashMap<String, Span>,
+    /// What was deleted to start over.
+    discarded: Option<String>,
 }
 
 /// What is done about an output that was made with other settings or from other input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OnMismatch {
     Refuse,
-    /// The old records are deleted.
+    /// The old records are deleted, if the same stage wrote them.
     StartOver,
 }
 
@@ -44,8 +46,9 @@ impl Output {
     /// in it, each with the hash of what its record must have been made from.
     ///
     /// # Errors
-    /// [`Error::Settings`], [`Error::NotOurs`], [`Error::OtherInput`] and [`Error::Damaged`], all
-    /// of them only with [`OnMismatch::Refuse`]; [`Error::Locked`]; [`Error::Io`].
+    /// [`Error::NotOurs`]; [`Error::Settings`], [`Error::OtherInput`] and [`Error::Damaged`], these only
+    /// with [`OnMismatch::Refuse`]; [`Error::Tools`] if it would have to start over with what another
+    /// stage wrote; [`Error::Locked`]; [`Error::Io`].
     pub fn open(
         path: &Path,
         settings: &Settings,
@@ -53,22 +56,26 @@ impl Output {
         on_mismatch: OnMismatch,
     ) -> Result<Self, Error> {
         make_folder(path)?;
-        let meta_path = meta_path(path);
-        let mut meta = lock(&meta_path, path)?;
-        let checked = check_meta(&mut meta, &meta_path, path, settings)
+        let _lock = Lock::take(&with_suffix(path, ".lock"), path)?;
+        let checked = check_meta(path, settings)
             .and_then(|()| Ok((Appender::open(path)?, read_records(path, inputs)?)));
-        let (appender, records) = match checked {
-            Ok(opened) => opened,
-            Err(Error::Io { path, source }) => return Err(Error::Io { path, source }),
-            Err(error) if on_mismatch == OnMismatch::Refuse => return Err(error),
+        let (appender, records, discarded) = match checked {
+            Ok((appender, records)) => (appender, records, None),
+            Err(error) if on_mismatch == OnMismatch::Refuse || !is_mismatch(&error) => {
+                return Err(error);
+            }
             Err(_) => {
-                remove(path)?;
-                remove(&journal_path(path))?;
-                (Appender::open(path)?, HashMap::new())
+                let discarded = discard(path, settings)?;
+                (Appender::open(path)?, HashMap::new(), Some(discarded))
             }
         };
-        write_meta(&mut meta, settings).map_err(Error::io(&meta_path))?;
-        Ok(Self { path: path.to_owned(), _lock: meta, appender, records })
+        write_meta(path, settings)?;
+        Ok(Self { path: path.to_owned(), _lock, appender, records, discarded })
+    }
+
+    /// What was deleted because it was made otherwise, to be told.
+    pub fn discarded(&self) -> Option<&str> {
+        self.discarded.as_deref()
     }
 
     /// Whether there is a record of this id.
@@ -105,7 +112,7 @@ impl Output {
     /// # Errors
     /// [`Error::Io`]; then the file is as it was.
     pub fn finish(self, ids: &[String]) -> Result<(), Error> {
-        let Self { path, _lock, appender, records } = self;
+        let Self { path, _lock, appender, records, .. } = self;
         // Some systems replace no file that is open.
         drop(appender);
         let spans: Vec<Span> = ids.iter().filter_map(|id| records.get(id).copied()).collect();
@@ -155,21 +162,43 @@ fn rewrite(path: &Path, spans: &[Span]) -> Result<(), Error> {
 }
 
 /// An output that holds something must have been made with these settings.
-fn check_meta(
-    meta: &mut File,
-    meta_path: &Path,
-    path: &Path,
-    settings: &Settings,
-) -> Result<(), Error> {
+fn check_meta(path: &Path, settings: &Settings) -> Result<(), Error> {
     if !holds_something(path) && !holds_something(&journal_path(path)) {
         return Ok(());
     }
-    let mut text = String::new();
-    meta.read_to_string(&mut text).map_err(Error::io(meta_path))?;
-    match serde_json::from_str::<Meta>(&text) {
+    let meta = meta_path(path);
+    let text = match std::fs::read(&meta) {
+        Err(e) if e.kind() == ErrorKind::NotFound => Vec::new(),
+        read => read.map_err(Error::io(&meta))?,
+    };
+    match serde_json::from_slice::<Meta>(&text) {
         Ok(stored) => check_settings(path, &stored.settings, settings),
-        Err(_) => Err(Error::NotOurs { path: path.to_owned(), meta: meta_path.to_owned() }),
+        Err(_) => Err(Error::NotOurs { path: path.to_owned(), meta }),
     }
+}
+
+/// Whether an output is ours, but made otherwise.
+pub(super) fn is_mismatch(error: &Error) -> bool {
+    matches!(error, Error::Settings { .. } | Error::OtherInput { .. } | Error::Damaged(_))
+}
+
+/// Deletes records that were made otherwise, and what was noted for more of them; says so.
+fn discard(path: &Path, settings: &Settings) -> Result<String, Error> {
+    const STAGE: &str = "stage";
+    let stored = stored_settings(path)?;
+    if stored.get(STAGE) != settings.get(STAGE) {
+        let stage = stored.get(STAGE).map_or("another command", String::as_str);
+        return Err(Error::Tools(format!(
+            "{} was written by {stage}, and --force deletes only what the same command wrote: choose \
+             another output",
+            path.display()
+        )));
+    }
+    let bytes = std::fs::metadata(path).map_or(0, |found| found.len());
+    remove(path)?;
+    remove(&journal_path(path))?;
+    let path = path.display();
+    Ok(format!("{path} was made otherwise: its {bytes} bytes of records were deleted (--force)"))
 }
 
 fn holds_something(path: &Path) -> bool {
@@ -222,20 +251,15 @@ fn changes(stored: &Settings, now: &Settings) -> String {
         .collect()
 }
 
-/// Written in place, since the file is locked; it is read only when there are records, which are
-/// written later.
-fn write_meta(meta: &mut File, settings: &Settings) -> std::io::Result<()> {
-    let text = serde_json::to_string_pretty(&Meta { settings: settings.clone() })?;
-    meta.rewind()?;
-    let mut old = String::new();
-    meta.read_to_string(&mut old)?;
-    if old.trim_end() == text {
+/// Replaced in one step: records without it would be those of somebody else.
+fn write_meta(path: &Path, settings: &Settings) -> Result<(), Error> {
+    let path = meta_path(path);
+    let text = serde_json::to_string_pretty(&Meta { settings: settings.clone() });
+    let text = text.map_err(|e| Error::io(&path)(e.into()))? + "\n";
+    if std::fs::read(&path).is_ok_and(|old| old == text.as_bytes()) {
         return Ok(());
     }
-    meta.rewind()?;
-    meta.set_len(0)?;
-    meta.write_all(format!("{text}\n").as_bytes())?;
-    meta.sync_data()
+    replace(&path, |file| file.write_all(text.as_bytes()).map_err(Error::io(&path)))
 }
 
 /// The records of an output, by id.
@@ -324,8 +348,48 @@ mod tests {
         assert!(message.contains("lang: was not set, is now \"en\""), "{message}");
         assert!(message.contains("seed: was \"1\", is now \"2\""), "{message}");
         assert!(!message.contains("model") && message.contains("--force"), "{message}");
-        assert!(!open(OnMismatch::StartOver).unwrap().contains("1"));
+        let anew = open(OnMismatch::StartOver).unwrap();
+        assert!(!anew.contains("1") && anew.discarded().unwrap().contains("deleted"));
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "");
+    }
+
+    #[test]
+    fn another_address_is_noted_without_a_moment_in_which_nothing_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("out.jsonl");
+        drop(filled(&path, &[1]));
+        let mut before = File::open(meta_path(&path)).unwrap();
+        let mut moved = settings("1");
+        moved.insert(URL.to_owned(), "http://elsewhere".to_owned());
+        let open = || Output::open(&path, &moved, &inputs(), OnMismatch::Refuse);
+        assert!(open().unwrap().contains("1"));
+        assert_eq!(stored_settings(&path).unwrap(), moved);
+        // Whoever had the file open still sees the whole old one.
+        let mut old = String::new();
+        std::io::Read::read_to_string(&mut before, &mut old).unwrap();
+        assert!(!old.contains("elsewhere") && old.ends_with("}\n"), "{old}");
+        let names = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name());
+        assert!(names.into_iter().all(|name| !name.to_string_lossy().ends_with(".lock")));
+    }
+
+    #[test]
+    fn only_what_the_same_stage_wrote_is_deleted() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("out.jsonl");
+        let of = |stage: &str| {
+            let mut settings = settings("1");
+            settings.insert("stage".to_owned(), stage.to_owned());
+            settings
+        };
+        let mut output = Output::open(&path, &of("sample"), &inputs(), OnMismatch::Refuse).unwrap();
+        output.append("1".to_owned(), &row(1)).unwrap();
+        drop(output);
+        let refused = Output::open(&path, &of("score"), &inputs(), OnMismatch::StartOver);
+        assert!(refused.unwrap_err().to_string().contains("was written by sample"));
+        std::fs::remove_file(meta_path(&path)).unwrap();
+        let refused = Output::open(&path, &of("sample"), &inputs(), OnMismatch::StartOver);
+        assert!(matches!(refused.unwrap_err(), Error::NotOurs { .. }));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), row(1) + "\n");
     }
 
     #[test]

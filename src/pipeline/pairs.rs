@@ -17,7 +17,7 @@
 use super::Error;
 use super::data::{Prompts, Seen, prompt_of};
 use super::journal::json;
-use super::jsonl::{RowError, make_folder, read_rows, replace};
+use super::jsonl::{RowError, keep_inputs, make_folder, read_rows, replace};
 use super::progress::list;
 use super::records::{EarlyStop, Pair, Prompt, Scored, TrlPair, scored_head};
 use std::collections::HashMap;
@@ -125,11 +125,12 @@ pub enum MaxLength {
 /// of a text by the tokenizer of the model to be trained.
 ///
 /// # Errors
-/// [`Error::Io`], [`Error::Moved`].
+/// [`Error::Io`], [`Error::Moved`]; [`Error::Tools`] if the output is an input.
 pub fn run(
     options: &Options,
     tokens: Option<&dyn Fn(&str) -> usize>,
 ) -> Result<PairsSummary, Error> {
+    keep_inputs(&options.out, &[&options.data, &options.scored])?;
     let (mut prompts, mut problems) = Prompts::open(&options.data)?;
     let (mut answers, more) = read_scored(&options.scored, &prompts)?;
     problems.extend(more);

@@ -164,15 +164,19 @@ impl Plan {
         for problem in &self.problems {
             session.progress.warn(&problem.to_string());
         }
+        for discarded in self.targets.iter().filter_map(|target| target.output.discarded()) {
+            session.progress.warn(discarded);
+        }
         let journal = Journal::open(self.own().output.path(), &self.settings)?;
         let before = self.summary();
         let status = self.status(&before);
         let mut store = Store { targets: std::mem::take(&mut self.targets), journal };
         let (used, began) = (session.chat.usage(), Instant::now());
-        let tally = drive(stage, self.seed, status, session, &mut store)?;
+        let (tally, worked) = drive(stage, self.seed, status, session, &mut store);
         let (usage, seconds) = (session.chat.usage() - used, began.elapsed().as_secs_f64());
         let anew = before.reused == 0 && tally.reused_calls == 0;
-        Cost { runs: 1, calls: tally.calls, usage, seconds }.add(&before.out, anew)?;
+        let noted = Cost { runs: 1, calls: tally.calls, usage, seconds }.add(&before.out, anew);
+        worked.and(noted)?;
         if !tally.cancelled {
             store.targets.into_iter().try_for_each(Target::finish)?;
         }

@@ -2,6 +2,7 @@
 
 use super::data::Prompts;
 use super::drive::{Finding, Finished, Session, Stage, Unit, Work};
+use super::jsonl::keep_inputs;
 use super::output::Settings;
 use super::plan::{Opened, Plan, Target, with};
 use super::progress::Summary;
@@ -40,6 +41,7 @@ impl SamplePlan {
     /// # Errors
     /// Any [`Error`] but [`Error::Broken`].
     pub fn open(options: Options) -> Result<Self, Error> {
+        keep_inputs(&options.out, &[&options.data])?;
         let (prompts, problems) = Prompts::open(&options.data)?;
         let settings = settings(&options);
         let ids = |idx| (0..options.n).map(move |k| SampleId { prompt: idx, k });

@@ -1,8 +1,9 @@
 //! The stages from files to files.
 
-use super::score::{ScorePlan, Tools};
+use super::sample::{self, SamplePlan};
+use super::score::{self, ScorePlan, Tools};
 use super::testing::{End, Lab, Model, answer, copy, kind, run_score, tokens};
-use super::{Error, OnMismatch, Quiet, Session};
+use super::{Error, OnMismatch, Quiet, Session, pairs};
 use crate::chat::{Call, ChatError, Reply};
 use crate::retrieval::{Embed, EmbedError, Retriever};
 use std::cell::Cell;
@@ -258,6 +259,66 @@ fn other_settings_are_refused_unless_forced() {
     fresh.seed = 2;
     fresh.score(&mut Model::new()).unwrap();
     assert!(outputs(&lab) == outputs(&fresh) && outputs(&lab) != whole().0);
+}
+
+#[test]
+fn extracts_of_their_own_are_not_deleted_with_scores() {
+    let mut lab = Lab::new();
+    lab.chunk_info(&mut Model::new()).unwrap();
+    lab.score(&mut Model::new()).unwrap();
+    let before = outputs(&lab);
+    lab.seed = 2;
+    lab.on_mismatch = OnMismatch::StartOver;
+    let refused = lab.score(&mut Model::new()).unwrap_err().to_string();
+    assert!(refused.contains("made by chunk-info"), "{refused}");
+    assert!(outputs(&lab) == before);
+    // They are where that is asked for.
+    lab.chunk_info(&mut Model::new()).unwrap();
+    lab.score(&mut Model::new()).unwrap();
+    assert!(outputs(&lab) != before);
+}
+
+#[test]
+fn no_stage_writes_over_what_it_reads() {
+    let mut lab = Lab::new();
+    lab.score(&mut Model::new()).unwrap();
+    lab.on_mismatch = OnMismatch::StartOver;
+    let before = ["sft.jsonl", "sampled_responses.jsonl", SCORED].map(|name| lab.read(name));
+    let refused = |ended: Result<(), Error>| {
+        let told = ended.unwrap_err().to_string();
+        assert!(told.contains("choose another output"), "{told}");
+    };
+    for name in ["sft.jsonl", "sampled_responses.jsonl"] {
+        let options = score::Options { out: lab.file(name), ..lab.score_options() };
+        refused(ScorePlan::open(options).map(drop));
+    }
+    let options = score::Options { responses: lab.file(CHUNKS), ..lab.score_options() };
+    refused(ScorePlan::open(options).map(drop));
+    let options = sample::Options { out: lab.file("sft.jsonl"), ..lab.sample_options(2) };
+    refused(SamplePlan::open(options).map(drop));
+    for name in ["sft.jsonl", SCORED] {
+        let options = pairs::Options { out: lab.file(name), ..lab.pairs_options() };
+        refused(pairs::run(&options, None).map(drop));
+    }
+    let after = ["sft.jsonl", "sampled_responses.jsonl", SCORED].map(|name| lab.read(name));
+    assert!(after == before);
+}
+
+#[test]
+fn replies_beside_the_one_that_ends_a_run_are_kept() {
+    let lab = Lab::new();
+    let mut replies = 0;
+    let mut model = Model::replying(move |call| {
+        replies += 1;
+        if replies == 3 { Err(ChatError::Broken("gone".to_owned())) } else { answer(call) }
+    });
+    // Its first replies come all at once.
+    model.appetite = 8;
+    lab.score(&mut model).unwrap_err();
+    let asked = model.seen.len() as u64;
+    let summary = lab.score(&mut Model::new()).unwrap();
+    assert_eq!(summary.reused_calls, asked - 1);
+    assert!(outputs(&lab) == whole().0);
 }
 
 #[test]

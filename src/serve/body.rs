@@ -7,10 +7,39 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, header};
 use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
+use std::sync::Arc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// A body that is too large is still read, and thrown away, up to so many times the limit, so that
-/// its sender sees the answer instead of a broken connection.
+/// A body that is not taken is still read, and thrown away, up to so many times the limit, so that its
+/// sender sees the answer instead of a broken connection.
 const DRAINED: usize = 8;
+
+/// Bytes that bodies take together, at most, and so many of the largest ones if that is more.
+const BUDGET: usize = 256 << 20;
+const LARGEST: usize = 4;
+
+/// Bytes of bodies that are held at the same time, where one may have `max_body`.
+pub fn budget(max_body: usize) -> usize {
+    max_body.saturating_mul(LARGEST).clamp(BUDGET, Semaphore::MAX_PERMITS)
+}
+
+/// The share of the budget that a request holds, best until it is let in by a bound of its own.
+#[must_use]
+pub struct Held(Option<OwnedSemaphorePermit>);
+
+impl Held {
+    /// Takes `more` bytes.
+    fn add(&mut self, bodies: &Arc<Semaphore>, more: usize) -> Result<(), ApiError> {
+        let busy = || ApiError::busy("the bodies of other requests take all memory for them", 5);
+        let more = u32::try_from(more).map_err(|_| busy())?;
+        let permit = bodies.clone().try_acquire_many_owned(more).map_err(|_| busy())?;
+        match &mut self.0 {
+            Some(held) => held.merge(permit),
+            None => self.0 = Some(permit),
+        }
+        Ok(())
+    }
+}
 
 /// Reads the fields of a request that samples.
 ///
@@ -19,25 +48,27 @@ const DRAINED: usize = 8;
 pub async fn read_sampling<T: DeserializeOwned>(
     app: &App,
     request: Request,
-) -> Result<T, ApiError> {
-    let bytes = receive(app, request).await?;
+) -> Result<(T, Held), ApiError> {
+    let (bytes, held) = receive(app, request).await?;
     // The fields shared by requests lose their names where they are flattened into one.
     parse::<SamplingFields>(&bytes)?;
-    parse(&bytes)
+    Ok((parse(&bytes)?, held))
 }
 
 /// Reads the fields of a request.
 ///
 /// # Errors
-/// A body that is not JSON, too large or too slow, or a field of the wrong type, by name.
-pub async fn read<T: DeserializeOwned>(app: &App, request: Request) -> Result<T, ApiError> {
-    parse(&receive(app, request).await?)
+/// A body that is not JSON, too large or too slow, or a field of the wrong type, by name; or too many
+/// bodies at the same time.
+pub async fn read<T: DeserializeOwned>(app: &App, request: Request) -> Result<(T, Held), ApiError> {
+    let (bytes, held) = receive(app, request).await?;
+    Ok((parse(&bytes)?, held))
 }
 
-async fn receive(app: &App, request: Request) -> Result<Bytes, ApiError> {
+async fn receive(app: &App, request: Request) -> Result<(Bytes, Held), ApiError> {
     check_type(request.headers())?;
     let limit = app.settings.max_body;
-    let collected = collect(request.into_body(), limit);
+    let collected = collect(request.into_body(), limit, &app.bodies);
     match tokio::time::timeout(app.settings.client_timeout, collected).await {
         Ok(bytes) => bytes,
         Err(_) => Err(ApiError::body_too_slow()),
@@ -46,7 +77,9 @@ async fn receive(app: &App, request: Request) -> Result<Bytes, ApiError> {
 
 /// Only JSON: what a web page of somebody else can make a browser send without asking is not.
 fn check_type(headers: &HeaderMap) -> Result<(), ApiError> {
-    let Some(kind) = headers.get(header::CONTENT_TYPE) else { return Ok(()) };
+    let Some(kind) = headers.get(header::CONTENT_TYPE) else {
+        return Err(ApiError::content_type("not given"));
+    };
     let kind = kind.to_str().unwrap_or_default();
     let essence = kind.split(';').next().unwrap_or_default().trim();
     if essence.eq_ignore_ascii_case("application/json") {
@@ -56,20 +89,30 @@ fn check_type(headers: &HeaderMap) -> Result<(), ApiError> {
     }
 }
 
-async fn collect(body: Body, limit: usize) -> Result<Bytes, ApiError> {
+async fn collect(
+    body: Body,
+    limit: usize,
+    bodies: &Arc<Semaphore>,
+) -> Result<(Bytes, Held), ApiError> {
     let (mut chunks, mut bytes, mut seen) = (body.into_data_stream(), Vec::new(), 0usize);
+    let (mut held, mut taken) = (Held(None), Ok(()));
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.map_err(|e| ApiError::invalid(format!("the body can't be read: {e}")))?;
         seen = seen.saturating_add(chunk.len());
-        if seen <= limit {
-            bytes.extend_from_slice(&chunk);
-        } else if seen > limit.saturating_mul(DRAINED) {
+        if seen > limit {
+            taken = Err(ApiError::body_too_large(limit));
+        } else if taken.is_ok() {
+            taken = held.add(bodies, chunk.len());
+        }
+        match taken {
+            Ok(()) => bytes.extend_from_slice(&chunk),
+            Err(_) => (bytes, held) = (Vec::new(), Held(None)),
+        }
+        if seen > limit.saturating_mul(DRAINED) {
             break;
-        } else {
-            bytes = Vec::new();
         }
     }
-    if seen > limit { Err(ApiError::body_too_large(limit)) } else { Ok(bytes.into()) }
+    taken.map(|()| (bytes.into(), held))
 }
 
 /// # Errors
@@ -104,6 +147,40 @@ fn wrong_type(field: &str, error: &serde_json::Error) -> ApiError {
 mod tests {
     use super::*;
     use crate::chat::wire::{ChatRequest, CompletionRequest};
+
+    #[test]
+    fn bodies_share_a_budget_and_give_it_back() {
+        let bodies = Arc::new(Semaphore::new(100));
+        let collect = |bytes: usize, limit: usize| {
+            let chunks =
+                vec![b' '; bytes].chunks(7).map(Bytes::copy_from_slice).collect::<Vec<_>>();
+            let chunks = chunks.into_iter().map(Ok::<_, std::convert::Infallible>);
+            let body = Body::from_stream(futures_util::stream::iter(chunks));
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            runtime.block_on(super::collect(body, limit, &bodies))
+        };
+        let first = collect(60, 80).unwrap();
+        let refused = collect(60, 80).err().unwrap();
+        assert_eq!(refused.status, axum::http::StatusCode::TOO_MANY_REQUESTS);
+        assert!(collect(40, 80).is_ok());
+        drop(first);
+        assert!(collect(60, 80).is_ok());
+        // What is read only to be thrown away takes nothing.
+        assert_eq!(collect(90, 80).err().unwrap(), ApiError::body_too_large(80));
+        assert_eq!(bodies.available_permits(), 100);
+        assert_eq!(budget(8 << 20), 256 << 20);
+        assert_eq!(budget(usize::MAX), Semaphore::MAX_PERMITS);
+    }
+
+    #[test]
+    fn only_json_is_read() {
+        let kind = |value: &'static str| {
+            HeaderMap::from_iter([(header::CONTENT_TYPE, value.parse().unwrap())])
+        };
+        assert!(check_type(&kind("application/json; charset=utf-8")).is_ok());
+        assert!(check_type(&kind("text/plain")).is_err());
+        assert!(check_type(&HeaderMap::new()).is_err());
+    }
 
     fn param<T: DeserializeOwned + std::fmt::Debug>(text: &str) -> Option<String> {
         parse::<T>(text.as_bytes()).unwrap_err().body().error.param

@@ -4,13 +4,13 @@ use super::error::json;
 use super::generate::{Running, Sample, collect, finish_reason};
 use super::stream::{Chunks, stream};
 use super::{ApiError, App, body, form, logprobs, now, prompt, sampling, tools};
-use crate::chat::Usage;
 use crate::chat::grammar::Form;
 use crate::chat::service::Update;
 use crate::chat::wire::{
     ChatChoice, ChatChunk, ChatChunkChoice, ChatLogprobs, ChatRequest, ChatResponse, Delta,
     ReplyMessage,
 };
+use crate::chat::{Finish, Usage};
 use axum::extract::{Request, State};
 use axum::response::Response;
 use std::sync::Arc;
@@ -20,14 +20,16 @@ pub async fn completions(
     State(app): State<Arc<App>>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let mut request: ChatRequest = body::read_sampling(&app, request).await?;
+    let (mut request, held): (ChatRequest, _) = body::read_sampling(&app, request).await?;
     let function = tools::forced(&request)?;
-    let reply = Reply {
+    let mut reply = Reply {
         id: app.id("chatcmpl"),
         created: now(),
         model: app.model(request.model.clone())?,
         logprobs: request.logprobs == Some(true),
         function: function.as_ref().map(|function| function.name.clone()),
+        required: function.is_some() && tools::is_required(&request),
+        with_usage: false,
         app: app.clone(),
     };
     let mut generation = sampling::generation(&app, &request.sampling)?;
@@ -44,13 +46,14 @@ pub async fn completions(
     generation.goes_on = !prefix.is_empty();
     generation.prompt = prompt::conversation(&app, request.messages, prefix).await?;
     let fields = request.sampling;
+    reply.with_usage = fields.stream_options.is_some_and(|options| options.include_usage);
     let asked = request.max_completion_tokens.or(fields.max_tokens);
     generation.max_new_tokens = sampling::reply_tokens(&app, generation.prompt.len(), asked)?;
     let n = generation.n;
     let running = Running::submit(&app, vec![generation])?;
+    drop(held);
     if fields.stream == Some(true) {
-        let with_usage = fields.stream_options.is_some_and(|options| options.include_usage);
-        return Ok(stream(running, ReplyChunks { reply, n, with_usage }));
+        return Ok(stream(running, ReplyChunks { reply, n }));
     }
     let (mut answers, usage) = collect(running, 1, n).await?;
     let samples = answers.pop().map(|answer| answer.samples).unwrap_or_default();
@@ -74,6 +77,10 @@ struct Reply {
     logprobs: bool,
     /// The function that the reply calls, if it must call one.
     function: Option<String>,
+    /// Whether some call was required, not one by name: how the API ends a reply depends on it.
+    required: bool,
+    /// Whether chunks tell usage.
+    with_usage: bool,
     app: Arc<App>,
 }
 
@@ -105,6 +112,13 @@ impl Reply {
         }
     }
 
+    fn finish_reason(&self, finish: Option<Finish>) -> String {
+        match finish {
+            Some(Finish::Stop) if self.required => "tool_calls".to_owned(),
+            finish => finish_reason(finish),
+        }
+    }
+
     fn logprobs(&self, sample: &[crate::chat::service::Sampled]) -> Option<ChatLogprobs> {
         self.logprobs.then(|| logprobs::of_chat(self.app.handle.tokenizer(), sample))
     }
@@ -114,7 +128,7 @@ impl Reply {
             index,
             logprobs: self.logprobs(&sample.piece.tokens),
             message: self.message(sample.piece.text),
-            finish_reason: finish_reason(sample.finish),
+            finish_reason: self.finish_reason(sample.finish),
         };
         let choices = samples.into_iter().enumerate().map(choice).collect();
         ChatResponse {
@@ -127,14 +141,15 @@ impl Reply {
         }
     }
 
-    fn chunk(&self, choices: Vec<ChatChunkChoice>, usage: Option<Usage>) -> ChatChunk {
+    /// A chunk without usage, which says so where usage is asked for.
+    fn chunk(&self, choices: Vec<ChatChunkChoice>) -> ChatChunk {
         ChatChunk {
             id: self.id.clone(),
             object: "chat.completion.chunk".into(),
             created: self.created,
             model: self.model.clone(),
             choices,
-            usage: usage.map(Into::into),
+            usage: self.with_usage.then_some(None),
         }
     }
 }
@@ -142,7 +157,6 @@ impl Reply {
 struct ReplyChunks {
     reply: Reply,
     n: usize,
-    with_usage: bool,
 }
 
 impl Chunks for ReplyChunks {
@@ -155,7 +169,7 @@ impl Chunks for ReplyChunks {
             logprobs: None,
             finish_reason: None,
         };
-        (0..self.n).map(|index| self.reply.chunk(vec![role(index)], None)).collect()
+        (0..self.n).map(|index| self.reply.chunk(vec![role(index)])).collect()
     }
 
     fn update(&mut self, _: usize, update: Update) -> Option<ChatChunk> {
@@ -170,16 +184,17 @@ impl Chunks for ReplyChunks {
                 index: sample,
                 delta: Delta::default(),
                 logprobs: None,
-                finish_reason: Some(finish_reason(Some(finish))),
+                finish_reason: Some(self.reply.finish_reason(Some(finish))),
             },
             Update::Prompt(_) | Update::Scores(_) | Update::Done(_) | Update::Failed(_) => {
                 return None;
             }
         };
-        Some(self.reply.chunk(vec![choice], None))
+        Some(self.reply.chunk(vec![choice]))
     }
 
     fn close(&mut self, usage: Usage) -> Option<ChatChunk> {
-        self.with_usage.then(|| self.reply.chunk(Vec::new(), Some(usage)))
+        let last = || ChatChunk { usage: Some(Some(usage.into())), ..self.reply.chunk(Vec::new()) };
+        self.reply.with_usage.then(last)
     }
 }

@@ -26,7 +26,7 @@ pub async fn completions(
     State(app): State<Arc<App>>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let request: CompletionRequest = body::read_sampling(&app, request).await?;
+    let (request, held): (CompletionRequest, _) = body::read_sampling(&app, request).await?;
     let model = app.model(request.model.clone())?;
     let mut pattern = pattern(&app, &request)?;
     pattern.constraint = form::constraint(&app, &request.sampling, None).await?;
@@ -42,6 +42,7 @@ pub async fn completions(
     };
     let generations = prompts.iter().map(one).collect::<Result<Vec<_>, ApiError>>()?;
     let running = Running::submit(&app, generations)?;
+    drop(held);
     let n = pattern.n;
     let reply = Reply {
         id: app.id("cmpl"),
@@ -51,12 +52,12 @@ pub async fn completions(
         logprobs: request.logprobs.is_some(),
         n,
         prompts,
+        with_usage: fields.stream_options.is_some_and(|options| options.include_usage),
         app: app.clone(),
     };
     if fields.stream == Some(true) {
         let offsets = vec![0; reply.prompts.len() * n];
-        let with_usage = fields.stream_options.is_some_and(|options| options.include_usage);
-        return Ok(stream(running, ReplyChunks { reply, offsets, with_usage }));
+        return Ok(stream(running, ReplyChunks { reply, offsets }));
     }
     let (answers, usage) = collect(running, reply.prompts.len(), n).await?;
     Ok(json(&reply.whole(answers, usage)))
@@ -85,6 +86,8 @@ struct Reply {
     logprobs: bool,
     n: usize,
     prompts: Vec<Plain>,
+    /// Whether the pieces of a stream tell usage.
+    with_usage: bool,
     app: Arc<App>,
 }
 
@@ -124,17 +127,18 @@ impl Reply {
                 choices.push(CompletionChoice { text, index, logprobs, finish_reason });
             }
         }
-        self.part(choices, Some(usage))
+        CompletionResponse { usage: Some(Some(usage.into())), ..self.part(choices) }
     }
 
-    fn part(&self, choices: Vec<CompletionChoice>, usage: Option<Usage>) -> CompletionResponse {
+    /// A piece without usage, which says so where usage is asked for.
+    fn part(&self, choices: Vec<CompletionChoice>) -> CompletionResponse {
         CompletionResponse {
             id: self.id.clone(),
             object: "text_completion".into(),
             created: self.created,
             model: self.model.clone(),
             choices,
-            usage: usage.map(Into::into),
+            usage: self.with_usage.then_some(None),
         }
     }
 }
@@ -143,7 +147,6 @@ struct ReplyChunks {
     reply: Reply,
     /// Characters of each choice so far.
     offsets: Vec<usize>,
-    with_usage: bool,
 }
 
 impl ReplyChunks {
@@ -159,7 +162,7 @@ impl ReplyChunks {
         };
         let choices = (0..n).map(choice).collect();
         self.offsets[prompt * n..(prompt + 1) * n].fill(offset);
-        self.reply.part(choices, None)
+        self.reply.part(choices)
     }
 }
 
@@ -188,10 +191,14 @@ impl Chunks for ReplyChunks {
         self.offsets[index] = offset;
         let finish_reason = finish.map(|finish| finish_reason(Some(finish)));
         let choice = CompletionChoice { text, index, logprobs, finish_reason };
-        Some(self.reply.part(vec![choice], None))
+        Some(self.reply.part(vec![choice]))
     }
 
     fn close(&mut self, usage: Usage) -> Option<CompletionResponse> {
-        self.with_usage.then(|| self.reply.part(Vec::new(), Some(usage)))
+        let last = || CompletionResponse {
+            usage: Some(Some(usage.into())),
+            ..self.reply.part(Vec::new())
+        };
+        self.reply.with_usage.then(last)
     }
 }

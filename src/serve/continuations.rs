@@ -20,7 +20,7 @@ pub async fn continuations(
     State(app): State<Arc<App>>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let request: ContinuationsRequest = body::read(&app, request).await?;
+    let (request, held): (ContinuationsRequest, _) = body::read(&app, request).await?;
     let model = app.model(request.model.clone())?;
     check(&request)?;
     let ContinuationsRequest { messages, prefix, continuations, closing, .. } = request;
@@ -30,7 +30,8 @@ pub async fn continuations(
         prompt::conversation(&app, messages, prefix).await?
     };
     let asked = Continuations { prompt, continuations, closing };
-    let running = Running::submit_continuations(&app, asked)?;
+    let running = Running::submit_continuations(&app, asked).await?;
+    drop(held);
     let (mut answers, usage) = collect(running, 1, 0).await?;
     let scores = answers.pop().and_then(|answer| answer.scores);
     let scores = scores.ok_or_else(|| ApiError::internal("the scores broke off"))?;

@@ -56,6 +56,13 @@ impl ApiError {
         Self { code, ..Self::invalid(message) }
     }
 
+    /// The same where the engine has found it out.
+    fn too_long(why: &str) -> Self {
+        let message =
+            format!("the maximum context length is exceeded: {why}. Please reduce the prompt");
+        Self { code: Some("context_length_exceeded"), ..Self::invalid(message) }
+    }
+
     pub fn model(asked: &str, names: &[String]) -> Self {
         let message =
             format!("the model `{asked}` is not served here; there is: {}", names.join(", "));
@@ -81,6 +88,15 @@ impl ApiError {
             code: Some("invalid_api_key"),
             ..Self::new(StatusCode::UNAUTHORIZED, "authentication_error", message)
         }
+    }
+
+    /// A request that was sent to or from a name elsewhere.
+    pub fn elsewhere(header: &str, place: String) -> Self {
+        let message = format!(
+            "{header} is {place}: without a key only requests between programs of this machine are \
+             served; start the server with a key, or with --allow-open"
+        );
+        Self::new(StatusCode::FORBIDDEN, INVALID, message)
     }
 
     pub fn body_too_large(limit: usize) -> Self {
@@ -127,6 +143,11 @@ impl ApiError {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, SERVER, message)
     }
 
+    /// Nothing more can be served.
+    pub fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, SERVER, message)
+    }
+
     /// Something that this server was not started with.
     pub fn not_here(message: impl Into<String>) -> Self {
         Self {
@@ -150,11 +171,10 @@ impl ApiError {
 impl From<ChatError> for ApiError {
     fn from(error: ChatError) -> Self {
         match error {
-            ChatError::TooLong { tokens, limit, .. } => Self::overflow(tokens, 0, limit),
+            ChatError::TooLong { why, .. } => Self::too_long(&why),
             ChatError::Refused(why) => Self::invalid(why),
-            ChatError::Lost(why) | ChatError::Broken(why) => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, SERVER, why)
-            }
+            ChatError::Lost(why) => Self::internal(why),
+            ChatError::Broken(why) => Self::unavailable(why),
         }
     }
 }

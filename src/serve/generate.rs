@@ -33,8 +33,13 @@ impl Running {
     ///
     /// # Errors
     /// The house is full.
-    pub fn submit_continuations(app: &App, asked: Continuations) -> Result<Self, ApiError> {
-        Self::of(app, 1, app.handle.submit_continuations(asked))
+    pub async fn submit_continuations(app: &App, asked: Continuations) -> Result<Self, ApiError> {
+        let handle = app.handle.clone();
+        // Encoding goes through the whole vocabulary.
+        let submit = move || handle.submit_continuations(asked);
+        let submitted = tokio::task::spawn_blocking(submit).await;
+        let broke = |e| ApiError::internal(format!("the continuations were not encoded: {e}"));
+        Self::of(app, 1, submitted.map_err(broke)?)
     }
 
     fn of(app: &App, open: usize, ticket: Result<Ticket, Busy>) -> Result<Self, ApiError> {

@@ -12,11 +12,12 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Paths that are counted by name.
-const PATHS: [&str; 7] = [
+const PATHS: [&str; 8] = [
     "/v1/chat/completions",
     "/v1/completions",
     "/v1/embeddings",
     "/v1/models",
+    "/longreward/continuations",
     "/longreward/score",
     "/health",
     "/metrics",
@@ -94,11 +95,12 @@ mod tests {
     #[test]
     fn unknown_paths_are_counted_together() {
         let metrics = Metrics::default();
-        for path in ["/health", "/a", "/b"] {
+        for path in ["/longreward/continuations", "/a", "/b"] {
             metrics.count(path, 200);
         }
         let lines = metrics.lines();
-        assert_eq!(lines[0], ("{path=\"/health\",status=\"200\"}".to_owned(), 1));
+        let known = "{path=\"/longreward/continuations\",status=\"200\"}";
+        assert_eq!(lines[0], (known.to_owned(), 1));
         assert_eq!(lines[1], ("{path=\"other\",status=\"200\"}".to_owned(), 2));
     }
 }

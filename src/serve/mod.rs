@@ -29,7 +29,7 @@ mod stream;
 mod tools;
 
 pub use connections::serve;
-pub use embeddings::{Embedded, Embedder};
+pub use embeddings::{Embedder, small_groups};
 pub use score::{ScoreError, ScoreOptions, ScoreRequest, Scorer};
 
 use crate::chat::service::Handle;
@@ -43,6 +43,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::sync::Semaphore;
 
 /// What a server allows.
 #[derive(Debug, Clone)]
@@ -53,6 +54,9 @@ pub struct Settings {
     pub about: BTreeMap<String, String>,
     /// Without a key everybody is served.
     pub api_key: Option<String>,
+    /// Serve only what is sent to this machine by a name of its own: a page of somebody else, shown by a
+    /// browser here, could send something, too.
+    pub local_only: bool,
     /// Bytes of a request's body.
     pub max_body: usize,
     /// From when the engine has a request to the end of its reply.
@@ -76,14 +80,21 @@ pub struct App {
     ids: AtomicU64,
     embedder: Option<Arc<dyn Embedder>>,
     scorer: Option<Arc<dyn Scorer>>,
-    scores: Arc<tokio::sync::Semaphore>,
+    scores: Arc<Semaphore>,
+    embeddings: Semaphore,
+    /// Bytes of bodies.
+    bodies: Arc<Semaphore>,
 }
 
 /// Scores that are worked on at the same time.
 const SCORES: usize = 8;
 
+/// Requests whose texts are embedded at the same time.
+const EMBEDDINGS: usize = 8;
+
 impl App {
     pub fn new(handle: Handle, settings: Settings) -> Self {
+        let bodies = Arc::new(Semaphore::new(body::budget(settings.max_body)));
         Self {
             handle,
             settings,
@@ -93,7 +104,9 @@ impl App {
             ids: AtomicU64::new(0),
             embedder: None,
             scorer: None,
-            scores: Arc::new(tokio::sync::Semaphore::new(SCORES)),
+            scores: Arc::new(Semaphore::new(SCORES)),
+            embeddings: Semaphore::new(EMBEDDINGS),
+            bodies,
         }
     }
 

@@ -1,7 +1,7 @@
 //! Whether the fields of a request are allowed, and what they ask of the engine.
 
 use super::{ApiError, App};
-use crate::chat::service::{Generation, SamplingParams};
+use crate::chat::service::{Generation, REPETITION_PENALTIES, SamplingParams};
 use crate::chat::wire::SamplingFields;
 use std::ops::RangeInclusive;
 
@@ -56,7 +56,7 @@ fn params(app: &App, fields: &SamplingFields) -> Result<SamplingParams, ApiError
             "repetition_penalty",
             fields.repetition_penalty,
             1.0,
-            f32::MIN_POSITIVE..=100.0,
+            REPETITION_PENALTIES,
         )?,
         presence_penalty: within(
             "presence_penalty",

@@ -74,6 +74,12 @@ pub enum ScoreError {
     /// The options are at fault.
     #[error("{0}")]
     Options(String),
+    /// What was sent can't be scored.
+    #[error("{0}")]
+    Request(String),
+    /// The engine is gone.
+    #[error("{0}")]
+    Gone(String),
     #[error("{0}")]
     Failed(String),
 }
@@ -84,7 +90,8 @@ pub trait Scorer: Send + Sync {
     ///
     /// # Errors
     /// Why the answer can't be scored.
-    fn score(&self, request: &ScoreRequest, cancel: &AtomicBool) -> Result<String, ScoreError>;
+    fn score(&self, request: &ScoreRequest, cancel: &Arc<AtomicBool>)
+    -> Result<String, ScoreError>;
 }
 
 /// Set when the handler is gone.
@@ -98,7 +105,7 @@ impl Drop for CancelOnDrop {
 
 /// Scores one answer.
 pub async fn score(State(app): State<Arc<App>>, request: Request) -> Result<Response, ApiError> {
-    let request: ScoreRequest = body::read(&app, request).await?;
+    let (request, held): (ScoreRequest, _) = body::read(&app, request).await?;
     let scorer = app.scorer.clone();
     let scorer = scorer.ok_or_else(|| ApiError::not_here("this server does not score"))?;
     for (field, text) in
@@ -111,6 +118,7 @@ pub async fn score(State(app): State<Arc<App>>, request: Request) -> Result<Resp
     let permit = app.scores.clone().try_acquire_owned().map_err(|_| {
         ApiError::busy(format!("{} scores are being worked on; try again later", super::SCORES), 10)
     })?;
+    drop(held);
     let cancel = CancelOnDrop(Arc::new(AtomicBool::new(false)));
     let (give, take) = oneshot::channel();
     let seen = cancel.0.clone();
@@ -128,6 +136,8 @@ pub async fn score(State(app): State<Arc<App>>, request: Request) -> Result<Resp
     match scored {
         Ok(Ok(row)) => Ok(written(row.into_bytes())),
         Ok(Err(ScoreError::Options(why))) => Err(ApiError::field("options", why)),
+        Ok(Err(ScoreError::Request(why))) => Err(ApiError::invalid(why)),
+        Ok(Err(ScoreError::Gone(why))) => Err(ApiError::unavailable(why)),
         Ok(Err(ScoreError::Failed(why))) => Err(ApiError::internal(why)),
         Err(_) => Err(ApiError::internal("the score broke off")),
     }

@@ -35,6 +35,11 @@ pub fn forced(request: &ChatRequest) -> Result<Option<Function>, ApiError> {
     }
 }
 
+/// Whether some call is required, not one by name.
+pub fn is_required(request: &ChatRequest) -> bool {
+    matches!(&request.tool_choice, Some(ToolChoice::Mode(mode)) if mode == "required")
+}
+
 /// The schema that the reply is held to.
 pub fn schema(function: &Function) -> Value {
     function.parameters.clone().unwrap_or_else(|| json!({"type": "object"}))

@@ -122,7 +122,7 @@ def abuse(port: int, pid: int) -> None:
             return post(port, request)[0]
         body = json.dumps(request | {"max_tokens": 500, "stream": True})
         client = socket.create_connection(("127.0.0.1", port))
-        client.sendall(f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+        client.sendall(f"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
         if k % 4:
             client.recv(100)
         client.close()

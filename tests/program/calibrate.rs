@@ -82,8 +82,9 @@ fn corrections_of_another_judge_are_refused_by_name() {
     world.write("other.json", file.to_string());
     let refused = world.expect(1, &score("a", "--calibration other.json"));
     assert!(refused.contains("other.json was fitted to another judge"), "{refused}");
-    assert!(refused.contains("checkpoint was 0123") && refused.contains("--force"), "{refused}");
-    let forced = world.expect(0, &score("a", "--calibration other.json --force"));
+    assert!(refused.contains("checkpoint was 0123"), "{refused}");
+    assert!(refused.contains("with --any-calibration"), "{refused}");
+    let forced = world.expect(0, &score("a", "--calibration other.json --any-calibration"));
     assert!(forced.contains("warning: other.json"), "{forced}");
     let warned = world.expect(0, &score("b", "--calibration c.json --lang en"));
     assert!(warned.contains("other settings of: lang"), "{warned}");

@@ -171,6 +171,16 @@ fn a_function_that_is_named_is_called() {
     let choice = json!({"type": "function", "function": {"name": "rank"}});
     let request = ask(4, json!({"tools": [tool], "tool_choice": choice, "n": 2}));
     let answer = server.post(CHAT, &request).expect(200).json();
+    // Called by name, a reply ends as others do.
+    let reasons = |answer: &Value| [0, 1].map(|k| answer["choices"][k]["finish_reason"].clone());
+    assert_eq!(reasons(&answer), ["stop", "stop"]);
+    let mut required = request.clone();
+    required["tool_choice"] = json!("required");
+    assert_eq!(reasons(&server.post(CHAT, &required).expect(200).json()), ["tool_calls"; 2]);
+    required["stream"] = json!(true);
+    let chunks = server.post(CHAT, &required).expect(200).chunks();
+    let ends = chunks.iter().filter_map(|c| c["choices"][0]["finish_reason"].as_str());
+    assert_eq!(ends.collect::<Vec<_>>(), ["tool_calls"; 2]);
     for choice in answer["choices"].as_array().unwrap() {
         let call = &choice["message"]["tool_calls"][0];
         assert!(choice["message"]["content"].is_null() && call["id"].is_string(), "{choice}");

@@ -36,6 +36,25 @@ fn json_holds_tokens_logprobs_and_usage() {
 }
 
 #[test]
+fn a_stop_string_ends_the_text_before_it() {
+    let world = World::new();
+    let args = "generate --model model --prompt Mill --raw --max-new-tokens 30 --seed 3 --json";
+    let whole = json(&world.expect(0, args))["outputs"][0].clone();
+    let text = whole["text"].as_str().unwrap();
+    let pairs = text.char_indices().skip(6).map(|(at, _)| &text[at..]);
+    let stop = pairs.filter_map(|rest| Some(&rest[..rest.char_indices().nth(2)?.0]));
+    let plain = |stop: &&str| stop.chars().all(|c| !c.is_whitespace() && c != '\u{FFFD}');
+    let stop = stop.into_iter().find(plain).unwrap();
+    let cut = json(&world.expect(0, &format!("{args} --stop={stop}")))["outputs"][0].clone();
+    assert_eq!(cut["text"].as_str(), text.split(stop).next());
+    assert_eq!(cut["finish_reason"], "stop");
+    // The tokens are those that were sampled, to the one that completes the stop string.
+    let tokens = |output: &Value| output["tokens"].as_array().unwrap().clone();
+    let (cut, whole) = (tokens(&cut), tokens(&whole));
+    assert!(cut.len() < whole.len() && cut == whole[..cut.len()]);
+}
+
+#[test]
 fn tokens_of_a_file_are_listed() {
     let world = World::new();
     world.write("text.txt", "The mill 磨坊 <|eot_id|>");

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// Small, and long enough for the judge's prompts.
@@ -18,6 +19,9 @@ const ENGLISH: &str = "The old mill stands on the river. It was built in 1874 by
     A flood in 1903 broke the wheel, and the town paid 400 crowns for a new one. ";
 const CHINESE: &str =
     "老磨坊在河边。它建于一八七四年。一九零三年的洪水冲坏了水轮，镇上花了四百元修好。";
+
+/// Longer than anything takes here.
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The folder; it goes with the value.
 pub struct World {
@@ -101,6 +105,40 @@ impl World {
     /// Starts it.
     pub fn start(&self, args: &str) -> Child {
         self.command(args).spawn().unwrap()
+    }
+
+    /// How many replies the journal of `out` holds.
+    pub fn journaled(&self, out: &str) -> usize {
+        let journal = std::fs::read(self.path(&format!("{out}.journal"))).unwrap_or_default();
+        journal.iter().filter(|byte| **byte == b'\n').count().saturating_sub(1)
+    }
+
+    /// Starts it and waits until the journal of `out` holds so many replies, or it has ended.
+    pub fn start_until(&self, args: &str, out: &str, replies: usize) -> Child {
+        let (mut child, start) = (self.start(args), Instant::now());
+        while child.try_wait().unwrap().is_none() && self.journaled(out) < replies {
+            assert!(start.elapsed() < PATIENCE, "longreward {args} does not get on");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        child
+    }
+
+    /// Kills it again and again, each time a little later: when the journal of `out` has grown towards
+    /// `all` replies; up to three quarters of them. Gives the number of runs that had a journal to go on
+    /// from.
+    pub fn kill_as_it_grows(&self, args: &str, out: &str, all: usize, kills: usize) -> usize {
+        let mut resumed = 0;
+        for kill in 1..=kills {
+            let before = self.journaled(out);
+            let replies = (before + 1).max(all * 3 * kill / (4 * kills));
+            let mut child = self.start_until(args, out, replies);
+            child.kill().unwrap();
+            if child.wait().unwrap().success() {
+                break;
+            }
+            resumed += usize::from(before > 0 && self.journaled(out) > before);
+        }
+        resumed
     }
 
     /// Starts it as `nohup` would.

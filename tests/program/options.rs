@@ -1,7 +1,6 @@
 //! Options for other verdicts: the same bytes, whatever happens on the way.
 
-use crate::harness::{World, score};
-use std::time::Duration;
+use crate::harness::{World, calls, score};
 
 /// Ways to score; together they use all options.
 const WAYS: [&str; 3] = [
@@ -16,15 +15,13 @@ const FILES: [&str; 2] = ["scored_responses.jsonl", "chunk_info.jsonl"];
 fn threads_batches_and_kills_do_not_show() {
     let world = World::new();
     for (i, way) in WAYS.iter().enumerate() {
-        world.expect(0, &score(&format!("a{i}"), &format!("{way} --threads 1")));
+        let all = calls(&world.expect(0, &score(&format!("a{i}"), &format!("{way} --threads 1"))));
         let other = format!("{way} --threads 2 --batch-tokens 100 --max-sequences 5");
-        for kill in 0..6 {
-            let mut child = world.start(&score(&format!("b{i}"), &other));
-            std::thread::sleep(Duration::from_millis(80 + 67 * kill));
-            child.kill().unwrap();
-            child.wait().unwrap();
-        }
-        world.expect(0, &score(&format!("b{i}"), &other));
+        let (out, run) = (format!("b{i}"), score(&format!("b{i}"), &other));
+        let out = format!("{out}/scored_responses.jsonl");
+        assert!(world.kill_as_it_grows(&run, &out, all, 6) > 0, "{way}");
+        let told = world.expect(0, &run);
+        assert!(told.contains("found in the journal"), "{way}: {told}");
         for file in FILES {
             let [a, b] = ["a", "b"].map(|run| world.read(&format!("{run}{i}/{file}")));
             assert_eq!(a, b, "{way}: {file}");

@@ -1,9 +1,10 @@
 //! The judge behind a server: what comes out is what comes out at home.
 
-use crate::harness::{World, score, score_at};
+use crate::harness::{PATIENCE, World, calls, score, score_at};
 use crate::server::Server;
 use serde_json::Value;
-use std::time::Duration;
+use std::io::{BufRead, BufReader};
+use std::time::{Duration, Instant};
 
 #[test]
 fn a_judge_behind_a_server_gives_the_same_files() {
@@ -65,22 +66,19 @@ fn all_stages_run_with_both_models_behind_servers() {
 #[test]
 fn a_run_that_is_killed_goes_on_and_so_it_does_without_its_server() {
     let world = World::new();
-    world.expect(0, &score("whole", ""));
+    let all = calls(&world.expect(0, &score("whole", "")));
+    let out = "killed/scored_responses.jsonl";
     let mut server = Server::start(&world, "");
-    for kill in 0..8 {
-        let mut child = world.start(&score_at(&server.url(), "killed", "--concurrency 3"));
-        std::thread::sleep(Duration::from_millis(60 + 90 * kill));
-        child.kill().unwrap();
-        child.wait().unwrap();
-    }
+    let run = score_at(&server.url(), "killed", "--concurrency 3");
+    assert!(world.kill_as_it_grows(&run, out, all, 8) > 0);
     // The server dies, too.
-    let mut child = world.start(&score_at(&server.url(), "killed", "--request-attempts 2"));
-    std::thread::sleep(Duration::from_millis(300));
+    let run = score_at(&server.url(), "killed", "--concurrency 3 --request-attempts 2");
+    let mut child = world.start_until(&run, out, world.journaled(out) + 1);
     drop(server);
-    let code = child.wait().unwrap().code();
-    assert!(matches!(code, Some(0 | 1)), "{code:?}");
+    assert_eq!(child.wait().unwrap().code(), Some(1));
     server = Server::start(&world, "");
-    world.expect(0, &score_at(&server.url(), "killed", ""));
+    let told = world.expect(0, &score_at(&server.url(), "killed", ""));
+    assert!(told.contains("found in the journal"), "{told}");
     for file in ["scored_responses.jsonl", "chunk_info.jsonl"] {
         assert_eq!(world.read(&format!("killed/{file}")), world.read(&format!("whole/{file}")));
     }
@@ -130,4 +128,23 @@ fn wrong_names_and_addresses_are_told() {
     let told = world.expect(1, &score_at("http://me:s3cret@127.0.0.1:9", "a", ""));
     assert!(told.contains("environment") && !told.contains("s3cret"), "{told}");
     world.expect(2, &format!("{} --model model", score_at(&url, "a", "")));
+}
+
+#[cfg(unix)]
+#[test]
+fn reaching_a_server_can_be_interrupted() {
+    let world = World::new();
+    let mut child = world.start(&score_at("http://127.0.0.1:9", "out", "-v"));
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.contains("attempt 1")), "it tries");
+    let (start, id) = (Instant::now(), child.id().to_string());
+    std::process::Command::new("kill").args(["-INT", &id]).status().unwrap();
+    while child.try_wait().unwrap().is_none() {
+        assert!(start.elapsed() < PATIENCE, "it does not stop");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    // With pauses that double, all attempts would have taken longer.
+    assert!(start.elapsed() < Duration::from_secs(10));
+    assert!(!lines.any(|line| line.contains("error")), "it was asked to");
 }

@@ -28,3 +28,42 @@ fn what_was_scored_can_be_reported() {
     let told = world.expect(3, REPORT);
     assert!(told.contains("scored_responses.jsonl:7: field \"query\" is missing"), "{told}");
 }
+
+#[test]
+fn no_command_writes_over_what_it_reads() {
+    let world = World::new();
+    world.expect(0, &score("out", ""));
+    world.write("labels.jsonl", "{}\n");
+    let scored = "out/scored_responses.jsonl";
+    for (command, input) in [
+        (REPORT.replace("--out report.html", "--out sft.jsonl"), "sft.jsonl"),
+        (format!("pairs --scored {scored} --data sft.jsonl --out ./{scored}"), scored),
+        (format!("calibrate --labels labels.jsonl --judged {scored} --out {scored}"), scored),
+        (
+            "agree --labels labels.jsonl --model model --embedder bm25 --out labels.jsonl --force"
+                .to_owned(),
+            "labels.jsonl",
+        ),
+        (
+            score("out", "--force").replace(&format!("--out {scored}"), "--out sft.jsonl"),
+            "sft.jsonl",
+        ),
+    ] {
+        let before = world.read(input);
+        let told = world.expect(1, &command);
+        assert!(told.contains("is read by this command"), "{command}: {told}");
+        assert_eq!(world.read(input), before, "{command}");
+    }
+}
+
+#[test]
+fn what_force_deletes_is_said() {
+    let world = World::new();
+    world.expect(0, &score("out", ""));
+    let told = world.expect(0, &score("out", "--seed 1 --force"));
+    assert!(told.contains("scored_responses.jsonl was made otherwise"), "{told}");
+    world.write("notes.txt", "notes\n");
+    let onto = score("out", "--force").replace("out/scored_responses.jsonl", "notes.txt");
+    world.expect(1, &onto);
+    assert_eq!(world.read("notes.txt"), "notes\n");
+}

@@ -69,14 +69,12 @@ fn every_score_is_there_and_forced_ones_say_so() {
 #[test]
 fn a_program_killed_again_and_again_ends_with_the_same_file() {
     let world = World::new();
-    world.expect(0, &score("whole", "--threads 1"));
-    for kill in 0..20 {
-        let mut child = world.start(&score("killed", "--threads 1"));
-        std::thread::sleep(Duration::from_millis(60 + 37 * kill % 200));
-        child.kill().unwrap();
-        child.wait().unwrap();
-    }
-    world.expect(0, &score("killed", "--threads 1"));
+    let all = calls(&world.expect(0, &score("whole", "--threads 1")));
+    let run = score("killed", "--threads 1");
+    let resumed = world.kill_as_it_grows(&run, "killed/scored_responses.jsonl", all, 20);
+    assert!(resumed > 0);
+    let told = world.expect(0, &run);
+    assert!(told.contains("replies were found in the journal of an earlier run"), "{told}");
     for file in ["scored_responses.jsonl", "chunk_info.jsonl"] {
         assert_eq!(world.read(&format!("killed/{file}")), world.read(&format!("whole/{file}")));
     }

@@ -1,6 +1,6 @@
 //! The server: shapes, streams, many clients at once, and clients that misbehave.
 
-use crate::harness::{World, score};
+use crate::harness::{PATIENCE, World, score};
 use crate::server::{Server, read};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
@@ -154,6 +154,8 @@ fn a_stream_joined_is_the_answer() {
         let chunks = server.post(CHAT, &with(chat, streaming.clone())).expect(200).chunks();
         let usage = chunks.last().unwrap()["usage"]["completion_tokens"].clone();
         assert_eq!(usage, whole["usage"]["completion_tokens"]);
+        let has_null = |chunk: &Value| chunk.get("usage").is_some_and(Value::is_null);
+        assert!(chunks[..chunks.len() - 1].iter().all(has_null));
         for k in 0..2 {
             let of_choice = || {
                 let choices = chunks.iter().filter_map(|chunk| chunk["choices"].get(0));
@@ -178,6 +180,7 @@ fn a_stream_joined_is_the_answer() {
         let plain = with(plain, fields.clone());
         let whole = server.post(PLAIN, &plain).expect(200).json();
         let chunks = server.post(PLAIN, &with(plain, streaming.clone())).expect(200).chunks();
+        assert!(chunks[..chunks.len() - 1].iter().all(has_null));
         for choice in whole["choices"].as_array().unwrap() {
             let parts: Vec<&Value> = chunks
                 .iter()
@@ -279,6 +282,7 @@ fn what_can_not_be_served_is_refused_by_field() {
         (json!({"temperature": "hot"}), "temperature"),
         (json!({"temperature": 3}), "temperature"),
         (json!({"top_p": 0}), "top_p"),
+        (json!({"repetition_penalty": 1e-38}), "repetition_penalty"),
         (json!({"n": 0}), "n"),
         (json!({"n": 1.5}), "n"),
         (json!({"max_tokens": -1}), "max_tokens"),
@@ -299,6 +303,7 @@ fn what_can_not_be_served_is_refused_by_field() {
     refused(PLAIN, json!({"prompt": []}), 400, "prompt");
     refused(PLAIN, json!({"max_tokens": 3}), 400, "prompt");
     refused("/v1/embeddings", json!({"input": "x"}), 501, "");
+    refused("/v1/embeddings", json!({"input": "x", "dimensions": 3}), 400, "dimensions");
     for request in [ask(&"word ".repeat(15_000)), with(ask("x"), json!({"max_tokens": 12000}))] {
         let error = refused(CHAT, request, 400, "");
         let message = error["message"].as_str().unwrap();
@@ -324,8 +329,8 @@ fn slow_clients_are_dropped_and_harm_nobody() {
         stream.write_all(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\n").unwrap();
     }
     let mut slow = server.connect();
-    let head = "POST /v1/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
-                Content-Length: 1000\r\n\r\n{";
+    let head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+                Content-Type: application/json\r\nContent-Length: 1000\r\n\r\n{";
     slow.write_all(head.as_bytes()).unwrap();
     server.post(CHAT, &ask("And me?")).expect(200);
     read(slow).expect(408).json();
@@ -419,6 +424,61 @@ fn other_addresses_need_a_key() {
 }
 
 #[test]
+fn pages_of_others_reach_nothing_without_a_key() {
+    let world = World::new();
+    let server = Server::start(&world, "");
+    let evil = "Origin: https://evil.example\r\n";
+    server.get_with("/v1/models", evil).expect(403).json();
+    server.get_with("/health", evil).expect(200);
+    server.get_with("/v1/models", "Origin: http://localhost:3000\r\n").expect(200);
+    let send = |server: &Server, head: &str| {
+        let mut stream = server.connect();
+        stream.write_all(format!("{head}\r\nConnection: close\r\n\r\n").as_bytes()).unwrap();
+        read(stream)
+    };
+    // A name of somebody else that leads to this machine.
+    let rebound = "GET /v1/models HTTP/1.1\r\nHost: evil.example:8000";
+    let told = send(&server, rebound).expect(403).json()["error"]["message"].to_string();
+    assert!(told.contains("evil.example:8000") && told.contains("--allow-open"), "{told}");
+    // What a page can send without asking says nothing of JSON.
+    let bare = "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0";
+    send(&server, bare).expect(415);
+    let server = Server::start(&world, "--allow-open");
+    server.get_with("/v1/models", evil).expect(200);
+    send(&server, rebound).expect(200);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_hangup_does_not_end_what_was_started_to_outlive_it() {
+    let world = World::new();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let serve = format!("serve --model model --port {port}");
+    let mut child = world.start_without_hangups(&serve);
+    let start = Instant::now();
+    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(start.elapsed() < PATIENCE && child.try_wait().unwrap().is_none());
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // It listens before it is ready; the answer says that it is.
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let head = "GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    stream.write_all(head.as_bytes()).unwrap();
+    read(stream).expect(200);
+    let signal = |name: &str| {
+        let id = child.id().to_string();
+        std::process::Command::new("kill").args([name, &id]).status().unwrap();
+    };
+    for _ in 0..5 {
+        signal("-HUP");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_ok(), "it has ended");
+    signal("-TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+}
+
+#[test]
 fn a_score_is_that_of_the_stage() {
     let world = World::new();
     world.expect(0, &score("out", ""));
@@ -435,6 +495,9 @@ fn a_score_is_that_of_the_stage() {
     }
     let empty = json!({"context": "c", "query": "q", "answer": " "});
     server.post("/longreward/score", &empty).expect(400);
+    let long = json!({"context": "c", "query": "q", "answer": "word ".repeat(15_000)});
+    let told = server.post("/longreward/score", &long).expect(400).json()["error"].to_string();
+    assert!(told.contains("the prompt has") && told.contains("fit"), "{told}");
 }
 
 #[test]
@@ -444,7 +507,7 @@ fn options_of_score_are_options_of_a_request() {
     let kinds = format!("{},{}", soft("support"), soft("helpfulness"));
     let fitted = format!(r#"{{"judge":{{"model":"m"}},"labels_hash":"x","kinds":{{{kinds}}}}}"#);
     world.write("calibration.json", &fitted);
-    let calibration = "--calibration calibration.json --force";
+    let calibration = "--calibration calibration.json --any-calibration";
     let refused = world.expect(1, "serve --model model --port 0 --calibration calibration.json");
     assert!(refused.contains("was fitted to another judge"), "{refused}");
     let server = Server::start(&world, &format!("--max-reply-tokens 8 --passages 2 {calibration}"));

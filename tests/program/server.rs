@@ -1,14 +1,11 @@
 //! A running server, and a client that is small enough to misbehave.
 
-use crate::harness::World;
+use crate::harness::{PATIENCE, World};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, ChildStdout, ExitStatus};
 use std::time::{Duration, Instant};
-
-/// Longer than anything takes here.
-pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// `longreward serve` on a port of its own; killed with the value.
 pub struct Server {
@@ -81,7 +78,7 @@ impl Server {
         let mut stream = self.connect();
         let length = body.len();
         let head = format!(
-            "POST {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Type: \
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: \
              application/json\r\nContent-Length: {length}\r\n\r\n"
         );
         stream.write_all(head.as_bytes()).unwrap();
@@ -101,7 +98,8 @@ impl Server {
     /// With more header lines, each ended.
     pub fn get_with(&self, path: &str, headers: &str) -> Answer {
         let mut stream = self.connect();
-        let head = format!("GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n{headers}");
+        let head =
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}");
         stream.write_all(head.as_bytes()).unwrap();
         stream.write_all(b"\r\n").unwrap();
         read(stream)

@@ -11,6 +11,8 @@ use crate::chat::wire::{
 };
 use crate::chat::{Call, ChatError, Estimate, Finish, Message, Reply, Sampling, Task, Usage, kept};
 use crate::tokenizer::Turn;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 const CHAT: &str = "chat/completions";
 const PLAIN: &str = "completions";
@@ -52,26 +54,37 @@ impl Server {
         }
         let mut request = self.request(messages, prefix, sampling)?;
         self.set_length(&mut request, sampling.max_new_tokens);
-        let response = match self.line.post(CHAT, &request) {
-            // A reply may have fewer tokens, where that is all that fit: as at home.
+        let shorten = |request: &mut ChatRequest, tokens| self.set_length(request, tokens);
+        text(self.post_or_shorten(CHAT, request, sampling.max_new_tokens, shorten)?)
+    }
+
+    /// Posts a request, and once more for fewer tokens where that is all that fit: as at home.
+    fn post_or_shorten<Q: Serialize, T: DeserializeOwned>(
+        &self,
+        path: &str,
+        mut request: Q,
+        wanted: usize,
+        shorten: impl Fn(&mut Q, usize),
+    ) -> Result<T, ChatError> {
+        let response = match self.line.post(path, &request) {
             Err(Missed::Said(Failure::TooLong {
                 prompt: Some(prompt),
                 limit: Some(limit),
                 ..
-            })) if prompt < limit && limit - prompt < sampling.max_new_tokens => {
-                self.set_length(&mut request, limit - prompt);
-                self.line.post(CHAT, &request)
+            })) if prompt < limit && limit - prompt < wanted => {
+                shorten(&mut request, limit - prompt);
+                self.line.post(path, &request)
             }
             response => response,
         };
-        text(response.map_err(|missed| self.error(CHAT, missed))?)
+        response.map_err(|missed| self.error(path, missed))
     }
 
     /// Goes on with a text, without a chat template.
     fn plain(&self, text: &str, sampling: &Sampling) -> Result<Reply, ChatError> {
         let mut fields = fields(sampling, &self.abilities);
         fields.max_tokens = Some(sampling.max_new_tokens);
-        let mut request = CompletionRequest {
+        let request = CompletionRequest {
             model: Some(self.model.clone()),
             prompt: PromptInput::Text(text.to_owned()),
             suffix: None,
@@ -81,19 +94,12 @@ impl Server {
             add_special_tokens: None,
             sampling: fields,
         };
-        let response = match self.line.post(PLAIN, &request) {
-            Err(Missed::Said(Failure::TooLong {
-                prompt: Some(prompt),
-                limit: Some(limit),
-                ..
-            })) if prompt < limit && limit - prompt < sampling.max_new_tokens => {
-                request.sampling.max_tokens = Some(limit - prompt);
-                self.line.post(PLAIN, &request)
-            }
-            response => response,
+        let shorten = |request: &mut CompletionRequest, tokens| {
+            request.sampling.max_tokens = Some(tokens);
         };
-        let response: CompletionResponse = response.map_err(|missed| self.error(PLAIN, missed))?;
-        let usage = response.usage.map(Usage::from).unwrap_or_default();
+        let response: CompletionResponse =
+            self.post_or_shorten(PLAIN, request, sampling.max_new_tokens, shorten)?;
+        let usage = response.usage.flatten().map(Usage::from).unwrap_or_default();
         let choice = response.choices.into_iter().next().ok_or_else(|| strange(PLAIN))?;
         Ok(Reply::Text {
             text: choice.text,
@@ -177,7 +183,7 @@ impl Server {
         let told = response.choices.iter().map(|choice| choice.logprobs.as_ref());
         let scores = told.map(|told| closed(told?, prompt.len(), closing));
         let logprobs = scores.collect::<Option<Vec<f64>>>().ok_or_else(|| strange(PLAIN))?;
-        let usage = response.usage.map(Usage::from).unwrap_or_default();
+        let usage = response.usage.flatten().map(Usage::from).unwrap_or_default();
         Ok(Reply::Estimates { logprobs, way: Estimate::Echo, usage })
     }
 

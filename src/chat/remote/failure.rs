@@ -50,9 +50,11 @@ pub fn failure(answer: &Answer) -> Failure {
         401 | 403 => Failure::Denied { what },
         429 if spent => Failure::Denied { what },
         404 => Failure::NotFound { what },
-        501 | 505.. => Failure::Refused { what },
         500 => Failure::Broke { what },
-        408 | 425 | 429 | 502..=504 => Failure::Passing { what },
+        // The latter are said by what stands before a server and does not reach it, or when all are
+        // overloaded.
+        408 | 425 | 429 | 502..=504 | 520..=524 | 529 => Failure::Passing { what },
+        501 | 505.. => Failure::Refused { what },
         400 | 413 | 422 if is_overflow(&message, &code) => {
             let message = message.to_lowercase();
             Failure::TooLong { what, prompt: prompt_tokens(&message), limit: limit(&message) }
@@ -164,7 +166,7 @@ mod tests {
     #[test]
     fn a_status_says_whether_to_try_again() {
         assert!(matches!(of(500, "x"), Failure::Broke { .. }));
-        for status in [408, 425, 429, 502, 503, 504] {
+        for status in [408, 425, 429, 502, 503, 504, 520, 521, 522, 523, 524, 529] {
             assert!(matches!(of(status, "x"), Failure::Passing { .. }), "{status}");
         }
         for status in [401, 403] {
@@ -173,7 +175,7 @@ mod tests {
         let spent = r#"{"error": {"message": "pay", "code": "insufficient_quota"}}"#;
         assert!(matches!(of(429, spent), Failure::Denied { .. }));
         assert!(matches!(of(404, "x"), Failure::NotFound { .. }));
-        for status in [301, 400, 405, 413, 415, 422, 501] {
+        for status in [301, 400, 405, 413, 415, 422, 501, 505, 525, 526] {
             assert!(matches!(of(status, "x"), Failure::Refused { .. }), "{status}");
         }
     }

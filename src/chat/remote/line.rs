@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// When to try again.
@@ -60,7 +60,7 @@ pub struct Line {
     /// Nobody asks before this time: the server has asked for it.
     quiet_until: Mutex<Option<Instant>>,
     answered: AtomicU64,
-    stopped: AtomicBool,
+    stopped: Arc<AtomicBool>,
     random: RandomState,
 }
 
@@ -74,7 +74,7 @@ impl Line {
             patience,
             quiet_until: Mutex::new(None),
             answered: AtomicU64::new(0),
-            stopped: AtomicBool::new(false),
+            stopped: Arc::default(),
             random: RandomState::new(),
         }
     }
@@ -82,6 +82,11 @@ impl Line {
     /// From now on nothing is sent any more.
     pub fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
+    }
+
+    /// Set, it does what [`Line::stop`] does.
+    pub fn stopper(&self) -> Arc<AtomicBool> {
+        self.stopped.clone()
     }
 
     /// # Errors

@@ -31,7 +31,8 @@ use server::Server;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -121,6 +122,9 @@ pub enum RemoteError {
     Key { variable: &'static str },
     #[error("{}: the certificates of authorities can't be used: {why}", path.display())]
     Authorities { path: PathBuf, why: String },
+    /// Before it was reached.
+    #[error("it is not waited for any more")]
+    Stopped,
     #[error(transparent)]
     Chat(#[from] ChatError),
     #[error("{url} has no model {model:?}; it has: {}", names.join(", "))]
@@ -145,7 +149,7 @@ pub struct Remote {
     usage: Usage,
 }
 
-/// How long [`Remote::wait`] waits, so that its caller can look around.
+/// How long is waited at a time, so that one can look around.
 const MOMENT: Duration = Duration::from_millis(100);
 
 impl Remote {
@@ -153,9 +157,37 @@ impl Remote {
     /// they are not known, continuations are scored in a coarser way by servers of others.
     ///
     /// # Errors
-    /// The server can't be reached, does not let us in, or has no such model.
-    pub fn open(settings: Settings, tokens: Option<Tokens>) -> Result<Self, RemoteError> {
-        Self::start(Server::open(connect(&settings)?, &settings, tokens)?, settings.concurrency)
+    /// The server can't be reached, does not let us in, or has no such model; or `cancel` was set before
+    /// it was reached.
+    pub fn open(
+        settings: Settings,
+        tokens: Option<Tokens>,
+        cancel: &AtomicBool,
+    ) -> Result<Self, RemoteError> {
+        let line = connect(&settings)?;
+        let (stop, concurrency) = (line.stopper(), settings.concurrency);
+        // A request may take long, so that this looks around beside it.
+        let (give, take) = channel();
+        std::thread::Builder::new()
+            .name("remote".into())
+            .spawn(move || {
+                // Nobody waits if this fails.
+                let _ = give.send(Server::open(line, &settings, tokens));
+            })
+            .map_err(|e| ChatError::Broken(format!("no thread for requests: {e}")))?;
+        loop {
+            match take.recv_timeout(MOMENT) {
+                Ok(server) => return Self::start(server?, concurrency),
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(ChatError::Broken("a request panicked".into()).into());
+                }
+                Err(RecvTimeoutError::Timeout) if cancel.load(Ordering::Relaxed) => {
+                    stop.store(true, Ordering::Relaxed);
+                    return Err(RemoteError::Stopped);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
     }
 
     fn start(server: Server, concurrency: usize) -> Result<Self, RemoteError> {

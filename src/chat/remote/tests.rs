@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashSet};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,11 @@ struct Asked {
     path: String,
     head: String,
     body: Value,
+}
+
+/// Opens it, whatever happens meanwhile.
+fn reach(settings: Settings, tokens: Option<Tokens>) -> Result<Remote, RemoteError> {
+    Remote::open(settings, tokens, &AtomicBool::new(false))
 }
 
 /// A server; it ends with the process.
@@ -69,7 +74,7 @@ impl Scripted {
     }
 
     fn open(&self) -> Remote {
-        Remote::open(self.settings(), None).unwrap()
+        reach(self.settings(), None).unwrap()
     }
 
     fn count(&self, path: &str) -> usize {
@@ -290,7 +295,7 @@ fn a_server_that_says_nothing_times_out() {
         _ => answer("at last"),
     }));
     let settings = Settings { timeout: Duration::from_millis(300), ..server.settings() };
-    let mut remote = Remote::open(settings, None).unwrap();
+    let mut remote = reach(settings, None).unwrap();
     let start = Instant::now();
     assert_eq!(said(&one(&mut remote, generate("x"))), "at last");
     assert!(start.elapsed() < Duration::from_secs(2));
@@ -315,7 +320,7 @@ fn refusals_say_what_to_do() {
             "/v1/models" => models(),
             _ => act(),
         });
-        Remote::open(server.settings(), None).err().unwrap().to_string()
+        reach(server.settings(), None).err().unwrap().to_string()
     };
     let told = open(|| refuse(401, "", "who are you"));
     assert!(told.contains("who are you") && told.contains("A_KEY or ANOTHER_KEY"), "{told}");
@@ -328,13 +333,13 @@ fn refusals_say_what_to_do() {
 
     let server = Scripted::start(|_| models());
     let other = Settings { model: "gpt".into(), ..server.settings() };
-    let told = Remote::open(other, None).err().unwrap();
+    let told = reach(other, None).err().unwrap();
     let names = vec!["m".to_owned(), "n".to_owned()];
     let (url, model) = (format!("http://{}/v1", server.address), "gpt".to_owned());
     assert_eq!(told, RemoteError::Model { url, model, names });
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let settings = Settings { url: format!("http://{nobody}"), ..server.settings() };
-    let told = Remote::open(settings, None).err().unwrap().to_string();
+    let told = reach(settings, None).err().unwrap().to_string();
     assert!(told.contains(&nobody.to_string()) && told.contains("6 attempts"), "{told}");
 }
 
@@ -371,7 +376,7 @@ fn the_key_is_sent_and_shown_nowhere() {
     let key = Key::new("s3cret", "A_KEY").unwrap();
     let settings = Settings { key: Some(key), ..server.settings() };
     assert!(!format!("{settings:?}").contains("s3cret"));
-    let remote = Remote::open(settings, None).unwrap();
+    let remote = reach(settings, None).unwrap();
     assert!(!format!("{:?}", remote.about()).contains("s3cret"));
     for asked in server.asked.lock().unwrap().iter() {
         assert!(asked.head.to_lowercase().contains("authorization: bearer s3cret"));
@@ -524,7 +529,7 @@ fn a_server_that_echoes_prompts_scores_continuations() {
             "/v1/models" => models(),
             _ => answer("8"),
         });
-        let mut remote = Remote::open(server.settings(), Some(tokens.clone())).unwrap();
+        let mut remote = reach(server.settings(), Some(tokens.clone())).unwrap();
         assert_eq!(remote.about()["scoring"], "echo", "{name}");
         let reply = one(&mut remote, verdict()).unwrap();
         let Reply::Estimates { logprobs, way: Estimate::Echo, .. } = reply else { panic!() };
@@ -536,4 +541,29 @@ fn a_server_that_echoes_prompts_scores_continuations() {
         // Without knowing its tokens there is no such way.
         assert_eq!(server.open().about()["scoring"], "no");
     }
+}
+
+#[test]
+fn whoever_waits_for_a_server_can_stop() {
+    let cancel = Arc::new(AtomicBool::new(false));
+    let stop = |settings: Settings| {
+        let (cancel, start) = (cancel.clone(), Instant::now());
+        cancel.store(false, Ordering::Relaxed);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(150));
+                cancel.store(true, Ordering::Relaxed);
+            });
+            let stopped = Remote::open(settings, None, &cancel).err();
+            assert_eq!(stopped, Some(RemoteError::Stopped));
+        });
+        assert!(start.elapsed() < Duration::from_secs(5));
+    };
+    // One that is not there, and is tried again and again; one that says nothing.
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut settings = Settings::of(format!("http://{nobody}"), "m");
+    settings.patience.first = Duration::from_secs(60);
+    stop(settings);
+    let silent = Scripted::start(|_| Act::Sleep(Duration::from_secs(60)));
+    stop(Settings { timeout: Duration::from_secs(600), ..silent.settings() });
 }

@@ -104,7 +104,8 @@ mod tests {
     fn told(url: &str, authorities: Option<Authorities>) -> String {
         let patience = Patience { attempts: 1, ..Patience::default() };
         let settings = Settings { authorities, patience, ..Settings::of(url, "m") };
-        Remote::open(settings, None).err().unwrap().to_string()
+        let cancel = std::sync::atomic::AtomicBool::new(false);
+        Remote::open(settings, None, &cancel).err().unwrap().to_string()
     }
 
     #[test]

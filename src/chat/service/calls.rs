@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// Calls that may be in flight: they stand beside the samples that the house bounds.
-pub(super) const APPETITE: usize = 32;
+const APPETITE: usize = 32;
 
 /// [`Chat`] over a service. To be used on a thread that may block.
 pub struct ServiceChat {
@@ -18,6 +18,7 @@ pub struct ServiceChat {
     open: HashMap<CallId, Partial>,
     finished: Vec<(CallId, Result<Reply, ChatError>)>,
     usage: Usage,
+    lost: bool,
 }
 
 /// What came of a call so far.
@@ -32,8 +33,13 @@ impl ServiceChat {
     pub(super) fn new(handle: Handle) -> Self {
         let encoder = Encoder::new(handle.tokenizer.clone(), handle.template.clone());
         let (sender, updates) = unbounded_channel();
-        let (open, finished) = (HashMap::new(), Vec::new());
-        Self { handle, encoder, sender, updates, open, finished, usage: Usage::default() }
+        let (open, finished, usage) = (HashMap::new(), Vec::new(), Usage::default());
+        Self { handle, encoder, sender, updates, open, finished, usage, lost: false }
+    }
+
+    /// Whether a call failed through no fault of its own.
+    pub fn has_lost(&self) -> bool {
+        self.lost
     }
 
     fn take(&mut self, id: CallId, update: Update) {
@@ -59,6 +65,7 @@ impl ServiceChat {
 
     fn close(&mut self, id: CallId, reply: Result<Reply, ChatError>) {
         self.open.remove(&id);
+        self.lost |= matches!(reply, Err(ChatError::Lost(_)));
         self.finished.push((id, reply));
     }
 }
@@ -69,9 +76,9 @@ impl Chat for ServiceChat {
             Ok(Encoded { request, goes_on, stops }) => {
                 let updates = self.sender.clone();
                 self.open.insert(id, Partial::default());
-                let _permit = None;
-                self.handle
-                    .order(request, Submission { tag: id, goes_on, stops, updates, _permit });
+                let (ended, _permit) = (false, None);
+                let submission = Submission { tag: id, goes_on, stops, updates, ended, _permit };
+                self.handle.order(request, submission);
             }
             Err(error) => self.finished.push((id, Err(error))),
         }

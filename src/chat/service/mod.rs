@@ -1,19 +1,21 @@
 //! The engine as a service: one thread owns it, many connections send it work.
 //!
 //! ```text
-//! Handle::submit ─► bounded inbox ─► Worker: Engine::step, text of each sample
+//! Handle::submit ─► inbox ─► Worker: Engine::step, text of each sample; errands between steps
 //! Ticket::next  ◄─ one channel per submission ◄─┘
 //! ```
 //! A submission whose [`Ticket`] is dropped is cancelled before the next step. Samples in the
 //! house (waiting and running) are bounded: what comes on top is refused at once, not queued.
+//! Handing in never waits, so that it may be done where nothing may block: the inbox has no end of its
+//! own, and holds no more than the house, the judge's calls and the errands that are let in.
 
 mod calls;
 mod worker;
 
 pub use super::text::Piece;
 pub use crate::engine::guide::Constraint;
+pub use crate::engine::request::REPETITION_PENALTIES;
 pub use crate::engine::{Sampled, SamplingParams};
-use calls::APPETITE;
 pub use calls::ServiceChat;
 pub use worker::Worker;
 
@@ -24,10 +26,10 @@ use crate::engine::request::{self, Generate};
 use crate::engine::{Engine, Request, Runner};
 use crate::tokenizer::{ChatTemplate, Tokenizer};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 /// A prompt to continue.
 #[derive(Debug, Clone, PartialEq)]
@@ -139,21 +141,43 @@ struct Submission {
     goes_on: bool,
     stops: Vec<String>,
     updates: UnboundedSender<(u64, Update)>,
+    /// Whether its end was told.
+    ended: bool,
     /// Its share of the house, given back at its end.
     _permit: Option<OwnedSemaphorePermit>,
 }
 
+impl Submission {
+    /// A receiver that is gone is noticed before the next step.
+    fn tell(&mut self, update: Update) {
+        self.ended |= matches!(update, Update::Done(_) | Update::Failed(_));
+        let _ = self.updates.send((self.tag, update));
+    }
+}
+
+/// Wherever it is lost when the engine goes, nobody is left to wait for it.
+impl Drop for Submission {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.tell(Update::Failed(ChatError::Broken(GONE.to_owned())));
+        }
+    }
+}
+
+/// Something else that needs the processor.
+type Errand = Box<dyn FnOnce() + Send>;
+
 /// Work for the engine's thread.
 enum Order {
     Submit(Box<(Request, Submission)>),
-    /// Something else that needs the processor, done between two steps.
-    Errand(Box<dyn FnOnce() + Send>),
+    /// Done between two steps.
+    Errand(Errand),
 }
 
 /// The way to the engine; clones are cheap. The worker ends when the last one is gone.
 #[derive(Clone)]
 pub struct Handle {
-    orders: SyncSender<Order>,
+    orders: Sender<Order>,
     house: Arc<Semaphore>,
     capacity: usize,
     context: usize,
@@ -174,7 +198,7 @@ pub fn service<R: Runner>(
     capacity: usize,
 ) -> (Handle, Worker<R>) {
     let capacity = capacity.clamp(1, Semaphore::MAX_PERMITS);
-    let (orders, inbox) = sync_channel(capacity + APPETITE);
+    let (orders, inbox) = channel();
     let gauges = Arc::new(Gauges::default());
     let handle = Handle {
         orders,
@@ -260,6 +284,7 @@ impl Handle {
                 goes_on: prompt.goes_on,
                 stops: prompt.stop.clone(),
                 updates: sender.clone(),
+                ended: false,
                 _permit: share,
             };
             self.order(self.request(prompt), submission);
@@ -267,7 +292,7 @@ impl Handle {
         Ok(Ticket { updates })
     }
 
-    /// Hands in continuations; they count as one sample.
+    /// Hands in continuations; they count as one sample. Encoding them may take a while.
     ///
     /// # Errors
     /// The house is full.
@@ -277,8 +302,9 @@ impl Handle {
         let mut encoder = Encoder::new(self.tokenizer.clone(), self.template.clone());
         let task = encoder.score(&asked.continuations, &asked.closing);
         let (updates, ticket) = unbounded_channel();
-        let _permit = Some(permit);
-        let submission = Submission { tag: 0, goes_on: true, stops: Vec::new(), updates, _permit };
+        let (stops, _permit) = (Vec::new(), Some(permit));
+        let submission =
+            Submission { tag: 0, goes_on: true, stops, updates, ended: false, _permit };
         self.order(Request { prompt: asked.prompt, task }, submission);
         Ok(Ticket { updates: ticket })
     }
@@ -301,32 +327,50 @@ impl Handle {
         Request { prompt: prompt.prompt, task }
     }
 
-    /// The inbox has a place for every sample in the house, so this hardly ever waits.
     fn order(&self, request: Request, submission: Submission) {
-        let (tag, updates) = (submission.tag, submission.updates.clone());
-        if self.orders.send(Order::Submit(Box::new((request, submission)))).is_err() {
-            let failed = Update::Failed(ChatError::Broken(GONE.to_owned()));
-            // Nobody waits if this fails.
-            let _ = updates.send((tag, failed));
-        }
+        // What can't be sent is dropped, and tells so.
+        let _ = self.orders.send(Order::Submit(Box::new((request, submission))));
     }
 
     /// Runs something on the engine's thread between two steps and waits for what it gives: two
-    /// models side by side on one processor would only slow each other down.
+    /// models side by side on one processor would only slow each other down. It should take about as
+    /// long as a step, since everybody waits for it. If it is not waited for any more when its turn
+    /// comes, it is left out.
     ///
     /// # Errors
     /// The engine is gone, or the errand panicked.
-    pub fn errand<T: Send + 'static>(
+    pub async fn errand<T: Send + 'static>(
         &self,
         errand: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, ChatError> {
-        let (give, take) = sync_channel(1);
+        self.send_errand(errand).await.map_err(|_| ChatError::Broken(GONE.to_owned()))
+    }
+
+    /// The same on a thread that may block.
+    ///
+    /// # Errors
+    /// As [`Handle::errand`].
+    pub fn errand_blocking<T: Send + 'static>(
+        &self,
+        errand: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, ChatError> {
+        let given = self.send_errand(errand).blocking_recv();
+        given.map_err(|_| ChatError::Broken(GONE.to_owned()))
+    }
+
+    fn send_errand<T: Send + 'static>(
+        &self,
+        errand: impl FnOnce() -> T + Send + 'static,
+    ) -> oneshot::Receiver<T> {
+        let (give, take) = oneshot::channel();
         let run = move || {
-            let _ = give.send(errand());
+            if !give.is_closed() {
+                let _ = give.send(errand());
+            }
         };
-        let gone = || ChatError::Broken(GONE.to_owned());
-        self.orders.send(Order::Errand(Box::new(run))).map_err(|_| gone())?;
-        take.recv().map_err(|_| gone())
+        // What can't be sent is dropped, which its receiver sees.
+        let _ = self.orders.send(Order::Errand(Box::new(run)));
+        take
     }
 
     /// Conversations as the judge knows them, over this service.
@@ -346,3 +390,6 @@ fn add(gauge: &AtomicU64, more: u64) {
 fn set(gauge: &AtomicU64, value: u64) {
     gauge.store(value, Ordering::Relaxed);
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

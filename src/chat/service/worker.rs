@@ -1,13 +1,13 @@
 //! The thread that owns the engine.
 
-use super::{Gauges, Order, PromptLogprobs, Submission, Update, add, set};
-use crate::chat::encode::refusal;
+use super::{Errand, Gauges, Order, PromptLogprobs, Submission, Update, add, set};
+use crate::chat::encode::{failure, refusal};
 use crate::chat::text::ReplyText;
 use crate::chat::{ChatError, Usage};
 use crate::engine::request::{self, Event, Request, RequestId};
 use crate::engine::{Engine, Runner};
 use crate::tokenizer::Tokenizer;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
@@ -18,6 +18,8 @@ pub struct Worker<R: Runner> {
     tokenizer: Arc<Tokenizer>,
     inbox: Receiver<Order>,
     open: BTreeMap<RequestId, Open>,
+    /// Errands that wait for their turn.
+    errands: VecDeque<Errand>,
     gauges: Arc<Gauges>,
 }
 
@@ -35,9 +37,8 @@ impl Open {
         Self { texts: (0..samples).map(|_| text()).collect(), submission }
     }
 
-    /// A receiver that is gone is noticed before the next step.
-    fn tell(&self, update: Update) {
-        let _ = self.submission.updates.send((self.submission.tag, update));
+    fn tell(&mut self, update: Update) {
+        self.submission.tell(update);
     }
 
     fn show(&mut self, sample: usize) {
@@ -62,7 +63,8 @@ impl<R: Runner> Worker<R> {
         inbox: Receiver<Order>,
         gauges: Arc<Gauges>,
     ) -> Self {
-        let worker = Self { engine, tokenizer, inbox, open: BTreeMap::new(), gauges };
+        let (open, errands) = (BTreeMap::new(), VecDeque::new());
+        let worker = Self { engine, tokenizer, inbox, open, errands, gauges };
         worker.publish();
         worker
     }
@@ -74,6 +76,7 @@ impl<R: Runner> Worker<R> {
     pub fn run(mut self) -> Result<(), ChatError> {
         while self.receive() {
             self.drop_abandoned();
+            self.run_errand();
             match self.engine.step() {
                 Ok(events) => events.into_iter().for_each(|event| self.take(event)),
                 Err(error) => return Err(self.break_down(&error.to_string())),
@@ -86,7 +89,7 @@ impl<R: Runner> Worker<R> {
     /// Takes in what has come; waits for something when there is nothing to do. Returns whether
     /// there is still anybody to work for.
     fn receive(&mut self) -> bool {
-        if self.engine.is_idle() {
+        if self.engine.is_idle() && self.errands.is_empty() {
             match self.inbox.recv() {
                 Ok(order) => self.follow(order),
                 Err(_) => return false,
@@ -101,8 +104,15 @@ impl<R: Runner> Worker<R> {
     fn follow(&mut self, order: Order) {
         match order {
             Order::Submit(order) => self.submit(order.0, order.1),
+            Order::Errand(errand) => self.errands.push_back(errand),
+        }
+    }
+
+    /// One at a time, so that requests wait for one only.
+    fn run_errand(&mut self) {
+        if let Some(errand) = self.errands.pop_front() {
             // Its sender sees that it broke off; the engine has no part in it and goes on.
-            Order::Errand(errand) => drop(catch_unwind(AssertUnwindSafe(errand))),
+            drop(catch_unwind(AssertUnwindSafe(errand)));
         }
     }
 
@@ -165,6 +175,10 @@ impl<R: Runner> Worker<R> {
                 }));
                 self.open.remove(&id);
             }
+            Event::Failed { why, .. } => {
+                open.tell(Update::Failed(failure(why)));
+                self.open.remove(&id);
+            }
         }
     }
 
@@ -188,12 +202,11 @@ impl<R: Runner> Worker<R> {
     /// Every request that is open or waiting in the inbox fails.
     fn break_down(&mut self, why: &str) -> ChatError {
         let error = ChatError::Broken(why.to_owned());
-        let open = std::mem::take(&mut self.open);
-        open.values().for_each(|open| open.tell(Update::Failed(error.clone())));
+        self.open.values_mut().for_each(|open| open.tell(Update::Failed(error.clone())));
+        self.open.clear();
         while let Ok(order) = self.inbox.try_recv() {
-            if let Order::Submit(order) = order {
-                let (_, submission) = *order;
-                let _ = submission.updates.send((submission.tag, Update::Failed(error.clone())));
+            if let Order::Submit(mut order) = order {
+                order.1.tell(Update::Failed(error.clone()));
             }
         }
         error

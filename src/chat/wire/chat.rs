@@ -102,7 +102,7 @@ pub struct ChatChoice {
     pub index: usize,
     pub message: ReplyMessage,
     pub logprobs: Option<ChatLogprobs>,
-    /// `stop` or `length`.
+    /// `stop`, `length` or `tool_calls`.
     #[serde(default, deserialize_with = "null_as_default")]
     pub finish_reason: String,
 }
@@ -155,8 +155,9 @@ pub struct ChatChunk {
     pub created: u64,
     pub model: String,
     pub choices: Vec<ChatChunkChoice>,
+    /// Where it was asked for, `null` in all chunks but the last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub usage: Option<Usage>,
+    pub usage: Option<Option<Usage>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -56,8 +56,9 @@ pub struct CompletionResponse {
     #[serde(default)]
     pub model: String,
     pub choices: Vec<CompletionChoice>,
+    /// In a stream that was asked for it, `null` in all pieces but the last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub usage: Option<Usage>,
+    pub usage: Option<Option<Usage>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

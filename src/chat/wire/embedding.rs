@@ -11,6 +11,9 @@ pub struct EmbeddingRequest {
     /// `float` (if not given) or `base64`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoding_format: Option<String>,
+    /// How many numbers of each vector are wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dimensions: Option<u64>,
 }
 
 /// Texts to embed.

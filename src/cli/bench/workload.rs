@@ -4,6 +4,7 @@ use super::super::args::{Bench, Common, WorkArgs};
 use super::super::method_args::score_options;
 use super::super::stages::{self, Lazy, ScoreFiles};
 use super::super::{Ending, model};
+use crate::pipeline::jsonl::keep_inputs;
 use crate::pipeline::score::ScorePlan;
 use anyhow::{Context, Result};
 use serde_json::json;
@@ -31,6 +32,7 @@ pub fn workload(
     let plan = ScorePlan::open(score_options(files, &args.scoring, &work, &judge)?)?;
     judge.local()?;
     if let Some(file) = &args.calls {
+        keep_inputs(file, &[data, responses])?;
         judge.record(file)?;
     }
     let start = Instant::now();

@@ -146,6 +146,7 @@ fn applied(method: MethodArgs, options: &ScoreOptions) -> Result<MethodArgs> {
             .as_deref()
             .map_or(Ok(method.score_by), |name| named("score_by", name))?,
         calibration: method.calibration,
+        any_calibration: method.any_calibration,
         passages: number("passages", o.passages, method.passages, 1..=usize::MAX)?,
         passage_tokens: number(
             "passage_tokens",

@@ -6,30 +6,23 @@ use super::super::stages::ScoreFiles;
 use super::scoring::{Asked, Scoring, Search};
 use crate::chat::service::Handle;
 use crate::pipeline::score::{Options, ScorePlan, Tools};
-use crate::pipeline::{Quiet, Session};
+use crate::pipeline::{Error, Failure, Quiet, Session};
 use crate::retrieval::{Embed, EmbedError, Retriever};
-use crate::serve::{Embedded, Embedder, ScoreError, ScoreRequest, Scorer};
-use anyhow::{Context, Result, bail};
+use crate::serve::{Embedder, ScoreError, ScoreRequest, Scorer, small_groups};
+use anyhow::{Context, Result};
 use serde_json::json;
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
-
-/// An encoder for one request after the other.
-type SharedBert = Arc<Mutex<Bert>>;
-
-fn embed(bert: &Mutex<Bert>, texts: &[&str]) -> Result<Vec<Vec<f32>>, EmbedError> {
-    bert.lock().unwrap_or_else(PoisonError::into_inner).embed(texts)
-}
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// `/v1/embeddings`.
 pub struct ServedEmbedder {
     name: String,
-    bert: SharedBert,
+    bert: Arc<Bert>,
 }
 
 impl ServedEmbedder {
-    pub fn new(name: String, bert: SharedBert) -> Self {
+    pub fn new(name: String, bert: Arc<Bert>) -> Self {
         Self { name, bert }
     }
 }
@@ -39,13 +32,14 @@ impl Embedder for ServedEmbedder {
         &self.name
     }
 
-    fn embed(&self, texts: &[String]) -> Result<Embedded, String> {
-        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-        let mut vectors = embed(&self.bert, &texts).map_err(|e| e.to_string())?;
+    fn tokens(&self, text: &str) -> Vec<u32> {
+        self.bert.tokens(text)
+    }
+
+    fn embed(&self, texts: &[Vec<u32>]) -> Result<Vec<Vec<f32>>, String> {
+        let mut vectors = self.bert.vectors(texts).map_err(|e| e.to_string())?;
         vectors.iter_mut().for_each(|vector| normalise(vector));
-        let bert = self.bert.lock().unwrap_or_else(PoisonError::into_inner);
-        let tokens = texts.iter().map(|text| bert.count(text) as u64).sum();
-        Ok(Embedded { vectors, tokens })
+        Ok(vectors)
     }
 }
 
@@ -57,21 +51,25 @@ fn normalise(vector: &mut [f32]) {
     }
 }
 
-/// Embeds on the engine's thread, whoever asks.
+/// Embeds on the engine's thread, in groups between which it makes its steps, until nobody waits.
 struct OnEngine {
     handle: Handle,
-    bert: SharedBert,
+    bert: Arc<Bert>,
+    cancel: Arc<AtomicBool>,
 }
 
 impl Embed for OnEngine {
     fn embed(&mut self, texts: &[&str]) -> Result<Vec<Vec<f32>>, EmbedError> {
-        let texts: Vec<String> = texts.iter().map(|text| (*text).to_owned()).collect();
-        let bert = self.bert.clone();
-        let errand = move || {
-            let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-            embed(&bert, &texts)
-        };
-        self.handle.errand(errand).map_err(|e| EmbedError(e.to_string()))?
+        let mut vectors = Vec::with_capacity(texts.len());
+        for group in small_groups(texts.iter().map(|text| self.bert.tokens(text)).collect()) {
+            if self.cancel.load(Ordering::Relaxed) {
+                return Err(EmbedError("nobody waits for the vectors any more".to_owned()));
+            }
+            let bert = self.bert.clone();
+            let done = self.handle.errand_blocking(move || bert.vectors(&group));
+            vectors.extend(done.map_err(|e| EmbedError(e.to_string()))??);
+        }
+        Ok(vectors)
     }
 }
 
@@ -81,18 +79,18 @@ pub struct ServedScorer {
     handle: Handle,
     scoring: Scoring,
     /// `None` searches by words.
-    bert: Option<SharedBert>,
+    bert: Option<Arc<Bert>>,
 }
 
 impl ServedScorer {
-    pub fn new(handle: Handle, scoring: Scoring, bert: Option<SharedBert>) -> Self {
+    pub fn new(handle: Handle, scoring: Scoring, bert: Option<Arc<Bert>>) -> Self {
         Self { handle, scoring, bert }
     }
 
-    fn retriever(&self, search: Search) -> Retriever {
+    fn retriever(&self, search: Search, cancel: &Arc<AtomicBool>) -> Retriever {
         let on_engine = self.bert.clone().map(|bert| {
-            let handle = self.handle.clone();
-            Box::new(OnEngine { handle, bert })
+            let (handle, cancel) = (self.handle.clone(), cancel.clone());
+            Box::new(OnEngine { handle, bert, cancel })
         });
         match (search, on_engine) {
             (Search::Embedder, Some(embedder)) => Retriever::Embeddings(embedder),
@@ -105,18 +103,24 @@ impl ServedScorer {
         &self,
         request: &ScoreRequest,
         asked: Asked,
-        cancel: &AtomicBool,
+        cancel: &Arc<AtomicBool>,
     ) -> Result<String> {
         let folder = tempfile::tempdir().context("no folder for the score")?;
         let plan = ScorePlan::open(options(request, asked.method, asked.means, folder.path())?)?;
-        let mut retriever = self.retriever(asked.search);
+        let mut retriever = self.retriever(asked.search, cancel);
         let tokens = |text: &str| self.handle.tokenizer().encode_offsets(text);
         let mut chat = self.handle.chat();
         let mut session = Session { chat: &mut chat, progress: &mut Quiet, cancel };
         let tools = Tools { tokens: &tokens, retriever: &mut retriever };
         let summary = plan.run(tools, &mut session)?;
-        if let Some(failure) = summary.failures.first() {
-            bail!("{}", failure.reason);
+        if let Some(problem) = summary.problems.first() {
+            let field = problem.field.iter().map(|field| format!("{field}: ")).collect::<String>();
+            return Err(ScoreError::Request(field + &problem.message).into());
+        }
+        if let Some(Failure { reason, .. }) = summary.failures.first() {
+            // All that can be wrong else is what was sent.
+            let fault = if chat.has_lost() { ScoreError::Failed } else { ScoreError::Request };
+            return Err(fault(reason.clone()).into());
         }
         let rows = std::fs::read_to_string(folder.path().join(SCORED))?;
         let row = rows.lines().next().context("the score was broken off")?;
@@ -145,10 +149,21 @@ fn options(
 const SCORED: &str = "scored_responses.jsonl";
 
 impl Scorer for ServedScorer {
-    fn score(&self, request: &ScoreRequest, cancel: &AtomicBool) -> Result<String, ScoreError> {
+    fn score(
+        &self,
+        request: &ScoreRequest,
+        cancel: &Arc<AtomicBool>,
+    ) -> Result<String, ScoreError> {
         let asked = self.scoring.asked(&request.options, request.seed);
         let asked = asked.map_err(|error| ScoreError::Options(crate::cli::told(&error)))?;
-        let scored = self.try_score(request, asked, cancel);
-        scored.map_err(|error| ScoreError::Failed(crate::cli::told(&error)))
+        self.try_score(request, asked, cancel).map_err(fault)
     }
+}
+
+/// Whose fault it is that there is no score.
+fn fault(error: anyhow::Error) -> ScoreError {
+    if let Some(Error::Broken(why)) = error.downcast_ref() {
+        return ScoreError::Gone(why.clone());
+    }
+    error.downcast().unwrap_or_else(|error| ScoreError::Failed(crate::cli::told(&error)))
 }

@@ -5,6 +5,7 @@ use crate::pipeline::Error;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use tempfile::NamedTempFile;
 
 /// Adds lines to the end of a file.
 #[derive(Debug)]
@@ -87,18 +88,83 @@ fn end_of_last_line(file: &mut File) -> io::Result<u64> {
     Ok(0)
 }
 
-/// Opens or makes a file and locks it until it is dropped.
+/// What one process holds at a time: a locked file, which goes with it.
+#[derive(Debug)]
+pub struct Lock {
+    path: PathBuf,
+    _file: File,
+}
+
+impl Lock {
+    /// # Errors
+    /// [`Error::Locked`] if another process holds it, which is said of `guarded`; [`Error::Io`].
+    pub fn take(path: &Path, guarded: &Path) -> Result<Self, Error> {
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        loop {
+            let file = options.open(path).map_err(Error::io(path))?;
+            match file.try_lock() {
+                Err(TryLockError::WouldBlock) => {
+                    return Err(Error::Locked { path: guarded.to_owned() });
+                }
+                Err(TryLockError::Error(source)) => return Err(Error::io(path)(source)),
+                // Whoever held it may have removed the file since it was opened.
+                Ok(()) if is_at(&file, path) => {
+                    return Ok(Self { path: path.to_owned(), _file: file });
+                }
+                Ok(()) => {}
+            }
+        }
+    }
+}
+
+/// Removed while it is held, so that nobody else's is.
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // A file that stays locks nobody out.
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+#[cfg(unix)]
+fn identity(metadata: &std::fs::Metadata) -> (u64, u64) {
+    use std::os::unix::fs::MetadataExt;
+    (metadata.dev(), metadata.ino())
+}
+
+/// Whether `path` still leads to an open file.
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> bool {
+    let both = file.metadata().ok().zip(std::fs::metadata(path).ok());
+    both.is_some_and(|(own, there)| identity(&own) == identity(&there))
+}
+
+#[cfg(not(unix))]
+fn is_at(_: &File, path: &Path) -> bool {
+    path.exists()
+}
+
+/// Whether two paths lead to one file.
+#[cfg(unix)]
+fn is_same(a: &Path, b: &Path) -> bool {
+    let both = std::fs::metadata(a).ok().zip(std::fs::metadata(b).ok());
+    both.is_some_and(|(a, b)| identity(&a) == identity(&b))
+}
+
+#[cfg(not(unix))]
+fn is_same(a: &Path, b: &Path) -> bool {
+    let both = a.canonicalize().ok().zip(b.canonicalize().ok());
+    both.is_some_and(|(a, b)| a == b)
+}
+
+/// Refuses an output that is one of the inputs, by whatever name.
 ///
 /// # Errors
-/// [`Error::Locked`] if another process holds it, which is said of `guarded`; [`Error::Io`].
-pub fn lock(path: &Path, guarded: &Path) -> Result<File, Error> {
-    let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
-    let file = open.map_err(Error::io(path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(Error::Locked { path: guarded.to_owned() }),
-        Err(TryLockError::Error(source)) => Err(Error::io(path)(source)),
-    }
+/// [`Error::Tools`], with the names of both.
+pub fn keep_inputs(out: &Path, inputs: &[&Path]) -> Result<(), Error> {
+    let Some(input) = inputs.iter().find(|input| is_same(out, input)) else { return Ok(()) };
+    let (out, input) = (out.display(), input.display());
+    Err(Error::Tools(format!("{out}: is read by this command as {input}: choose another output")))
 }
 
 /// Makes the folder that a file is to stand in.
@@ -107,7 +173,8 @@ pub(in crate::pipeline) fn make_folder(path: &Path) -> Result<(), Error> {
     std::fs::create_dir_all(folder).map_err(Error::io(folder))
 }
 
-/// Puts a file in the place of `path` in one step: whoever looks sees the old or the new one whole.
+/// Puts a file in the place of `path` in one step: whoever looks sees the old or the new one whole. A link
+/// stays, and what it leads to is replaced. What is no file (a pipe, a terminal) is written to.
 ///
 /// # Errors
 /// [`Error::Io`], also for what `write` returns; then the old file is still there.
@@ -115,16 +182,59 @@ pub fn replace(
     path: &Path,
     write: impl FnOnce(&mut BufWriter<File>) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = path.with_file_name(format!(".{name}.tmp"));
-    let file = File::create(&temporary).map_err(Error::io(&temporary))?;
+    let old = std::fs::metadata(path).ok();
+    if old.as_ref().is_some_and(|old| !old.is_file()) {
+        let file = OpenOptions::new().write(true).open(path).map_err(Error::io(path))?;
+        return write_to(file, path, write).map(drop);
+    }
+    let target = followed(path);
+    // It goes with the value, unless it gets to its place.
+    let new = temporary(&target).map_err(Error::io(path))?;
+    let file = new.as_file().try_clone().map_err(Error::io(path))?;
+    let file = write_to(file, path, write)?;
+    if let Some(old) = old {
+        file.set_permissions(old.permissions()).map_err(Error::io(path))?;
+    }
+    file.sync_all().map_err(Error::io(path))?;
+    drop(file);
+    new.persist(&target).map_err(|e| Error::io(path)(e.error))?;
+    sync_folder(&target);
+    Ok(())
+}
+
+fn write_to(
+    file: File,
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<File>) -> Result<(), Error>,
+) -> Result<File, Error> {
     let mut writer = BufWriter::new(file);
     write(&mut writer)?;
-    let file = writer.into_inner().map_err(|e| Error::io(&temporary)(e.into_error()))?;
-    file.sync_all().map_err(Error::io(&temporary))?;
-    std::fs::rename(&temporary, path).map_err(Error::io(path))?;
-    sync_folder(path);
-    Ok(())
+    writer.into_inner().map_err(|e| Error::io(path)(e.into_error()))
+}
+
+/// A new file beside another one, which nobody else has.
+fn temporary(path: &Path) -> io::Result<NamedTempFile> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let prefix = format!(".{name}.");
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(&prefix).suffix(".tmp");
+    // As other new files have it.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder.tempfile_in(folder.unwrap_or(Path::new(".")))
+}
+
+/// Where a link leads to, though there may be nothing yet; another path as it is.
+fn followed(path: &Path) -> PathBuf {
+    /// Links that lead to links, at most, as systems have it.
+    const DEPTH: usize = 40;
+    let mut path = path.to_owned();
+    for _ in 0..DEPTH {
+        let Ok(next) = std::fs::read_link(&path) else { break };
+        path = path.parent().unwrap_or(Path::new("")).join(next);
+    }
+    path
 }
 
 /// Makes a rename durable where folders can be synced; elsewhere the system sees to it.
@@ -165,10 +275,115 @@ mod tests {
     fn a_second_writer_is_refused_until_the_first_is_gone() {
         let dir = tempfile::tempdir().unwrap();
         let path = path(&dir);
-        let first = lock(&path, &path).unwrap();
-        assert!(matches!(lock(&path, &path), Err(Error::Locked { .. })));
+        let first = Lock::take(&path, &path).unwrap();
+        assert!(matches!(Lock::take(&path, &path), Err(Error::Locked { .. })));
         drop(first);
-        assert!(lock(&path, &path).is_ok());
+        assert!(!path.exists());
+        // What a killed process left locks nobody out.
+        std::fs::write(&path, "").unwrap();
+        assert!(Lock::take(&path, &path).is_ok());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn many_that_want_the_lock_get_it_one_after_the_other() {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        let dir = tempfile::tempdir().unwrap();
+        let path = path(&dir);
+        let (inside, taken) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    while taken.load(Ordering::SeqCst) < 200 {
+                        let Ok(_lock) = Lock::take(&path, &path) else { continue };
+                        assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two at once");
+                        taken.fetch_add(1, Ordering::SeqCst);
+                        inside.fetch_sub(1, Ordering::SeqCst);
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn an_output_that_is_read_is_refused_by_any_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, other) = (path(&dir), dir.path().join("other.jsonl"));
+        std::fs::write(&file, "x").unwrap();
+        let around = dir.path().join("../").join(dir.path().file_name().unwrap()).join("out.jsonl");
+        let mut names = vec![file.clone(), around];
+        #[cfg(unix)]
+        {
+            let [soft, hard] = ["soft", "hard"].map(|name| dir.path().join(name));
+            std::os::unix::fs::symlink("out.jsonl", &soft).unwrap();
+            std::fs::hard_link(&file, &hard).unwrap();
+            names.extend([soft, hard]);
+        }
+        for name in names {
+            let told = keep_inputs(&name, &[&other, &file]).unwrap_err().to_string();
+            assert!(told.contains("choose another output"), "{told}");
+        }
+        keep_inputs(&other, &[&file]).unwrap();
+        std::fs::write(&other, "x").unwrap();
+        keep_inputs(&other, &[&file]).unwrap();
+    }
+
+    fn text(text: &str) -> impl FnOnce(&mut BufWriter<File>) -> Result<(), Error> {
+        move |writer| writer.write_all(text.as_bytes()).map_err(Error::io(Path::new("x")))
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_and_permissions_stay() {
+        use std::os::unix::fs::{PermissionsExt, symlink};
+        let dir = tempfile::tempdir().unwrap();
+        let (file, link) = (path(&dir), dir.path().join("link"));
+        std::fs::create_dir(dir.path().join("below")).unwrap();
+        // A link to a file that is not there yet, and to one that is.
+        symlink("below/deep", dir.path().join("between")).unwrap();
+        symlink("between", &link).unwrap();
+        for told in ["one", "two"] {
+            replace(&link, text(told)).unwrap();
+            assert!(link.is_symlink() && dir.path().join("between").is_symlink());
+            assert_eq!(std::fs::read_to_string(dir.path().join("below/deep")).unwrap(), told);
+        }
+        std::fs::write(&file, "").unwrap();
+        let plain = std::fs::metadata(&file).unwrap().permissions().mode();
+        std::fs::remove_file(&file).unwrap();
+        replace(&file, text("new")).unwrap();
+        let mode = || std::fs::metadata(&file).unwrap().permissions().mode();
+        assert_eq!(mode(), plain);
+        std::fs::set_permissions(&file, PermissionsExt::from_mode(0o640)).unwrap();
+        replace(&file, text("newer")).unwrap();
+        assert_eq!(mode() & 0o777, 0o640);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_file_is_written_to() {
+        use std::os::unix::fs::FileTypeExt;
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = path(&dir);
+        let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+        assert!(made.success());
+        let from = pipe.clone();
+        let reader = std::thread::spawn(move || std::fs::read_to_string(from).unwrap());
+        replace(&pipe, text("told")).unwrap();
+        assert_eq!(reader.join().unwrap(), "told");
+        assert!(std::fs::metadata(&pipe).unwrap().file_type().is_fifo());
+    }
+
+    #[test]
+    fn two_that_replace_a_file_do_not_disturb_each_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = path(&dir);
+        let nested = replace(&path, |outer| {
+            replace(&path, text("inner"))?;
+            text("outer")(outer)
+        });
+        nested.unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "outer");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[test]
@@ -182,6 +397,7 @@ mod tests {
         });
         assert!(failed.is_err());
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "old");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
         replace(&path, |writer| writer.write_all(b"new").map_err(Error::io(Path::new("x"))))
             .unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "new");

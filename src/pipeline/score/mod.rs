@@ -10,9 +10,9 @@ mod waves;
 
 use super::data::{Prompts, ResponseRow, read_chunk_info, read_responses};
 use super::drive::{Finding, Finished, Session, Stage, Unit};
-use super::jsonl::read_rows;
+use super::jsonl::{keep_inputs, read_rows};
 use super::outlook::{ByKind, WEIGHED, add};
-use super::output::Settings;
+use super::output::{Settings, is_mismatch};
 use super::plan::{Judging, Opened, Plan, Target, with};
 use super::progress::Summary;
 use super::records::{ChunkInfo, KnownScores, ScoreBy};
@@ -110,17 +110,30 @@ impl ScorePlan {
     pub fn open(options: Options) -> Result<Self, Error> {
         let settings = settings(&options);
         let Options { data, responses, out, judging, on_mismatch, .. } = options;
+        let by_product = beside(&out);
+        let mut inputs = vec![data.as_path(), &responses];
+        inputs.extend(options.chunk_info.as_deref());
+        keep_inputs(&out, &inputs)?;
+        if options.chunk_info.is_none() {
+            keep_inputs(&by_product, &inputs)?;
+        }
         let (prompts, mut problems) = Prompts::open(&data)?;
         let (responses, more) = read_responses(&responses, &prompts)?;
         problems.extend(more);
         let inputs = responses.iter().map(|row| (row.response.idx.to_string(), row.hash.clone()));
+        let extracts = |rule| chunk_info::target(&by_product, &judging, &prompts, rule);
+        let has_kept = options.chunk_info.is_none() && chunk_info::made(&by_product);
+        // Before anything is deleted.
+        let kept = has_kept.then(|| extracts(OnMismatch::Refuse)).transpose();
+        let kept = kept.map_err(|error| kept_extracts(error, on_mismatch))?;
         let target = Target::open(&out, &settings, inputs, on_mismatch)?;
         let groups = group(&responses, &prompts, &target);
         let recorded = options.early_stop.then(|| read_recorded(&out)).transpose()?;
         let mut targets = vec![target];
-        let by_product = beside(&out);
-        if options.chunk_info.is_none() {
-            targets.push(chunk_info::target(&by_product, &judging, &prompts, on_mismatch)?);
+        match kept {
+            Some(kept) => targets.push(kept),
+            None if options.chunk_info.is_none() => targets.push(extracts(on_mismatch)?),
+            None => {}
         }
         let source = options.chunk_info.unwrap_or(by_product);
         let (extracts, more) = read_chunk_info(&source, &prompts)?;
@@ -140,6 +153,19 @@ impl ScorePlan {
         let keeps_extracts = self.plan.targets.len() > 1;
         let seen = Seen::default();
         self.plan.run(Scorer { work: self.work, tools, keeps_extracts, seen }, session)
+    }
+}
+
+/// Extracts that were made for themselves are not deleted along with scores.
+fn kept_extracts(error: Error, on_mismatch: OnMismatch) -> Error {
+    match error {
+        error if on_mismatch == OnMismatch::StartOver && is_mismatch(&error) => {
+            Error::Tools(format!(
+                "{error}\n(they were made by chunk-info, so that --force does not delete them: move them \
+             away, or score into another folder)"
+            ))
+        }
+        error => error,
     }
 }
 
