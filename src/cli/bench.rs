@@ -16,13 +16,19 @@ use models::dummy;
 use models::source::resolve;
 use serde_json::{Value, json};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-/// Measures and prints.
+/// Measures and prints. `interrupts` is called where an interruption leaves something to tell; else it ends the
+/// program at once.
 ///
 /// # Errors
 /// A model that can't be loaded, or an engine that fails.
-pub fn bench(args: &Bench, common: &Common, cancel: &AtomicBool) -> Result<Ending> {
+pub fn bench(
+    args: &Bench,
+    common: &Common,
+    interrupts: impl FnOnce() -> Result<Arc<AtomicBool>>,
+) -> Result<Ending> {
     let common = &Common { no_cascade: args.no_cascade, ..common.clone() };
     if args.dummy.is_some() && args.model.is_some() && args.data.is_none() {
         bail!("--model beside --dummy gives the text's side of --data; leave one of them out");
@@ -34,7 +40,9 @@ pub fn bench(args: &Bench, common: &Common, cancel: &AtomicBool) -> Result<Endin
         return given(file, args, common).map(|()| Ending::Done);
     }
     match (&args.data, &args.responses) {
-        (Some(data), Some(responses)) => workload::workload(args, data, responses, common, cancel),
+        (Some(data), Some(responses)) => {
+            workload::workload(args, data, responses, common, interrupts()?.as_ref())
+        }
         _ => sizes(args, common),
     }
 }

@@ -160,7 +160,7 @@ fn run(cli: &Cli) -> Result<Ending> {
         Command::Tokenize(args) => generate::tokenize(args).map(done),
         Command::Pull(args) => inspect::pull(args).map(done),
         Command::Inspect(args) => inspect::inspect(args, common).map(done),
-        Command::Bench(args) => bench::bench(args, common, interrupts()?.as_ref()),
+        Command::Bench(args) => bench::bench(args, common, interrupts),
         Command::Dummy(args) => dummy::dummy(args).map(done),
         Command::Serve(args) => serve::serve(args, common).map(done),
     }

@@ -439,11 +439,16 @@ pub fn run_score(
 /// None, so that it can end a command.
 pub fn report(summary: Summary) -> Result<Ending> {
     println!("{summary}");
-    Ok(match summary {
+    Ok(ending(&summary))
+}
+
+/// How a stage ended.
+pub fn ending(summary: &Summary) -> Ending {
+    match summary {
         s if s.cancelled => Ending::Interrupted,
         s if s.is_complete() => Ending::Done,
         _ => Ending::Incomplete,
-    })
+    }
 }
 
 pub fn on_mismatch(work: &WorkArgs) -> OnMismatch {

@@ -69,5 +69,5 @@ pub fn workload(
         println!("tokens generated          {:12}", stats.generated_tokens);
         println!("preemptions               {:12}", stats.preemptions);
     }
-    Ok(if summary.is_complete() { Ending::Done } else { Ending::Incomplete })
+    Ok(stages::ending(&summary))
 }
