@@ -127,16 +127,21 @@ fn tokens(seed: u32, count: usize) -> Vec<u32> {
     (0..count as u32).map(|i| number(i) % 137).collect()
 }
 
+/// More than a tile of attention has keys, so that rows of one task see different numbers of tiles.
+const LONG: usize = 150;
+
 /// What two sequences and a third that comes later give, in different company.
 fn in_company(options: GpuOptions) -> (Vec<Vec<f32>>, Vec<Vec<f32>>) {
-    let (long, short) = (tokens(1, 90), tokens(2, 21));
+    let (long, short) = (tokens(1, LONG), tokens(2, 21));
     let mut alone = bench(dummy(LLAMA, options), 1);
     let mut want = alone.step(&[(0, &long)]);
     want.extend((0..3).flat_map(|i| alone.step(&[(0, &short[i..=i])])));
     let mut together = bench(dummy(LLAMA, options), 6);
     let mut got = together.step(&[(1, &short), (0, &long[..37])]).split_off(short.len());
     got.extend(together.step(&[(0, &long[37..64]), (1, &short[..1])]).drain(..27));
-    got.extend(together.step(&[(2, &short), (0, &long[64..]), (3, &short[..5])]).drain(21..47));
+    got.extend(
+        together.step(&[(2, &short), (0, &long[64..]), (3, &short[..5])]).drain(21..LONG - 43),
+    );
     got.extend(together.step(&[(0, &short[..1]), (1, &short[..1]), (2, &short[..1])]).drain(..1));
     let others = [(1, &short[..1]), (2, &short[1..2]), (3, &short[..1]), (0, &short[1..2])];
     got.push(together.step(&others).remove(3));
@@ -147,7 +152,7 @@ fn in_company(options: GpuOptions) -> (Vec<Vec<f32>>, Vec<Vec<f32>>) {
 #[test]
 fn chunks_and_company_change_no_more_than_rounding() {
     let (got, want) = in_company(OPTIONS);
-    let all = [tokens(1, 90), tokens(2, 4)].concat();
+    let all = [tokens(1, LONG), tokens(2, 4)].concat();
     assert_close(&differences(&got, &want, &all), "in company");
 }
 
@@ -157,6 +162,20 @@ fn in_deterministic_mode_chunks_and_company_change_no_bit() {
         let (got, want) = in_company(GpuOptions { deterministic: true, graphs, ..OPTIONS });
         assert!(got == want, "with graphs: {graphs}");
     }
+}
+
+#[test]
+fn a_profile_tells_what_each_operation_took() {
+    let mut decoder = dummy(LLAMA, OPTIONS);
+    let profile = decoder.profile();
+    let mut bench = bench(decoder, 1);
+    bench.step(&[(0, &tokens(3, 20))]);
+    let spent = profile.take().unwrap();
+    let calls = |name| spent.iter().find(|one| one.name == name).map_or(0, |one| one.calls);
+    let found = ["embedding", "qkv", "attention, 64 rows", "norm", "head"].map(calls);
+    assert_eq!(found, [1, 2, 2, 5, 1], "{spent:?}");
+    assert!(spent.windows(2).all(|pair| pair[0].milliseconds >= pair[1].milliseconds));
+    assert!(profile.take().unwrap().is_empty());
 }
 
 /// A prompt and three steps after it, compared with the same in bf16. A number of e4m3 is off by 3 % (standard deviation
