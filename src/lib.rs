@@ -4,6 +4,9 @@
 //! Rooms, and who may call whom, are listed in the README under "How it works, and where it departs from
 //! the design it began with".
 
+// A room's page names what is inside it, for those who read the source.
+#![allow(rustdoc::private_intra_doc_links)]
+
 pub mod agree;
 pub mod bench;
 pub mod chat;

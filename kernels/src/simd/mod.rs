@@ -135,7 +135,7 @@ pub fn dispatch<K: Kernel>(kernel: K) -> K::Output {
     }
 }
 
-/// Name of the instruction set that [`dispatch`] uses.
+/// Name of the instruction set that operations use.
 pub fn instruction_set() -> &'static str {
     #[cfg(target_arch = "x86_64")]
     {
