@@ -191,7 +191,7 @@ quality() {
         echo "  quality ${options:-bf16}"
         # shellcheck disable=SC2086
         limited 120 "quality${options// /}" ./longreward bench --device "$device" --model "$model" --quality texts/* \
-            --quality-tokens "$(long 2048 100)" --quality-replies "$(long 32 1)" $options && sed 's/^/    /' "$results/quality${options// /}.out"
+            --quality-tokens "$(long 2048 100)" --quality-replies "$(long 32 0)" $options && sed 's/^/    /' "$results/quality${options// /}.out"
     done
 }
 
