@@ -31,7 +31,7 @@ template <unsigned D, bool EIGHT_BITS> int launch_tile(lr_stream *stream, const 
     case 16: return has_room ? launch_shape<Shape<1, 1, 3>, D, EIGHT_BITS>(stream, a) : launch_shape<Shape<1, 1, 2>, D, EIGHT_BITS>(stream, a);
     case 64: return launch_shape<Shape<1, 4, 2>, D, EIGHT_BITS>(stream, a);
     case 128:
-        if (LR_HAS_WGMMA && !EIGHT_BITS && properties(stream).capability == 90) return launch_wide<D>(stream, a);
+        if (LR_HAS_WGMMA && !EIGHT_BITS && properties(stream).capability == 90 && settings(stream).by_groups) return launch_wide<D>(stream, a);
         return launch_shape<Shape<2, 4, 2>, D, EIGHT_BITS>(stream, a);
     default: return fail("attention: tiles of %u rows; possible are 16, 64 and 128", a.tile);
     }

@@ -4,7 +4,7 @@
 // A = w (k by n, to be transposed), B = x (k by m), nothing to be copied.
 //
 // What it recommends is asked once for each shape; m counts in steps, so that ragged batches need few questions.
-// If an algorithm does not run at an m of its step, the exact m is asked for.
+// If an algorithm does not run at an m of its step, the exact m is asked for, then and later.
 // `same_for_all_m` takes what it recommends for REFERENCE_M and no sums in parts, at every m: then a row's bits do not
 // depend on its neighbours. (Else they may, as other m get other tiles.)
 
@@ -14,6 +14,7 @@
 #include <dlfcn.h>
 
 #include <cstdlib>
+#include <initializer_list>
 #include <map>
 #include <mutex>
 #include <string>
@@ -173,16 +174,19 @@ int recommend(lr_matrix_library &l, const lr_gemm_args &a, uint32_t m, cublasLtM
     return 0;
 }
 
-int algorithm_for(lr_matrix_library &l, const lr_gemm_args &a, uint32_t m, cublasLtMatmulAlgo_t &algorithm) {
-    const Key key{m, a.n, a.k, a.type, a.out_type, a.bias != nullptr, a.same_for_all_m != 0};
+// For the first of `counts` of rows for which one is known, else what is recommended for the last.
+int algorithm_for(lr_matrix_library &l, const lr_gemm_args &a, std::initializer_list<uint32_t> counts, cublasLtMatmulAlgo_t &algorithm) {
+    auto key = [&](uint32_t m) { return Key{m, a.n, a.k, a.type, a.out_type, a.bias != nullptr, a.same_for_all_m != 0}; };
     const std::lock_guard<std::mutex> lock(l.mutex);
-    const auto known = l.algorithms.find(key);
-    if (known != l.algorithms.end()) {
+    for (const uint32_t m : counts) {
+        const auto known = l.algorithms.find(key(m));
+        if (known == l.algorithms.end()) continue;
         algorithm = known->second;
         return 0;
     }
+    const uint32_t m = *(counts.end() - 1);
     if (const int failed = recommend(l, a, m, algorithm)) return failed;
-    l.algorithms[key] = algorithm;
+    l.algorithms[key(m)] = algorithm;
     return 0;
 }
 
@@ -233,9 +237,13 @@ extern "C" int lr_gpu_gemm(lr_stream *stream, const lr_gemm_args *args) {
                              product.out.value, a.out, product.out.value, &algorithm, stream->workspace, WORKSPACE_BYTES, on);
     };
     cublasLtMatmulAlgo_t algorithm;
-    if (const int failed = algorithm_for(l, a, a.same_for_all_m ? REFERENCE_M : step(a.m), algorithm)) return failed;
+    if (a.same_for_all_m) {
+        if (const int failed = algorithm_for(l, a, {REFERENCE_M}, algorithm)) return failed;
+        return status("launch", launched(algorithm));
+    }
+    if (const int failed = algorithm_for(l, a, {a.m, step(a.m)}, algorithm)) return failed;
     const cublasStatus_t first = launched(algorithm);
-    if (first == 0 || a.same_for_all_m || step(a.m) == a.m) return status("launch", first);
-    if (const int failed = algorithm_for(l, a, a.m, algorithm)) return failed;
+    if (first == 0 || step(a.m) == a.m) return status("launch", first);
+    if (const int failed = algorithm_for(l, a, {a.m}, algorithm)) return failed;
     return status("launch", launched(algorithm));
 }

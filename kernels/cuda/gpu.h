@@ -84,7 +84,8 @@ typedef struct {
 int lr_gpu_gemm(lr_stream *stream, const lr_gemm_args *args);
 
 enum { LR_NARROW_ROWS = 16 };
-/* The same for bf16 and up to LR_NARROW_ROWS rows, by a kernel that reads the weights once; a row's bits do not depend on m. */
+/* The same for bf16 and up to LR_NARROW_ROWS rows, by a kernel that reads the weights once; a row's bits do not depend on m
+   (unless LONGREWARD_GPU_NARROW=0 gives it to the library). */
 int lr_gpu_gemm_narrow(lr_stream *stream, const lr_gemm_args *args);
 
 /* residual [rows, hidden] += x, or += norm(x) * post_weight; out = norm(residual) * weight. */

@@ -177,5 +177,6 @@ extern "C" int lr_gpu_gemm_narrow(lr_stream *stream, const lr_gemm_args *args) {
     if (a.type != LR_BF16) return fail("narrow product: factors of type %u, of which only bf16 is possible", a.type);
     if (a.m > LR_NARROW_ROWS) return fail("narrow product: %u rows, of at most %u", a.m, static_cast<unsigned>(LR_NARROW_ROWS));
     if (a.m == 0) return 0;
+    if (!settings(stream).narrow) return lr_gpu_gemm(stream, args);
     return a.m <= 8 ? launch_narrow<Tile<1, 1>>(stream, a) : launch_narrow<Tile<2, 2>>(stream, a);
 }

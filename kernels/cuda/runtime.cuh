@@ -19,10 +19,12 @@ struct Launch {
 
 const lr_gpu_properties &properties(const lr_stream *stream);
 
-// What can be left out, to measure what it brings: LONGREWARD_GPU_OVERLAP=0, LONGREWARD_GPU_TURNS=0.
+// What can be left out, to measure what it brings, or to go on without it: each by a variable that is 0.
 struct Settings {
-    bool overlaps = false; // a kernel may begin while the one before it ends (programmatic dependent launch; begin_after_earlier)
-    bool in_turns = true;  // groups of wide attention ask for products in turns
+    bool overlaps = false; // LONGREWARD_GPU_OVERLAP: a kernel may begin while the one before it ends (programmatic dependent launch; begin_after_earlier)
+    bool in_turns = true;  // LONGREWARD_GPU_TURNS: groups of wide attention ask for products in turns
+    bool by_groups = true; // LONGREWARD_GPU_WGMMA: wide attention by wgmma and the copy engine, where a device has them
+    bool narrow = true;    // LONGREWARD_GPU_NARROW: products of few rows by a kernel of our own; else by the library
 };
 
 const Settings &settings(const lr_stream *stream);
@@ -32,7 +34,8 @@ inline Settings read_settings(uint32_t capability) {
         const char *value = getenv(name);
         return value && !strcmp(value, "0");
     };
-    return {capability >= 90 && !is_off("LONGREWARD_GPU_OVERLAP"), !is_off("LONGREWARD_GPU_TURNS")};
+    return {capability >= 90 && !is_off("LONGREWARD_GPU_OVERLAP"), !is_off("LONGREWARD_GPU_TURNS"), !is_off("LONGREWARD_GPU_WGMMA"),
+            !is_off("LONGREWARD_GPU_NARROW")};
 }
 
 // What both libraries support.

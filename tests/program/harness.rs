@@ -89,6 +89,8 @@ impl World {
         let mut command = Command::new(env!("CARGO_BIN_EXE_longreward"));
         command.args(args.split_whitespace()).args(["--kv-memory", "200MB"]);
         command.current_dir(self.folder.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // Not the user's, in which the digests of these models would stay.
+        command.env("LONGREWARD_CACHE", self.folder.path().join("cache"));
         command
     }
 
