@@ -1,7 +1,7 @@
 //! Options by name, put into the arguments before those that were typed.
 
 use super::config_file::{command_path, insert, knows};
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow};
 use clap::{Command, ValueEnum};
 use std::ffi::OsString;
 
@@ -17,6 +17,16 @@ pub enum Preset {
 }
 
 impl Preset {
+    /// # Errors
+    /// There is none of this name.
+    pub fn named(name: &str) -> Result<Self> {
+        Self::from_str(name, false).map_err(|_| {
+            let names = Self::value_variants().iter().filter_map(ValueEnum::to_possible_value);
+            let names: Vec<String> = names.map(|value| value.get_name().to_owned()).collect();
+            anyhow!("--preset {name}: there is no such preset; there are {}", names.join(", "))
+        })
+    }
+
     /// Long names of options with their values.
     pub fn options(self) -> &'static [(&'static str, &'static str)] {
         match self {
@@ -49,12 +59,7 @@ pub fn expand(args: Vec<OsString>, cli: &Command) -> Result<Vec<OsString>> {
     let Some(name) = named(&args).filter(|_| knows(cli, command, "preset")) else {
         return Ok(args);
     };
-    let Ok(preset) = Preset::from_str(&name, false) else {
-        let names = Preset::value_variants().iter().filter_map(ValueEnum::to_possible_value);
-        let names: Vec<String> = names.map(|value| value.get_name().to_owned()).collect();
-        bail!("--preset {name}: there is no such preset; there are {}", names.join(", "));
-    };
-    let own = preset.options().iter().filter(|(name, _)| knows(cli, command, name));
+    let own = Preset::named(&name)?.options().iter().filter(|(name, _)| knows(cli, command, name));
     let own = own.map(|&(name, value)| (name.to_owned(), Some(value.to_owned()))).collect();
     Ok(insert(args, at, own))
 }

@@ -48,26 +48,6 @@ pub struct ScoreOptions {
     pub embedder: Option<String>,
 }
 
-impl ScoreOptions {
-    /// These, and for what is missing `others`.
-    pub fn or(self, others: Self) -> Self {
-        Self {
-            preset: self.preset.or(others.preset),
-            votes: self.votes.or(others.votes),
-            vote_by: self.vote_by.or(others.vote_by),
-            verdict_first: self.verdict_first.or(others.verdict_first),
-            statements_per_call: self.statements_per_call.or(others.statements_per_call),
-            whole_document: self.whole_document.or(others.whole_document),
-            passages: self.passages.or(others.passages),
-            passage_tokens: self.passage_tokens.or(others.passage_tokens),
-            passage_overlap: self.passage_overlap.or(others.passage_overlap),
-            passage_cut: self.passage_cut.or(others.passage_cut),
-            score_by: self.score_by.or(others.score_by),
-            embedder: self.embedder.or(others.embedder),
-        }
-    }
-}
-
 /// Why there is no score.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ScoreError {

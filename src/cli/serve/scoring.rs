@@ -2,14 +2,14 @@
 
 use super::super::method_args::{Means, MethodArgs};
 use super::super::preset::Preset;
-use super::super::verdict_args::VerdictArgs;
 use crate::judge::Calibrations;
 use crate::pipeline::Judging;
 use crate::serve::ScoreOptions;
-use anyhow::{Context, Result, anyhow, bail, ensure};
-use clap::ValueEnum;
-use serde_json::{Map, Value};
-use std::ops::RangeInclusive;
+use anyhow::{Result, anyhow, bail};
+use clap::builder::Resettable;
+use clap::{Args, Command, FromArgMatches};
+use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// Where evidence is found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,14 +44,11 @@ impl Scoring {
     /// # Errors
     /// Options that are unknown, contradict each other, or need what the server does not have.
     pub fn asked(&self, options: &ScoreOptions, seed: u64) -> Result<Asked> {
-        let options = match &options.preset {
-            Some(name) => options.clone().or(preset(name)?),
-            None => options.clone(),
-        };
-        let method = applied(self.method.clone(), &options)?;
+        let mut given = given(options)?;
+        let embedder = given.remove("embedder");
+        let method = applied(self.method.clone(), given)?;
         method.check()?;
-        let search = options.embedder.as_deref().map_or(Ok(self.search), |name| self.search(name));
-        let search = search?;
+        let search = embedder.map_or(Ok(self.search), |name| self.search(&name))?;
         let means = Means {
             judging: Judging { seed, ..self.judging.clone() },
             retriever: self.name(search),
@@ -90,77 +87,46 @@ impl Scoring {
     }
 }
 
-/// The options that a preset stands for.
-fn preset(name: &str) -> Result<ScoreOptions> {
-    let preset: Preset = named("preset", name)?;
-    let value = |text: &str| serde_json::from_str(text).unwrap_or_else(|_| Value::from(text));
-    let options = preset.options().iter();
-    let fields: Map<String, Value> =
-        options.map(|(name, text)| (name.replace('-', "_"), value(text))).collect();
-    serde_json::from_value(Value::Object(fields)).context("the preset is not for requests")
-}
-
-/// The choice of this name.
-fn named<T: ValueEnum>(field: &str, name: &str) -> Result<T> {
-    T::from_str(name, false).map_err(|_| {
-        let names = T::value_variants().iter().filter_map(ValueEnum::to_possible_value);
-        let names: Vec<String> = names.map(|value| value.get_name().to_owned()).collect();
-        anyhow!("{field}: should be {}, but is {name}", names.join(" or "))
-    })
-}
-
-fn within(field: &str, value: usize, range: RangeInclusive<usize>) -> Result<usize> {
-    let (low, high) = (range.start(), range.end());
-    ensure!(range.contains(&value), "{field}: should be {low} to {high}, but is {value}");
-    Ok(value)
-}
-
-/// The method with the options that are given.
-fn applied(method: MethodArgs, options: &ScoreOptions) -> Result<MethodArgs> {
-    let number = |field, asked: Option<usize>, own, range| {
-        asked.map_or(Ok(own), |value| within(field, value, range))
+/// The options that a request names, and of those of its preset the others: long names with values.
+fn given(options: &ScoreOptions) -> Result<BTreeMap<String, String>> {
+    let Value::Object(mut fields) = serde_json::to_value(options)? else {
+        return Ok(BTreeMap::new());
     };
-    let own = method.verdicts;
-    let o = options;
-    let verdicts = VerdictArgs {
-        preset: None,
-        votes: number("votes", o.votes, own.votes, 1..=100)?,
-        vote_by: o.vote_by.as_deref().map_or(Ok(own.vote_by), |name| named("vote_by", name))?,
-        verdict_first: o.verdict_first.unwrap_or(own.verdict_first),
-        statements_per_call: number(
-            "statements_per_call",
-            o.statements_per_call,
-            own.statements_per_call,
-            1..=50,
-        )?,
-        whole_document: o.whole_document.unwrap_or(own.whole_document),
-        passage_overlap: o.passage_overlap.unwrap_or(own.passage_overlap),
-        passage_cut: o
-            .passage_cut
-            .as_deref()
-            .map_or(Ok(own.passage_cut), |name| named("passage_cut", name))?,
-    };
-    Ok(MethodArgs {
-        score_by: o
-            .score_by
-            .as_deref()
-            .map_or(Ok(method.score_by), |name| named("score_by", name))?,
-        calibration: method.calibration,
-        any_calibration: method.any_calibration,
-        passages: number("passages", o.passages, method.passages, 1..=usize::MAX)?,
-        passage_tokens: number(
-            "passage_tokens",
-            o.passage_tokens,
-            method.passage_tokens,
-            1..=usize::MAX,
-        )?,
-        verdicts,
-    })
+    fields.retain(|_, value| !value.is_null());
+    let preset = fields.remove("preset");
+    let preset = preset.as_ref().and_then(Value::as_str).map(Preset::named).transpose()?;
+    let of_preset = preset.map_or(&[][..], Preset::options).iter();
+    let of_preset = of_preset.map(|&(name, value)| (name.to_owned(), value.to_owned()));
+    let text = |value| if let Value::String(text) = value { text } else { value.to_string() };
+    let named = fields.into_iter().map(|(name, value)| (name.replace('_', "-"), text(value)));
+    Ok(of_preset.chain(named).collect())
+}
+
+/// The method with the options that are given, as the command line would read them.
+fn applied(mut method: MethodArgs, given: BTreeMap<String, String>) -> Result<MethodArgs> {
+    // What is not given stays as it is, so that nothing has a default.
+    let command = MethodArgs::augment_args_for_update(Command::new("options").no_binary_name(true))
+        .mut_args(|arg| arg.default_value(Resettable::Reset));
+    let args = given.iter().map(|(name, value)| format!("--{name}={value}"));
+    command
+        .try_get_matches_from(args)
+        .and_then(|matches| method.update_from_arg_matches(&matches))
+        .map_err(|error| anyhow!(in_one_line(&error)))?;
+    Ok(method)
+}
+
+/// What clap says of an argument, without what it says of usage.
+fn in_one_line(error: &clap::Error) -> String {
+    let told = error.to_string();
+    let lines = told.lines().take_while(|line| !line.is_empty()).map(str::trim);
+    let told = lines.collect::<Vec<_>>().join(" ");
+    told.strip_prefix("error: ").unwrap_or(&told).to_owned()
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::super::method_args::ScoreChoice;
+    use super::super::super::verdict_args::{CutChoice, VoteChoice};
     use super::*;
     use crate::judge::{Judge, Prompts, Settings};
 
@@ -202,16 +168,41 @@ mod tests {
     }
 
     #[test]
+    fn each_option_reaches_the_method() {
+        let options = serde_json::json!({
+            "votes": 2, "vote_by": "median", "verdict_first": false, "statements_per_call": 3,
+            "whole_document": true, "passages": 7, "passage_tokens": 64, "passage_overlap": 8,
+            "passage_cut": "sentences", "score_by": "rating", "embedder": "bm25",
+        });
+        let fields = serde_json::to_value(ScoreOptions::default()).unwrap();
+        let known = fields.as_object().unwrap().keys().filter(|name| *name != "preset");
+        assert_eq!(
+            options.as_object().unwrap().keys().collect::<Vec<_>>(),
+            known.collect::<Vec<_>>()
+        );
+        let MethodArgs { passages, passage_tokens, verdicts, .. } =
+            asked(None, options).unwrap().method;
+        assert_eq!((passages, passage_tokens, verdicts.votes), (7, 64, 2));
+        assert_eq!((verdicts.statements_per_call, verdicts.passage_overlap), (3, 8));
+        assert!(verdicts.whole_document && !verdicts.verdict_first);
+        assert_eq!(verdicts.vote_by, VoteChoice::Median);
+        assert_eq!(verdicts.passage_cut, CutChoice::Sentences);
+    }
+
+    #[test]
     fn what_can_not_be_had_is_refused_by_name() {
         for (options, says) in [
             (
                 serde_json::json!({"preset": "slow"}),
-                "preset: should be longreward or fast or careful",
+                "slow: there is no such preset; there are longreward, fast, careful",
             ),
-            (serde_json::json!({"votes": 0}), "votes: should be 1 to 100, but is 0"),
+            (
+                serde_json::json!({"votes": 0}),
+                "invalid value '0' for '--votes <K>': 0 is not in 1..=100",
+            ),
             (
                 serde_json::json!({"vote_by": "mode"}),
-                "vote_by: should be mean or median, but is mode",
+                "invalid value 'mode' for '--vote-by <WHAT>' [possible values: mean, median]",
             ),
             (
                 serde_json::json!({"votes": 3, "verdict_first": true}),
