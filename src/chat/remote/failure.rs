@@ -8,6 +8,8 @@ use serde_json::Value;
 pub enum Failure {
     /// Worth another try.
     Passing { what: String },
+    /// The server has enough to do: worth another try, with fewer requests at a time.
+    Full { what: String },
     /// The server broke on this request: worth another try, unless it was only to find out what the
     /// server can do. (Some answer so where they do not know a field.)
     Broke { what: String },
@@ -28,6 +30,7 @@ impl Failure {
     pub fn what(&self) -> &str {
         match self {
             Self::Passing { what }
+            | Self::Full { what }
             | Self::Broke { what }
             | Self::Untrusted { what }
             | Self::Denied { what }
@@ -51,9 +54,9 @@ pub fn failure(answer: &Answer) -> Failure {
         429 if spent => Failure::Denied { what },
         404 => Failure::NotFound { what },
         500 => Failure::Broke { what },
-        // The latter are said by what stands before a server and does not reach it, or when all are
-        // overloaded.
-        408 | 425 | 429 | 502..=504 | 520..=524 | 529 => Failure::Passing { what },
+        429 | 503 | 529 => Failure::Full { what },
+        // The latter are said by what stands before a server and does not reach it.
+        408 | 425 | 502 | 504 | 520..=524 => Failure::Passing { what },
         501 | 505.. => Failure::Refused { what },
         400 | 413 | 422 if is_overflow(&message, &code) => {
             let message = message.to_lowercase();
@@ -166,8 +169,11 @@ mod tests {
     #[test]
     fn a_status_says_whether_to_try_again() {
         assert!(matches!(of(500, "x"), Failure::Broke { .. }));
-        for status in [408, 425, 429, 502, 503, 504, 520, 521, 522, 523, 524, 529] {
+        for status in [408, 425, 502, 504, 520, 521, 522, 523, 524] {
             assert!(matches!(of(status, "x"), Failure::Passing { .. }), "{status}");
+        }
+        for status in [429, 503, 529] {
+            assert!(matches!(of(status, "x"), Failure::Full { .. }), "{status}");
         }
         for status in [401, 403] {
             assert!(matches!(of(status, "x"), Failure::Denied { .. }), "{status}");

@@ -1,6 +1,7 @@
 //! Requests that are repeated until they are answered, or there is no use in it.
 
 use super::failure::{Failure, failure};
+use super::gate::{GLANCE, Gate, Turn};
 use super::http::{Answer, Http};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -59,20 +60,20 @@ pub struct Line {
     patience: Patience,
     /// Nobody asks before this time: the server has asked for it.
     quiet_until: Mutex<Option<Instant>>,
+    gate: Gate,
     answered: AtomicU64,
     stopped: Arc<AtomicBool>,
     random: RandomState,
 }
 
-/// How often a waiting thread looks whether it is still wanted.
-const GLANCE: Duration = Duration::from_millis(50);
-
 impl Line {
-    pub fn new(http: Http, patience: Patience) -> Self {
+    /// For `concurrency` requests at a time, or as many of them as the server takes.
+    pub fn new(http: Http, patience: Patience, concurrency: usize) -> Self {
         Self {
             http,
             patience,
             quiet_until: Mutex::new(None),
+            gate: Gate::new(concurrency),
             answered: AtomicU64::new(0),
             stopped: Arc::default(),
             random: RandomState::new(),
@@ -138,11 +139,16 @@ impl Line {
         let before = self.answered.load(Ordering::Relaxed);
         let mut attempt = 0;
         loop {
-            self.keep_quiet()?;
+            let turn = self.turn()?;
             let (what, asked) = match read(send()) {
                 Ok(result) => {
                     self.answered.fetch_add(1, Ordering::Relaxed);
+                    turn.answered();
                     return Ok(result);
+                }
+                Err((Failure::Full { what }, asked)) => {
+                    turn.refused();
+                    (what, asked)
                 }
                 Err((Failure::Passing { what }, asked)) => (what, asked),
                 Err((Failure::Broke { what }, asked)) if !trial => (what, asked),
@@ -172,9 +178,25 @@ impl Line {
         self.sleep_until(Instant::now() + own)
     }
 
-    fn keep_quiet(&self) -> Result<(), Missed> {
+    /// Waits until a request may be sent.
+    fn turn(&self) -> Result<Turn<'_>, Missed> {
+        loop {
+            if let Some(until) = self.quiet() {
+                self.sleep_until(until)?;
+            }
+            let turn = self.gate.enter(|| !self.stopped.load(Ordering::Relaxed));
+            let turn = turn.ok_or(Missed::Stopped)?;
+            // While this one waited for its turn another may have been told to be quiet.
+            if self.quiet().is_none() {
+                return Ok(turn);
+            }
+        }
+    }
+
+    /// Until when nobody asks, if the server wants it so.
+    fn quiet(&self) -> Option<Instant> {
         let until = *self.quiet_until.lock().unwrap_or_else(PoisonError::into_inner);
-        self.sleep_until(until.unwrap_or_else(Instant::now))
+        until.filter(|&until| until > Instant::now())
     }
 
     fn sleep_until(&self, until: Instant) -> Result<(), Missed> {

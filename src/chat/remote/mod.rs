@@ -13,6 +13,7 @@
 mod call;
 mod estimate;
 mod failure;
+mod gate;
 mod http;
 mod line;
 mod server;
@@ -90,7 +91,7 @@ pub struct Settings {
     pub key_variables: &'static [&'static str],
     /// Whose word counts for who the server is; the built-in ones', if not given.
     pub authorities: Option<Authorities>,
-    /// Requests that are on their way at the same time.
+    /// Requests that are on their way at the same time, at most.
     pub concurrency: usize,
     /// For one request, from the first byte to the last.
     pub timeout: Duration,
@@ -234,7 +235,8 @@ fn connect(settings: &Settings) -> Result<Line, RemoteError> {
     if settings.key.is_some() && base.starts_with("http://") && !http::is_loopback(&base) {
         tracing::warn!("the key goes to {base} unencrypted; better use https://");
     }
-    Ok(Line::new(Http::new(base, settings), settings.patience.clone()))
+    let http = Http::new(base, settings);
+    Ok(Line::new(http, settings.patience.clone(), settings.concurrency))
 }
 
 /// Answers calls until there are no more.

@@ -339,9 +339,10 @@ impl Server {
                 limit: limit.unwrap_or(0),
                 why: said,
             },
-            Failure::Refused { .. } | Failure::Passing { .. } | Failure::Broke { .. } => {
-                ChatError::Refused(said)
-            }
+            Failure::Refused { .. }
+            | Failure::Passing { .. }
+            | Failure::Full { .. }
+            | Failure::Broke { .. } => ChatError::Refused(said),
         }
     }
 }

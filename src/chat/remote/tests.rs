@@ -238,6 +238,28 @@ fn at_most_so_many_requests_are_on_their_way() {
 }
 
 #[test]
+fn a_server_with_two_places_is_soon_asked_by_two() {
+    let (now, refused) = (AtomicUsize::new(0), Arc::new(AtomicUsize::new(0)));
+    let counted = refused.clone();
+    let server = Scripted::start(script(move |_| {
+        let taken = now.fetch_add(1, Ordering::SeqCst);
+        std::thread::sleep(Duration::from_millis(5));
+        now.fetch_sub(1, Ordering::SeqCst);
+        if taken < 2 {
+            return answer("x");
+        }
+        refused.fetch_add(1, Ordering::SeqCst);
+        refuse(429, "Retry-After: 0\r\n", "full")
+    }));
+    let mut remote = server.open();
+    let replies = all(&mut remote, (0..200).map(|k| generate(&k.to_string())));
+    assert!(replies.values().all(Result::is_ok));
+    // A third one tries from time to time: after 32 answers.
+    let refused = counted.load(Ordering::SeqCst);
+    assert!((1..=30).contains(&refused), "{refused}");
+}
+
+#[test]
 fn a_server_that_wants_to_be_left_alone_is_by_everybody() {
     let told = Arc::new(Mutex::new(None::<Instant>));
     let (early, when) = (Arc::new(AtomicUsize::new(0)), told.clone());
