@@ -60,7 +60,7 @@ fn recall_only(labels: &Path, args: &Agree) -> Result<Ending> {
         None => vec![Cut::Sentences],
     };
     let known = Vectors::default();
-    let mut retriever = embedder::retriever(&args.judging.embedder)?.remembering(&known);
+    let mut retriever = embedder::retriever(&args.judging.embedder, false)?.remembering(&known);
     let trial = (&cuts[..], &RECALL_AT[..]);
     let recall = recall_by(&items, &mut retriever, trial, &tokens, &known, args)?;
     anyhow::ensure!(!recall.is_empty(), "{}: no row names supporting sentences", labels.display());
@@ -89,7 +89,7 @@ fn recall_by(
     let mut retrievers = vec![("bm25".to_owned(), &mut bm25)];
     if matches!(retriever, Retriever::Embeddings(_)) {
         let with_words = embedder::with_words(embedder);
-        both = embedder::retriever(&with_words)?.remembering(known);
+        both = embedder::retriever(&with_words, false)?.remembering(known);
         retrievers.push((embedder::name(embedder)?, retriever));
         retrievers.push((embedder::name(&with_words)?, &mut both));
     } else if matches!(retriever, Retriever::Hybrid(_)) {
@@ -110,7 +110,7 @@ fn judge(labels: &Path, args: &Agree, common: &Common, cancel: &AtomicBool) -> R
     let plan = JudgingPlan::open(options)?;
     let (items, settings) = (plan.items().to_vec(), plan.settings().clone());
     let known = Vectors::default();
-    let mut retriever = embedder::retriever(&args.judging.embedder)?.remembering(&known);
+    let mut retriever = embedder::retriever(&args.judging.embedder, false)?.remembering(&known);
     let tokens = |text: &str| tokenizer.encode_offsets(text);
     let stage = if plan.todo() == 0 {
         plan.close()?

@@ -1,10 +1,11 @@
 //! The embedder that finds evidence.
 
-use crate::retrieval::{Embed, EmbedError, Retriever};
+use crate::retrieval::{Background, Embed, EmbedError, Retriever};
 use crate::tokenizer::Tokenizer;
 use anyhow::{Context, Result, bail};
 use models::encoder::Encoder;
 use models::source::{Resolved, Source, resolve};
+use std::sync::Arc;
 
 /// Finding evidence by words, without a model.
 pub const BM25: &str = "bm25";
@@ -43,7 +44,7 @@ impl Bert {
     }
 }
 
-impl Embed for Bert {
+impl Embed for Arc<Bert> {
     fn embed(&mut self, texts: &[&str]) -> Result<Vec<Vec<f32>>, EmbedError> {
         let ids: Vec<Vec<u32>> = texts.iter().map(|text| self.tokens(text)).collect();
         self.vectors(&ids)
@@ -82,18 +83,23 @@ pub fn without_words(embedder: &str) -> Option<&str> {
     embedder.strip_prefix(WITH_WORDS)
 }
 
-/// `bm25`, or an embedder by folder, repo id or alias, or both as `bm25+EMBEDDER`.
+/// `bm25`, or an embedder by folder, repo id or alias, or both as `bm25+EMBEDDER`. One that works in the `background`
+/// begins with documents as soon as they are opened.
 ///
 /// # Errors
 /// The embedder can't be found or read.
-pub fn retriever(embedder: &str) -> Result<Retriever> {
+pub fn retriever(embedder: &str, background: bool) -> Result<Retriever> {
     if embedder == BM25 {
         return Ok(Retriever::Bm25);
     }
-    if let Some(embedder) = without_words(embedder) {
-        return Ok(Retriever::Hybrid(Box::new(Bert::open(embedder)?)));
-    }
-    Ok(Retriever::Embeddings(Box::new(Bert::open(embedder)?)))
+    let open = |embedder| -> Result<Box<dyn Embed>> {
+        let bert = Arc::new(Bert::open(embedder)?);
+        Ok(if background { Box::new(Background::new(bert)) } else { Box::new(bert) })
+    };
+    Ok(match without_words(embedder) {
+        Some(embedder) => Retriever::Hybrid(open(embedder)?),
+        None => Retriever::Embeddings(open(embedder)?),
+    })
 }
 
 fn find(embedder: &str) -> Result<Resolved> {

@@ -156,6 +156,17 @@ impl<'a> Lazy<'a> {
         }
     }
 
+    /// Whether the model leaves this machine's processor to others.
+    ///
+    /// # Errors
+    /// The device can't be opened.
+    pub fn is_elsewhere(&self) -> Result<bool> {
+        match &self.place {
+            Place::Here { .. } => Ok(decoder::kind(self.common)? != "cpu"),
+            Place::There(_) => Ok(true),
+        }
+    }
+
     /// The model, loaded if it is not yet.
     ///
     /// # Errors
@@ -173,8 +184,7 @@ impl<'a> Lazy<'a> {
 
     fn use_engine(&mut self, engine: Engine<AnyRunner>) -> Result<()> {
         let Text { tokenizer, template, .. } = self.text()?;
-        let on_gpu = decoder::kind(self.common)? != "cpu";
-        let sequences = model::limits(self.common, on_gpu).sequences;
+        let sequences = model::limits(self.common, self.is_elsewhere()?).sequences;
         let new = Local::new(engine, tokenizer.clone(), template.clone(), sequences);
         if let Place::Here { chat, .. } = &mut self.place {
             *chat = Some(Box::new(new));
@@ -425,7 +435,7 @@ pub fn run_score(
     judge: &mut Lazy,
     cancel: &AtomicBool,
 ) -> Result<Summary> {
-    let mut retriever = embedder::retriever(&judging.embedder)?;
+    let mut retriever = embedder::retriever(&judging.embedder, judge.is_elsewhere()?)?;
     let tokenizer = judge.text()?.tokenizer.clone();
     let tokens = |text: &str| tokenizer.encode_offsets(text);
     judge.session(work, cancel, |session| {

@@ -187,6 +187,7 @@ pub(super) fn drive<S: Stage>(
         tally,
         votes,
         outlook: Outlook::default(),
+        synced: Instant::now(),
     };
     let worked = driver.work();
     let drained = if let Err(Error::Broken(_)) = worked { driver.drain() } else { Ok(()) };
@@ -196,6 +197,9 @@ pub(super) fn drive<S: Stage>(
 
 /// How long replies to calls in flight are waited for when the model has stopped working.
 const DRAIN: Duration = Duration::from_secs(10);
+/// What is written survives the program, however that ends; a machine that loses its power loses what was written
+/// for so long.
+const BETWEEN_SYNCS: Duration = Duration::from_secs(1);
 /// A model that is gone may say at once that there is nothing.
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -221,6 +225,8 @@ struct Driver<'a, 's, S: Stage> {
     tally: Tally,
     votes: Polls<S::Part>,
     outlook: Outlook,
+    /// When everything was on disk.
+    synced: Instant,
 }
 
 /// Units that want several verdicts.
@@ -289,7 +295,7 @@ impl<S: Stage> Driver<'_, '_, S> {
     fn work(&mut self) -> Result<(), Error> {
         loop {
             self.fill()?;
-            self.store.sync()?;
+            self.sync()?;
             self.report();
             if self.cancelled() || self.flights.is_empty() {
                 return Ok(());
@@ -328,6 +334,15 @@ impl<S: Stage> Driver<'_, '_, S> {
             if replies.is_empty() {
                 std::thread::sleep(PAUSE);
             }
+        }
+        Ok(())
+    }
+
+    /// Waits for the disk, now and then: the model waits, too.
+    fn sync(&mut self) -> Result<(), Error> {
+        if self.synced.elapsed() >= BETWEEN_SYNCS {
+            self.store.sync()?;
+            self.synced = Instant::now();
         }
         Ok(())
     }

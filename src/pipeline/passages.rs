@@ -35,6 +35,11 @@ impl Passages {
         &self.text[self.chunks[passage].bytes.clone()]
     }
 
+    /// Says that they will be searched.
+    pub fn expect(&self, retriever: &mut Retriever) {
+        retriever.expect(&self.texts());
+    }
+
     /// For each query the `k` best passages, in the order of the text.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use super::jsonl::RowError;
 use std::fmt;
 use std::path::PathBuf;
 
-/// Where a running stage stands. All that is counted as done or failed is on disk.
+/// Where a running stage stands. All that is counted as done or failed is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Status {
     pub stage: &'static str,

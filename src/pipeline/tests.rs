@@ -6,7 +6,7 @@ use super::testing::{End, Lab, Model, answer, copy, kind, run_score, tokens};
 use super::{Error, OnMismatch, Quiet, Session, pairs};
 use crate::chat::{Call, ChatError, Reply};
 use crate::retrieval::{Embed, EmbedError, Retriever};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -427,6 +427,42 @@ fn passages_are_embedded_once_per_document() {
     };
     let facts: usize = lab.rows(SCORED).iter().map(facts).sum();
     assert_eq!(count.get(), 7 + 2 + 10 + facts);
+}
+
+/// Notes what it is told to expect, and then asked for.
+struct Expecting(Rc<RefCell<Vec<(bool, usize)>>>);
+
+impl Embed for Expecting {
+    fn embed(&mut self, texts: &[&str]) -> Result<Vec<Vec<f32>>, EmbedError> {
+        self.0.borrow_mut().push((false, texts.len()));
+        Ok(texts.iter().map(|text| vec![text.len() as f32, 1.0]).collect())
+    }
+
+    fn expect(&mut self, texts: &[&str]) {
+        self.0.borrow_mut().push((true, texts.len()));
+    }
+}
+
+#[test]
+fn an_embedder_hears_of_a_document_when_it_is_opened() {
+    for (whole_document, expected) in [(None, 3), (Some(100_000), 0)] {
+        let lab = Lab::new();
+        let noted = Rc::new(RefCell::new(Vec::new()));
+        let mut retriever = Retriever::Embeddings(Box::new(Expecting(Rc::clone(&noted))));
+        let tools = Tools { tokens: &tokens, retriever: &mut retriever };
+        let (cancel, mut model) = (AtomicBool::new(false), Model::new());
+        let mut session = Session { chat: &mut model, progress: &mut Quiet, cancel: &cancel };
+        let mut options = lab.score_options();
+        options.evidence.whole_document = whole_document;
+        ScorePlan::open(options).unwrap().run(tools, &mut session).unwrap();
+        let noted = noted.borrow();
+        let at = |wanted| noted.iter().position(|one| *one == wanted);
+        let documents: Vec<_> = noted.iter().filter(|(is_expected, _)| *is_expected).collect();
+        assert_eq!(documents.len(), expected);
+        for (_, passages) in documents {
+            assert!(at((true, *passages)) < at((false, *passages)), "{noted:?}");
+        }
+    }
 }
 
 #[test]

@@ -7,6 +7,9 @@ pub trait Embed {
     /// # Errors
     /// Whatever stopped the embedder.
     fn embed(&mut self, texts: &[&str]) -> Result<Vec<Vec<f32>>, EmbedError>;
+
+    /// Says that these texts will be asked for, all at once, so that one may begin.
+    fn expect(&mut self, _texts: &[&str]) {}
 }
 
 /// Why texts could not be embedded.

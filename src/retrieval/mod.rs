@@ -1,5 +1,6 @@
 //! Cutting documents into chunks, and finding the chunks that bear on a statement.
 
+mod background;
 pub mod bm25;
 pub mod chunk;
 pub mod embed;
@@ -7,6 +8,7 @@ mod remembered;
 pub mod script;
 pub mod sentences;
 
+pub use background::Background;
 pub use bm25::Bm25;
 pub use chunk::Chunk;
 pub use embed::{Embed, EmbedError, Embeddings};
@@ -40,6 +42,14 @@ impl Retriever {
             Self::Bm25 => Self::Bm25,
             Self::Embeddings(embed) => Self::Embeddings(Box::new(Remembered::new(embed, known))),
             Self::Hybrid(embed) => Self::Hybrid(Box::new(Remembered::new(embed, known))),
+        }
+    }
+
+    /// Says that an index of these chunks will be asked for ([`Embed::expect`]).
+    pub fn expect(&mut self, chunks: &[&str]) {
+        match self {
+            Retriever::Bm25 => {}
+            Retriever::Embeddings(embed) | Retriever::Hybrid(embed) => embed.expect(chunks),
         }
     }
 

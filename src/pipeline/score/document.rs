@@ -105,6 +105,13 @@ impl Document {
         document
     }
 
+    /// Says where evidence will be looked for, if nothing else counts as evidence.
+    pub fn expect(&self, tools: &mut Tools, method: &Method) {
+        if method.evidence.whole_document.is_none() {
+            self.passages.expect(tools.retriever);
+        }
+    }
+
     /// What waits for nothing.
     fn begin(&mut self) {
         let waves = if self.recorded.is_some() { 1 } else { WAVES.len() };

@@ -276,6 +276,7 @@ impl Stage for Scorer<'_> {
         if let Ok(document) = &document {
             self.seen.cut(document.chunks());
             document.sentences().for_each(|count| self.seen.opened(count));
+            document.expect(&mut self.tools, &self.work.method);
         }
         Some(document)
     }
