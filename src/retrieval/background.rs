@@ -90,10 +90,12 @@ mod tests {
     use std::sync::Mutex;
     use std::thread::{ThreadId, current};
 
+    type Noted = Vec<(ThreadId, Vec<String>)>;
+
     /// Notes who embedded what; may embed only what it is let.
     #[derive(Clone)]
     struct Noting {
-        noted: Arc<Mutex<Vec<(ThreadId, Vec<String>)>>>,
+        noted: Arc<Mutex<Noted>>,
         lets: Arc<Mutex<Option<Receiver<()>>>>,
     }
 
