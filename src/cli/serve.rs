@@ -12,6 +12,7 @@ use crate::chat::service::{Handle, service};
 use crate::serve::{self, App, Settings};
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
+use rayon::{ThreadPoolBuilder, current_num_threads};
 use scoring::{Scoring, Search};
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -93,6 +94,12 @@ pub fn serve(args: &Serve, common: &Common) -> Result<()> {
     let text = judge.text()?;
     let (tokenizer, template) = (text.tokenizer.clone(), text.template.clone());
     let (handle, worker) = service(judge.engine()?, tokenizer, template, args.max_open);
+    let handle = if judge.is_elsewhere()? {
+        let threads = ThreadPoolBuilder::new().num_threads(current_num_threads()).build();
+        handle.with_errands_on(threads.context("no threads for the embedder")?)
+    } else {
+        handle
+    };
     let app = app(args, common, &judge, key, handle)?;
     let (stop, stopped) = watch::channel(false);
     let stop = Arc::new(stop);

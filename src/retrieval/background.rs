@@ -2,6 +2,7 @@
 //! behind a server lists the statements of an answer, the passages of its document are embedded.
 
 use super::{Embed, EmbedError};
+use rayon::{ThreadPoolBuilder, current_num_threads};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +13,7 @@ const EXPECTED: usize = 64;
 
 type Vectors = Result<Vec<Vec<f32>>, EmbedError>;
 
-/// Embeds what is expected on a thread of its own, in order, and what is not where it is asked for. The vectors are
+/// Embeds what is expected on threads of its own, in order, and what is not where it is asked for. The vectors are
 /// the embedder's, wherever they are made.
 pub struct Background<E> {
     embed: E,
@@ -48,8 +49,12 @@ impl<E: Embed + Clone + Send + 'static> Background<E> {
                 let _ = give.send(own.embed(&texts));
             }
         };
-        // Without the thread everything is embedded where it is asked for.
-        let _ = std::thread::Builder::new().name("embedder".into()).spawn(work);
+        // Of the pool of those who ask, all threads may be waiting for vectors. Without one of its own everything is
+        // embedded where it is asked for.
+        if let Ok(pool) = ThreadPoolBuilder::new().num_threads(current_num_threads()).build() {
+            let named = std::thread::Builder::new().name("embedder".into());
+            let _ = named.spawn(move || pool.install(work));
+        }
         Self { embed, orders, expected: VecDeque::new(), stopped }
     }
 }

@@ -35,6 +35,34 @@ fn a_judge_behind_a_server_gives_the_same_files() {
     assert!(told.contains("scoring"), "{told}");
 }
 
+/// A small encoder.
+const EMBEDDER: &str = r#"{
+  "architectures": ["BertModel"], "model_type": "bert", "hidden_act": "gelu", "hidden_size": 32,
+  "intermediate_size": 64, "layer_norm_eps": 1e-12, "max_position_embeddings": 64,
+  "num_attention_heads": 2, "num_hidden_layers": 2, "position_embedding_type": "absolute",
+  "type_vocab_size": 2, "vocab_size": 1008
+}"#;
+
+#[test]
+fn passages_are_embedded_meanwhile_on_any_number_of_threads() {
+    let world = World::new();
+    models::dummy::write_encoder_checkpoint(&world.path("embedder"), EMBEDDER, 3).unwrap();
+    std::fs::copy(world.path("model/tokenizer.json"), world.path("embedder/tokenizer.json"))
+        .unwrap();
+    let by_embedder = |run: String| run.replace("bm25", "embedder --passage-tokens 16");
+    world.expect(0, &by_embedder(score("here", "")));
+    let server = Server::start(&world, "");
+    for threads in [1, 2] {
+        let out = format!("there{threads}");
+        world.expect(
+            0,
+            &by_embedder(score_at(&server.url(), &out, &format!("--threads {threads}"))),
+        );
+        let [here, there] = ["here", &out].map(|out| format!("{out}/scored_responses.jsonl"));
+        assert_eq!(world.read(&there), world.read(&here));
+    }
+}
+
 #[test]
 fn all_stages_run_with_both_models_behind_servers() {
     let world = World::new();

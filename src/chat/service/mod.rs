@@ -25,6 +25,8 @@ use super::{ChatError, Finish, Usage};
 use crate::engine::request::{self, Generate};
 use crate::engine::{Engine, Request, Runner};
 use crate::tokenizer::{ChatTemplate, Tokenizer};
+use rayon::ThreadPool;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, OnceLock};
@@ -185,6 +187,8 @@ pub struct Handle {
     tokenizer: Arc<Tokenizer>,
     template: Arc<ChatTemplate>,
     gauges: Arc<Gauges>,
+    /// Runs errands, if the engine's thread does not.
+    beside: Option<Arc<ThreadPool>>,
     /// Made when a form is first asked for.
     grammars: Arc<OnceLock<Result<Grammars, String>>>,
 }
@@ -209,12 +213,18 @@ pub fn service<R: Runner>(
         tokenizer: tokenizer.clone(),
         template,
         gauges: gauges.clone(),
+        beside: None,
         grammars: Arc::default(),
     };
     (handle, Worker::new(engine, tokenizer, inbox, gauges))
 }
 
 impl Handle {
+    /// Errands run beside the engine, on threads of their own: for one that leaves the processor to others.
+    pub fn with_errands_on(self, threads: ThreadPool) -> Self {
+        Self { beside: Some(Arc::new(threads)), ..self }
+    }
+
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
     }
@@ -332,10 +342,10 @@ impl Handle {
         let _ = self.orders.send(Order::Submit(Box::new((request, submission))));
     }
 
-    /// Runs something on the engine's thread between two steps and waits for what it gives: two
-    /// models side by side on one processor would only slow each other down. It should take about as
-    /// long as a step, since everybody waits for it. If it is not waited for any more when its turn
-    /// comes, it is left out.
+    /// Runs something on the engine's thread between two steps, if not [beside](Handle::with_errands_on)
+    /// it, and waits for what it gives: two models side by side on one processor would only slow each other
+    /// down. It should take about as long as a step, since everybody waits for it. If it is not waited for
+    /// any more when its turn comes, it is left out.
     ///
     /// # Errors
     /// The engine is gone, or the errand panicked.
@@ -368,8 +378,13 @@ impl Handle {
                 let _ = give.send(errand());
             }
         };
-        // What can't be sent is dropped, which its receiver sees.
-        let _ = self.orders.send(Order::Errand(Box::new(run)));
+        if let Some(threads) = &self.beside {
+            // One that panics is dropped, too.
+            threads.spawn(move || drop(catch_unwind(AssertUnwindSafe(run))));
+        } else {
+            // What can't be sent is dropped, which its receiver sees.
+            let _ = self.orders.send(Order::Errand(Box::new(run)));
+        }
         take
     }
 

@@ -87,6 +87,18 @@ fn errands_take_turns_with_steps_and_are_left_out_if_nobody_waits() {
 }
 
 #[test]
+fn errands_beside_the_engine_do_not_wait_for_it() {
+    let (handle, _worker) = toy(1);
+    let handle = handle.with_errands_on(rayon::ThreadPoolBuilder::new().build().unwrap());
+    assert!(ends(move || {
+        assert_eq!(handle.errand_blocking(|| 7).unwrap(), 7);
+        let broken = handle.errand_blocking(|| -> () { panic!("as asked") });
+        assert!(matches!(broken, Err(ChatError::Broken(_))));
+        assert_eq!(handle.errand_blocking(|| 8).unwrap(), 8);
+    }));
+}
+
+#[test]
 fn calls_end_with_the_engine_wherever_they_are() {
     let (handle, worker) = toy(1);
     let mut chat = handle.chat();
