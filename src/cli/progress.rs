@@ -71,7 +71,7 @@ fn pace(status: &Status, before: (usize, u64), seconds: f64) -> String {
     };
     let left = left
         .map_or("time left unknown".to_owned(), |left| format!("about {} left", duration(left)));
-    format!("{calls}{to_come} calls, {rate:.1} calls/s, {} in flight, {left}", status.in_flight)
+    format!("{calls}{to_come} calls, {rate:.1} calls/s, {} open, {left}", status.in_flight)
 }
 
 /// Seconds in words: `45 s`, `12 min`, `3 h 5 min`.
@@ -137,13 +137,13 @@ mod tests {
         };
         // Ten records and 5 calls were there before; five calls a second.
         let at = |done, calls, left, seconds| pace(&status(done, calls, left), (10, 5), seconds);
-        assert_eq!(at(10, 5, None, 0.0), "0 calls, 0.0 calls/s, 8 in flight, time left unknown");
-        let early = "50 of about 1050 calls, 5.0 calls/s, 8 in flight, about 3 min left";
+        assert_eq!(at(10, 5, None, 0.0), "0 calls, 0.0 calls/s, 8 open, time left unknown");
+        let early = "50 of about 1050 calls, 5.0 calls/s, 8 open, about 3 min left";
         assert_eq!(at(10, 55, Some(1000), 10.0), early);
-        let late = "1000 of about 1050 calls, 5.0 calls/s, 8 in flight, about 10 s left";
+        let late = "1000 of about 1050 calls, 5.0 calls/s, 8 open, about 10 s left";
         assert_eq!(at(10, 1005, Some(50), 200.0), late);
         // A stage that tells no calls: five of twenty records in 50 s.
-        let by_records = "250 calls, 5.0 calls/s, 8 in flight, about 3 min left";
+        let by_records = "250 calls, 5.0 calls/s, 8 open, about 3 min left";
         assert_eq!(at(15, 255, None, 50.0), by_records);
     }
 

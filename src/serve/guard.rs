@@ -48,8 +48,9 @@ fn is_here(authority: &str) -> bool {
         _ => authority,
     };
     let address = host.trim_start_matches('[').trim_end_matches(']');
-    host.eq_ignore_ascii_case("localhost")
-        || address.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    // The dot at the end says that the name is whole.
+    host.strip_suffix('.').unwrap_or(host).eq_ignore_ascii_case("localhost")
+        || address.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
 fn may_pass(key: Option<&str>, headers: &HeaderMap) -> bool {
@@ -86,14 +87,21 @@ mod tests {
             };
             strange_place(&headers.iter().map(header).collect()).map(|(name, _)| name)
         };
-        for here in
-            ["localhost", "LOCALHOST:8000", "127.0.0.1:8000", "127.8.9.1", "[::1]:80", "[::1]"]
-        {
+        for here in [
+            "localhost",
+            "LOCALHOST:8000",
+            "localhost.",
+            "127.0.0.1:8000",
+            "127.8.9.1",
+            "[::1]:80",
+            "[::1]",
+            "[::ffff:127.0.0.1]:8000",
+        ] {
             assert_eq!(strange(&[("host", here), ("origin", &format!("http://{here}"))]), None);
         }
         assert_eq!(strange(&[]), None);
         for there in
-            ["evil.example:8000", "127.0.0.1.evil.example", "10.0.0.1", "", "localhost.evil"]
+            ["evil.example:8000", "127.0.0.1.evil.example", "10.0.0.1", "", "localhost.evil", "."]
         {
             assert_eq!(strange(&[("host", there)]), Some("Host"), "{there}");
             let origin = format!("https://{there}");

@@ -7,7 +7,7 @@
    the same bytes; without the authority's certificate the server is refused at once.
 2. `score`, `run` and `agree` with llama.cpp's `llama-server` as judge and as policy.
 3. The same `score` with the server of llama-cpp-python (`PYTHON -m llama_cpp.server`, needs fastapi, uvicorn, sse-starlette,
-   starlette-context), which tells no log-probabilities unless it keeps all of them.
+   starlette-context), which tells log-probabilities if it keeps all logits; if it does not, no verdict is chosen for the model.
 
 Standard library only. The model is SmolLM2, so that verdicts mean nothing.
 """
@@ -194,15 +194,18 @@ def llama_server(program: Program, options) -> None:
 
 
 def llama_cpp_python(program: Program, options) -> None:
-    port = free_port()
-    command = [options.llama_cpp_python, "-m", "llama_cpp.server", "--model", options.gguf, "--port", str(port), "--n_ctx", "8192"]
-    with foreign(command, {}, port) as (address, name):
-        judge = f"--judge-url {address} --judge-model {name} --tokenizer {options.model} --concurrency 2 --request-attempts 3"
-        ran = program.run(program.score(judge, "plain"))
-        assert ran.returncode in (0, 3), f"{ran.returncode}\n{ran.stderr}"
-        say_what_came(program, "llama-cpp-python", "plain", ran)
-        for line in [line for line in ran.stderr.splitlines() if "log-prob" in line][:1]:
-            server.passed("llama-cpp-python says", line.strip())
+    for logits_all in ["true", "false"]:
+        port, out = free_port(), f"logits_all_{logits_all}"
+        command = [options.llama_cpp_python, "-m", "llama_cpp.server", "--model", options.gguf, "--port", str(port)]
+        with foreign([*command, "--n_ctx", "8192", "--logits_all", logits_all], {}, port) as (address, name):
+            judge = f"--judge-url {address} --judge-model {name} --tokenizer {options.model} --concurrency 2 --request-attempts 3"
+            ran = program.run(program.score(judge, out))
+            assert ran.returncode in (0, 3), f"{ran.returncode}\n{ran.stderr}"
+            say_what_came(program, f"llama-cpp-python, --logits_all {logits_all}", out, ran)
+            if logits_all == "false":
+                told = [line for line in ran.stderr.splitlines() if "tells no log-probabilities" in line]
+                assert ran.returncode == 3 and told, ran.stderr
+                server.passed("llama-cpp-python says", told[0].strip())
 
 
 def main() -> None:
