@@ -156,6 +156,11 @@ judge() {
         limited 120 "judge.$name" ./longreward bench --device "$device" --json --dummy "$shape" "${given[@]}" --calls "$results/calls.jsonl" &&
             sed 's/^/    /' "$results/judge.$name.out"
         [ -n "$small" ] && continue
+        if [ "$shape" = "${shapes%% *}" ]; then
+            echo "  judge $shape with 128 sequences at a time, of 256"
+            limited 120 "judge.$name.128" ./longreward bench --device "$device" --json --dummy "$shape" "${given[@]}" --max-sequences 128 &&
+                sed 's/^/    /' "$results/judge.$name.128.out"
+        fi
         echo "  transformers $shape"
         limited 200 "transformers.$name" python3 bench/peers/transformers_gpu.py --shape "$shape" --calls "$results/calls.jsonl" \
             --responses 10 --most-tokens 131072 && sed 's/^/    /' "$results/transformers.$name.out"

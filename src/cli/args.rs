@@ -51,7 +51,7 @@ pub struct Common {
     /// Tokens of one step: prefill chunks and decodes together; 512 if not given, on a GPU 8192
     #[arg(long, global = true, value_name = "N")]
     pub batch_tokens: Option<usize>,
-    /// Sequences that run at once, at most; 64 if not given, on a GPU 128
+    /// Sequences that run at once, at most; 64 if not given, on a GPU 256
     #[arg(long, global = true, value_name = "N")]
     pub max_sequences: Option<usize>,
     /// On a GPU: the same bits whatever else is in the batch, at some cost. (The processor's always are)

@@ -136,7 +136,8 @@ pub fn engine(decoder: AnyDecoder, common: &Common) -> Result<Engine<AnyRunner>>
 
 /// What a step may hold where nothing else is typed: on the processor, or on a GPU.
 pub fn limits(common: &Common, on_gpu: bool) -> Limits {
-    let (tokens, sequences) = if on_gpu { (8192, 128) } else { (512, 64) };
+    // A step of a GPU with so many rows takes as long to multiply as to read the weights.
+    let (tokens, sequences) = if on_gpu { (8192, 256) } else { (512, 64) };
     Limits {
         tokens_per_step: common.batch_tokens.unwrap_or(tokens).max(1),
         sequences: common.max_sequences.unwrap_or(sequences).max(1),

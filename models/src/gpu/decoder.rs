@@ -19,8 +19,8 @@ use kernels::kv::{BLOCK, VarLen};
 use std::collections::HashMap;
 use std::ops::Range;
 
-/// Rows whose logits exist at the same time.
-pub const LOGIT_ROWS: usize = 128;
+/// Rows whose logits exist at the same time, and rows of the largest step that is recorded.
+pub const LOGIT_ROWS: usize = 256;
 
 /// How a decoder runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

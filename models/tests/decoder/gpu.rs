@@ -6,7 +6,7 @@ use crate::harness::{BLOCKS_PER_SEQUENCE, Bench, Runs, log_prob};
 use candle_core::Device;
 use kernels::gpu::{Gpu, KvType};
 use models::batch::Batch;
-use models::gpu::{GpuDecoder, GpuOptions, Logits, WeightType};
+use models::gpu::{GpuDecoder, GpuOptions, LOGIT_ROWS, Logits, WeightType};
 use models::source::Source;
 use models::{DtypeChoice, LoadOptions};
 
@@ -127,8 +127,9 @@ fn tokens(seed: u32, count: usize) -> Vec<u32> {
     (0..count as u32).map(|i| number(i) % 137).collect()
 }
 
-/// More than a tile of attention has keys, so that rows of one task see different numbers of tiles.
-const LONG: usize = 150;
+/// More than tiles of attention have keys, so that rows of one task see different numbers of tiles; and more than logits
+/// exist of at the same time.
+const LONG: usize = LOGIT_ROWS + 14;
 
 /// What two sequences and a third that comes later give, in different company.
 fn in_company(options: GpuOptions) -> (Vec<Vec<f32>>, Vec<Vec<f32>>) {
@@ -208,22 +209,24 @@ fn eight_bit_weights_are_off_by_their_rounding() {
 
 #[test]
 fn recorded_steps_give_what_others_give() {
-    let prompts: Vec<_> = (0..5).map(|i| tokens(i, 10 + 20 * i as usize)).collect();
-    let run = |graphs| {
-        let mut bench = bench(dummy(LLAMA, GpuOptions { graphs, ..OPTIONS }), prompts.len());
-        let work: Vec<_> = prompts.iter().enumerate().map(|(i, p)| (i, p.as_slice())).collect();
-        bench.step(&work);
-        let next = tokens(9, 12);
-        let steps = next.chunks(1).enumerate().map(|(i, token)| {
-            let sequences = 0..(1 + i % 5);
-            bench.step(&sequences.map(|s| (s, token)).collect::<Vec<_>>())
-        });
-        steps.collect::<Vec<_>>()
-    };
-    let (recorded, others) = (run(true), run(false));
-    for (a, b) in recorded.iter().flatten().zip(others.iter().flatten()) {
-        let largest = a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-        assert!(largest < 0.05, "{largest}");
+    let few: Vec<_> = (0..5).map(|i| tokens(i, 10 + 20 * i as usize)).collect();
+    let many: Vec<_> = (0..130).map(|i| tokens(i, 2)).collect();
+    let turns: Vec<usize> = (0..12).map(|i| 1 + i % 5).collect();
+    for (prompts, counts) in [(few, turns), (many, vec![130, 130])] {
+        let run = |graphs| {
+            let mut bench = bench(dummy(LLAMA, GpuOptions { graphs, ..OPTIONS }), prompts.len());
+            let work: Vec<_> = prompts.iter().enumerate().map(|(i, p)| (i, p.as_slice())).collect();
+            bench.step(&work);
+            let next = tokens(9, counts.len());
+            let step =
+                |(&count, token)| bench.step(&(0..count).map(|s| (s, token)).collect::<Vec<_>>());
+            counts.iter().zip(next.chunks(1)).map(step).collect::<Vec<_>>()
+        };
+        let (recorded, others) = (run(true), run(false));
+        for (a, b) in recorded.iter().flatten().zip(others.iter().flatten()) {
+            let largest = a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            assert!(largest < 0.05, "{largest}");
+        }
     }
 }
 
