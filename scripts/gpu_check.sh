@@ -54,8 +54,8 @@ limited() {
 
 # ---- tests ----
 
-# What can be left out (kernels/cuda/runtime.cuh), for when a test fails.
-switches=(LONGREWARD_GPU_OVERLAP LONGREWARD_GPU_TURNS LONGREWARD_GPU_WGMMA LONGREWARD_GPU_NARROW)
+# What can be left out (kernels/cuda/runtime.cuh), for when a test fails: what is likeliest first.
+switches=(LONGREWARD_GPU_WGMMA LONGREWARD_GPU_NARROW LONGREWARD_GPU_OVERLAP LONGREWARD_GPU_TURNS)
 
 # one_test SECONDS LABEL PROGRAM NAME
 one_test() {
@@ -69,14 +69,14 @@ tests_of() {
     local names good left=()
     names=$("./$program" --list 2>/dev/null | sed -n 's/: test$//p' | grep -E "$filter")
     # shellcheck disable=SC2086
-    if limited 180 "tests.$program" "./$program" --test-threads 4 --exact $names >/dev/null; then
+    if limited 90 "tests.$program" "./$program" --test-threads 4 --exact $names >/dev/null; then
         echo "  ok      all $(wc -w <<<"$names") of $program"
         return
     fi
     good=$(sed -n 's/^test \(.*\) \.\.\. ok$/\1/p' "$results/tests.$program.out")
     for name in $names; do
         if grep -qxF "$name" <<<"$good"; then continue; fi
-        if one_test 30 alone "$program" "$name"; then
+        if one_test 20 alone "$program" "$name"; then
             echo "  ok      $name (by itself)"
         else
             echo "  FAILED  $name"
@@ -87,18 +87,18 @@ tests_of() {
     [ ${#left[@]} -eq 0 ] || printf '%s\n' "${left[@]}" >>"$failing"
 }
 
-# Which part has to be left out for the tests to pass (of those that fail the first six, as they may hang): each alone, then
+# Which part has to be left out for the tests to pass (of those that fail the first three, as they may hang): each alone, then
 # all. What helps most holds for the stages that follow.
 leave_out() {
     local count best best_left=() left candidate tried
-    tried=$(head -6 "$failing")
+    tried=$(head -3 "$failing")
     best=$(wc -l <<<"$tried")
     for candidate in "${switches[@]}" "${switches[*]}"; do
         count=0
         left=()
         for name in $candidate; do left+=("$name=0"); done
         while read -r program name; do
-            (export "${left[@]}"; one_test 30 "without.${candidate// /.}" "$program" "$name") || count=$((count + 1))
+            (export "${left[@]}"; one_test 20 "without.${candidate// /.}" "$program" "$name") || count=$((count + 1))
         done <<<"$tried"
         echo "  with ${left[*]}: $count of $(wc -l <<<"$tried") still fail"
         [ "$count" -lt "$best" ] || continue

@@ -25,7 +25,7 @@ use crate::pipeline::run::Files;
 use crate::pipeline::sample::{self, SamplePlan};
 use crate::pipeline::score::{ScorePlan, Tools};
 use crate::pipeline::{self, CHUNK_TOKENS, Judging, OnMismatch, Session, Settings, Summary, URL};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use models::source::{Resolved, digest};
 use std::cell::RefCell;
 use std::fs::File;
@@ -196,8 +196,14 @@ impl<'a> Lazy<'a> {
     /// place of what they say.
     ///
     /// # Errors
-    /// The device can't be opened.
+    /// The device can't be opened, or the weights lack tokens of the text's.
     pub fn stand_in(&mut self, engine: Engine<AnyRunner>) -> Result<()> {
+        let (tokens, vocab) = (self.text()?.tokenizer.vocab_size(), engine.runner().vocab());
+        ensure!(
+            tokens <= vocab,
+            "the tokenizer has {tokens} tokens, and the random weights are for {vocab}: take another shape, or a \
+             larger --dummy-factor"
+        );
         self.stands_in = true;
         self.use_engine(engine)
     }

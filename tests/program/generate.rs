@@ -109,6 +109,8 @@ fn the_judges_workload_can_be_measured_with_random_weights() {
         (calls.len(), Some(calls.len() as u64))
     );
     assert!(sampled > 6 * 4 && scored > 0, "{sampled} {scored}");
+    let told = world.expect(1, &args.replace("0.1", "0.01"));
+    assert!(told.contains("a larger --dummy-factor"), "{told}");
     let given = "bench --dummy smollm2-135m --dummy-factor 0.1 --requests calls.jsonl --json";
     let tokens = &json(&world.expect(0, given))["measurements"][0]["tokens"];
     assert_eq!(tokens.as_u64(), Some(10 * sampled as u64));
