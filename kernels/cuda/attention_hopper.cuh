@@ -219,6 +219,7 @@ template <unsigned D, bool IN_TURNS> struct MultiplyTiles {
         add_values(own.out, left, last);
         wait_for_products<0>();
         settle(own.out);
+        settle(left);
         s.value_ring.give_back(done + last);
         own.add_up();
         own.store(t, row);

@@ -29,12 +29,14 @@ struct Settings {
 
 const Settings &settings(const lr_stream *stream);
 
-inline Settings read_settings(uint32_t capability) {
+// `compiled_for`: the compute capability that the kernels were compiled for, which a newer device may run: what they
+// lack, waiting for the kernel before (9.0), may not be asked for.
+inline Settings read_settings(uint32_t compiled_for) {
     auto is_off = [](const char *name) {
         const char *value = getenv(name);
         return value && !strcmp(value, "0");
     };
-    return {capability >= 90 && !is_off("LONGREWARD_GPU_OVERLAP"), !is_off("LONGREWARD_GPU_TURNS"), !is_off("LONGREWARD_GPU_WGMMA"),
+    return {compiled_for >= 90 && !is_off("LONGREWARD_GPU_OVERLAP"), !is_off("LONGREWARD_GPU_TURNS"), !is_off("LONGREWARD_GPU_WGMMA"),
             !is_off("LONGREWARD_GPU_NARROW")};
 }
 

@@ -14,13 +14,20 @@ namespace {
 
 thread_local char error_text[1024];
 
-// Does nothing; says whether this build has kernels for the device.
+// Held while a thread records: waiting for the whole device would spoil the recording (a device has one context in a
+// process, so this is one for the process, too).
+std::recursive_mutex recording;
+
+// Does nothing; says whether this build has kernels for the device, and for which capability they were compiled.
 __global__ void probe_kernel() {}
 
-int check_kernels(const lr_gpu_properties &p) {
+int check_kernels(const lr_gpu_properties &p, uint32_t *compiled_for) {
     cudaFuncAttributes attributes;
     const cudaError_t error = cudaFuncGetAttributes(&attributes, probe_kernel);
-    if (error == cudaSuccess) return 0;
+    if (error == cudaSuccess) {
+        *compiled_for = static_cast<uint32_t>(attributes.ptxVersion);
+        return 0;
+    }
     cudaGetLastError();
     return fail("%s has compute capability %u.%u, and this build has kernels for %s (CUDA_COMPUTE_CAPS at build time): %s", p.name,
                 p.capability / 10, p.capability % 10, LR_CAPABILITIES, cudaGetErrorString(error));
@@ -107,13 +114,14 @@ int lr_gpu_open(int index, lr_gpu **gpu) {
     if (index < 0 || index >= count) return fail("device %d of %d", index, count);
     lr_gpu *opened = new lr_gpu{};
     opened->index = index;
+    uint32_t compiled_for = 0;
     int failed = cuda("cudaSetDevice", cudaSetDevice(index)) || lr::describe(index, &opened->properties) ||
-                 lr::check_kernels(opened->properties) || lr::open_gemm(opened);
+                 lr::check_kernels(opened->properties, &compiled_for) || lr::open_gemm(opened);
     if (failed) {
         delete opened;
         return failed;
     }
-    opened->settings = lr::read_settings(opened->properties.capability);
+    opened->settings = lr::read_settings(compiled_for);
     *gpu = opened;
     return 0;
 }
@@ -158,7 +166,10 @@ int lr_gpu_alloc_pinned(lr_gpu *gpu, uint64_t bytes, void **memory) {
 
 void lr_gpu_free_pinned(lr_gpu *gpu, void *memory) {
     cudaSetDevice(gpu->index);
-    cudaDeviceSynchronize();
+    {
+        const std::lock_guard<std::recursive_mutex> lock(lr::recording);
+        cudaDeviceSynchronize(); // a copy may still be on its way
+    }
     cudaFreeHost(memory);
 }
 
@@ -234,12 +245,17 @@ int lr_gpu_event_milliseconds(lr_event *from, lr_event *to, float *milliseconds)
 }
 
 int lr_gpu_capture_begin(lr_stream *stream) {
-    return cuda("recording", cudaStreamBeginCapture(lr::handle(stream), cudaStreamCaptureModeThreadLocal));
+    lr::recording.lock();
+    const int failed = cuda("recording", cudaStreamBeginCapture(lr::handle(stream), cudaStreamCaptureModeThreadLocal));
+    if (failed) lr::recording.unlock();
+    return failed;
 }
 
 int lr_gpu_capture_end(lr_stream *stream, lr_graph **graph) {
     cudaGraph_t recorded = nullptr;
-    if (const int failed = cuda("recording", cudaStreamEndCapture(lr::handle(stream), &recorded))) return failed;
+    const cudaError_t ended = cudaStreamEndCapture(lr::handle(stream), &recorded);
+    lr::recording.unlock();
+    if (const int failed = cuda("recording", ended)) return failed;
     cudaGraphExec_t handle = nullptr;
     const int failed = cuda("making a graph", cudaGraphInstantiate(&handle, recorded, 0));
     cudaGraphDestroy(recorded);
@@ -253,8 +269,7 @@ int lr_gpu_graph_launch(lr_stream *stream, lr_graph *graph) {
 
 void lr_gpu_graph_destroy(lr_graph *graph) {
     cudaSetDevice(graph->device);
-    cudaDeviceSynchronize();
-    cudaGraphExecDestroy(graph->handle);
+    cudaGraphExecDestroy(graph->handle); // one that still runs ends first
     delete graph;
 }
 

@@ -459,19 +459,24 @@ impl GpuDecoder {
         recorded.then(|| Sizes::of_single_rows(bucket, &self.planning))
     }
 
-    /// Launches the recording of a step of these sizes, which is made if there is none.
+    /// Launches the recording of a step of these sizes. A step that comes for the first time is run as it is, and
+    /// recorded then: libraries choose and allocate meanwhile, which can't be recorded.
     fn replay(&mut self, sizes: &Sizes) -> Result<()> {
-        if !self.graphs.contains_key(sizes) {
-            let arrays = self.block.arrays(*sizes);
-            // Libraries choose and allocate when a shape comes for the first time, which can't be recorded.
-            self.on(&arrays).whole()?;
-            self.stream.wait()?;
-            let run = self.on(&arrays);
-            let graph = self.stream.capture(|_| run.whole())?;
-            self.graphs.insert(*sizes, graph);
+        if let Some(graph) = self.graphs.get(sizes) {
+            return Ok(self.stream.launch(graph)?);
         }
-        let graph = &self.graphs[sizes];
-        Ok(self.stream.launch(graph)?)
+        let arrays = self.block.arrays(*sizes);
+        let run = self.on(&arrays);
+        run.whole()?;
+        self.stream.wait()?;
+        match self.stream.capture(|_| run.whole()) {
+            Ok(graph) => drop(self.graphs.insert(*sizes, graph)),
+            Err(error) => {
+                tracing::warn!("steps are not recorded, and decoding is slower for it: {error}");
+                self.options.graphs = false;
+            }
+        }
+        Ok(())
     }
 
     fn on<'a>(&'a self, arrays: &'a Arrays) -> Run<'a> {
