@@ -1,12 +1,13 @@
 """Judges behind servers: this program's own over https, and servers of others as they really are.
 
     python tests/peers/remote_judge.py --longreward target/release/longreward [--llama-server PATH --gguf FILE]
-        [--llama-cpp-python PYTHON]
+        [--llama-cpp-python PYTHON] [--vllm PYTHON --folder DIR]
 
 1. `score` at home, over http and over https (through a proxy of this script with the certificates of `tests/goldens/tls`) ends with
    the same bytes; without the authority's certificate the server is refused at once.
 2. `score`, `run` and `agree` with llama.cpp's `llama-server` as judge and as policy.
-3. The same `score` with the server of llama-cpp-python (`PYTHON -m llama_cpp.server`, needs fastapi, uvicorn, sse-starlette,
+3. The same with vLLM's server (`PYTHON -m vllm.entrypoints.openai.api_server`).
+4. The same `score` with the server of llama-cpp-python (`PYTHON -m llama_cpp.server`, needs fastapi, uvicorn, sse-starlette,
    starlette-context), which tells log-probabilities if it keeps all logits; if it does not, no verdict is chosen for the model.
 
 Standard library only. The model is SmolLM2, so that verdicts mean nothing.
@@ -143,7 +144,7 @@ def foreign(command: list, environment: dict, port: int):
     process = subprocess.Popen(command, env=os.environ | environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     address = f"http://127.0.0.1:{port}/v1"
     try:
-        for _ in range(600):
+        for _ in range(3000):
             with contextlib.suppress(OSError):
                 yield address, json.load(urllib.request.urlopen(f"{address}/models", timeout=5))["data"][0]["id"]
                 return
@@ -172,25 +173,38 @@ def say_what_came(program: Program, what: str, out: str, ran) -> None:
     server.passed(f"{what}: score", f"code {ran.returncode}, {ran.seconds:.0f} s, {dict(seen)}, {told}")
 
 
+def as_judge_and_as_policy(program: Program, what: str, model: str, address: str, name: str) -> None:
+    judge = f"--judge-url {address} --judge-model {name} --tokenizer {model} --concurrency 4"
+    ran = program.does(program.score(judge, what))
+    say_what_came(program, what, what, ran)
+    again = program.does(program.score(judge, what))
+    assert "nothing to do" in again.stderr + again.stdout
+    policy = f"--policy-url {address} --policy-model {name}"
+    files = f"--data sft.jsonl --out-dir {what}-run -n 3 --max-new-tokens 24 --embedder bm25 --max-reply-tokens 24 --min-scored 2"
+    ran = program.run(f"run {judge} {policy} {files}")
+    assert ran.returncode in (0, 3), ran.stderr
+    answers = [row["answer"] for row in program.rows(f"{what}-run/sampled_responses.jsonl")]
+    assert len(answers) == 3 and len(set(answers)) > 1, answers
+    server.passed(f"{what}: run, as judge and as policy", f"code {ran.returncode}, {ran.seconds:.0f} s; {answers[0][:40]!r}")
+    ran = program.does(f"agree --labels labels.jsonl {judge} --out {what}-agree.jsonl --resamples 50 --max-reply-tokens 48")
+    server.passed(f"{what}: agree", f"{ran.seconds:.0f} s, {len(program.rows(f'{what}-agree.jsonl'))} claims")
+
+
 def llama_server(program: Program, options) -> None:
     port = free_port()
     binary = pathlib.Path(options.llama_server).resolve()
     command = [str(binary), "-m", options.gguf, "--host", "127.0.0.1", "--port", str(port), "-c", "32768", "-np", "4"]
     with foreign(command, {"LD_LIBRARY_PATH": str(binary.parent)}, port) as (address, name):
-        judge = f"--judge-url {address} --judge-model {name} --tokenizer {options.model} --concurrency 4"
-        ran = program.does(program.score(judge, "llama"))
-        say_what_came(program, "llama-server", "llama", ran)
-        again = program.does(program.score(judge, "llama"))
-        assert "nothing to do" in again.stderr + again.stdout
-        policy = f"--policy-url {address} --policy-model {name}"
-        files = "--data sft.jsonl --out-dir run -n 3 --max-new-tokens 24 --embedder bm25 --max-reply-tokens 24 --min-scored 2"
-        ran = program.run(f"run {judge} {policy} {files}")
-        assert ran.returncode in (0, 3), ran.stderr
-        answers = [row["answer"] for row in program.rows("run/sampled_responses.jsonl")]
-        assert len(answers) == 3 and len(set(answers)) > 1, answers
-        server.passed("llama-server: run, as judge and as policy", f"code {ran.returncode}, {ran.seconds:.0f} s; {answers[0][:40]!r}")
-        ran = program.does(f"agree --labels labels.jsonl {judge} --out agree.jsonl --resamples 50 --max-reply-tokens 48")
-        server.passed("llama-server: agree", f"{ran.seconds:.0f} s, {len(program.rows('agree.jsonl'))} claims")
+        as_judge_and_as_policy(program, "llama-server", options.model, address, name)
+
+
+def vllm(program: Program, options) -> None:
+    port = free_port()
+    # On a processor, prompts that vLLM takes in parts end it where requests have seeds (0.32.0).
+    command = [options.vllm, "-m", "vllm.entrypoints.openai.api_server", "--model", options.folder, "--served-model-name", "judge", "--host",
+               "127.0.0.1", "--port", str(port), "--max-model-len", "8192", "--enforce-eager", "--no-enable-chunked-prefill"]
+    with foreign(command, {"HF_HUB_OFFLINE": "1", "VLLM_CPU_KVCACHE_SPACE": "2"}, port) as (address, name):
+        as_judge_and_as_policy(program, "vllm", options.model, address, name)
 
 
 def llama_cpp_python(program: Program, options) -> None:
@@ -214,7 +228,9 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--llama-server")
     parser.add_argument("--llama-cpp-python")
-    parser.add_argument("--gguf", help="the same model as --model")
+    parser.add_argument("--vllm")
+    parser.add_argument("--gguf", help="the same model as --model, for llama.cpp")
+    parser.add_argument("--folder", help="the same, for vLLM (bench/peers/gguf_folder.py)")
     parser.add_argument("--skip-https", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -225,6 +241,8 @@ def main() -> None:
             https(program, options.model)
         if options.llama_server:
             llama_server(program, options)
+        if options.vllm:
+            vllm(program, options)
         if options.llama_cpp_python:
             llama_cpp_python(program, options)
 
