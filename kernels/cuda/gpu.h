@@ -85,7 +85,8 @@ int lr_gpu_gemm(lr_stream *stream, const lr_gemm_args *args);
 
 enum { LR_NARROW_ROWS = 16 };
 /* The same for bf16 and up to LR_NARROW_ROWS rows, by a kernel that reads the weights once; a row's bits do not depend on m
-   (unless LONGREWARD_GPU_NARROW=0 gives it to the library). */
+   (unless LONGREWARD_GPU_NARROW=0 gives it to the library). It may begin to read weights while work that was put on the
+   stream before it still runs: what writes weights must have been waited for. */
 int lr_gpu_gemm_narrow(lr_stream *stream, const lr_gemm_args *args);
 
 /* residual [rows, hidden] += x, or += norm(x) * post_weight; out = norm(residual) * weight. */
@@ -102,17 +103,20 @@ typedef struct {
 } lr_norm_args;
 int lr_gpu_norm(lr_stream *stream, const lr_norm_args *args);
 
-/* Adds the bias to qkv [rows, (q_heads + 2 kv_heads) * head_dim], rotates q in place, and rotates and writes k and v to
- * the pages of one layer. */
+/* Adds the bias to qkv [rows, (q_heads + 2 kv_heads) * head_dim], norms the heads of q and k if they have norms, rotates q
+ * in place, and rotates and writes k and v to the pages of one layer. */
 typedef struct {
     void *qkv;                      /* bf16 */
     const void *bias;               /* bf16 [(q_heads + 2 kv_heads) * head_dim], or null */
+    const float *head_norms;        /* [(q_heads + kv_heads) * head_dim], or null: x becomes x / sqrt(mean x^2 + eps) * this */
     const uint32_t *positions;      /* [rows] rows of the tables */
     const uint32_t *slots;          /* [rows] block * 16 + place; LR_NONE: not written */
     const float *cos, *sin;         /* [positions, rotated / 2] */
     void *keys, *values;            /* [blocks, kv_heads] pages of kv_type (pages.cuh) */
     float *key_scales, *value_scales; /* [blocks, kv_heads, 16], for LR_E4M3 */
     uint32_t rows, q_heads, kv_heads, head_dim, rotated, interleaved, kv_type;
+    uint32_t norm_columns;          /* of a head, that are no filling: the mean is over so many */
+    float eps;
 } lr_rope_args;
 int lr_gpu_rope(lr_stream *stream, const lr_rope_args *args);
 

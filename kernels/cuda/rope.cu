@@ -1,4 +1,4 @@
-// Bias and rotary embedding of q and k, and the write of k and v to their pages.
+// Bias, norm of heads and rotary embedding of q and k, and the write of k and v to their pages.
 //
 // Bytes of a row of Llama-3.1-8B (32 q, 8 kv heads of 128): reads 12 KiB, writes 8 KiB of q and 4 KiB of keys and values;
 // the tables of cosines and sines (0.5 KiB a row) come from the caches. Operations: 6 for a pair. The speed of memory.
@@ -9,8 +9,8 @@
 //   unit 0: pairs (0, 8) .. (7, 15)     ^^^^^^   ^^^^^^^            unit 1: 16 .. 23 as they are
 //   interleaved, 16 of 24 rotated       unit 0: 0 .. 7, unit 1: 8 .. 15, unit 2: 16 .. 23 as they are
 //
-// A head of k or v in e4m3 has its own factor for each token: its largest number is found by the threads of the head,
-// which are lanes of one warp, side by side.
+// The norm of a head, and the factor that a head of k or v in e4m3 has for each token, need all of its numbers: the
+// threads of a head are lanes of one warp, side by side.
 
 #include "pages.cuh"
 #include "quantise.cuh"
@@ -71,6 +71,23 @@ __device__ __forceinline__ void rotate(const lr_rope_args &a, uint32_t position,
     }
 }
 
+// The head divided by its root mean square, and scaled by `weight`; all lanes of the warp come here.
+__device__ __forceinline__ void norm_head(const lr_rope_args &a, const float *weight, Unit &u, bool wanted) {
+    float squares = 0.f;
+    for (int i = 0; i < 8; ++i) squares += u.x[i] * u.x[i] + u.partner[i] * u.partner[i];
+#pragma unroll
+    for (unsigned mask = LANES_OF_HEAD / 2; mask > 0; mask /= 2) squares += shuffle_xor(squares, mask);
+    if (!wanted) return;
+    const float factor = rsqrtf(squares / static_cast<float>(a.norm_columns) + a.eps);
+    auto scale = [&](float (&x)[8], unsigned column) {
+        float w[8];
+        load8(weight + column, w);
+        for (int i = 0; i < 8; ++i) x[i] *= factor * w[i];
+    };
+    if (u.there) scale(u.x, u.column);
+    if (u.has_partner) scale(u.partner, u.partner_column);
+}
+
 // A head of k or v to its place; all lanes of the warp come here.
 __device__ __forceinline__ void write_page(const lr_rope_args &a, bool is_key, unsigned head, uint32_t slot, Unit &u, bool wanted) {
     const size_t page = static_cast<size_t>(slot / LR_BLOCK_TOKENS) * a.kv_heads + head;
@@ -110,6 +127,7 @@ __global__ void __launch_bounds__(THREADS) rope_kernel(lr_rope_args a) {
     const Bf16 *bias = a.bias ? static_cast<const Bf16 *>(a.bias) + head * a.head_dim : nullptr;
     if (u.there) load_biased(from + u.column, bias ? bias + u.column : nullptr, u.x);
     if (u.has_partner) load_biased(from + u.partner_column, bias ? bias + u.partner_column : nullptr, u.partner);
+    if (a.head_norms) norm_head(a, a.head_norms + head * a.head_dim, u, head < heads && !is_value);
     if (u.there && !is_value) rotate(a, a.positions[blockIdx.x], u);
 
     if (head < a.q_heads) {

@@ -10,7 +10,7 @@ use crate::config::ModelConfig;
 use crate::error::{ModelError, Result};
 use crate::kv::KvPool;
 use crate::rope::inverse_frequencies;
-use crate::spec::LayerTensors;
+use crate::spec::{LayerTensors, TensorSpec};
 use crate::weights::{Loader, Weights};
 use candle_core::{Device, Tensor};
 use kernels::attention::{self, PagedAttention};
@@ -18,7 +18,7 @@ use kernels::embedding::Embedding;
 use kernels::kv::{KvLayer, VarLen};
 use kernels::linear::{self, Input, Linear};
 use kernels::residual::add;
-use kernels::rms_norm::rms_norm;
+use kernels::rms_norm::{rms_norm, rms_norm_of_heads};
 use kernels::rope::{self, RopeTable, rope};
 use kernels::{Matrix, wide_awake};
 use std::ops::Range;
@@ -50,6 +50,8 @@ pub struct StepCost {
 struct Layer {
     input_norm: Tensor,
     qkv: Linear,
+    /// Weights of all heads of q and of k, one after the other.
+    head_norms: Option<Tensor>,
     attention_output: Linear,
     attention_output_norm: Option<Tensor>,
     ffn_norm: Tensor,
@@ -172,10 +174,13 @@ struct Step<'a> {
 impl Step<'_> {
     /// Attention heads of a layer: `heads` from `x`.
     fn attend(&mut self, layer: &Layer, kv: &mut KvLayer) -> Result<()> {
-        let ModelConfig { heads, kv_heads, head_dim, .. } = self.decoder.config;
+        let ModelConfig { heads, kv_heads, head_dim, rms_eps, .. } = self.decoder.config;
         let Activations { x, qkv, heads: results, .. } = &mut *self.activations;
         self.products.set(qkv, &layer.qkv, self.decoder.normed(x, &layer.input_norm))?;
         let turned = rope::Heads { count: heads + kv_heads, size: head_dim };
+        if let Some(weight) = &layer.head_norms {
+            rms_norm_of_heads(qkv, turned, weight, rms_eps)?;
+        }
         let style = self.decoder.config.rope.style;
         rope(qkv, turned, &self.seqs.positions, &self.decoder.rope, style)?;
         kv.store(qkv.view(), &self.seqs.slots)?;
@@ -290,7 +295,7 @@ impl Decoder {
         let (embedding, tied_head) = loader.embedding(&spec.embedding(&config), config.tied)?;
         let mut layers = Vec::with_capacity(config.layers);
         for layer in 0..config.layers {
-            layers.push(Layer::build(spec.layer(&config, layer), &mut loader)?);
+            layers.push(Layer::build(spec.layer(&config, layer), &config, &mut loader)?);
         }
         let final_norm = loader.vector(&spec.final_norm(&config))?;
         let head = match tied_head {
@@ -305,10 +310,11 @@ impl Decoder {
 }
 
 impl Layer {
-    fn build(names: LayerTensors, loader: &mut Loader) -> Result<Self> {
+    fn build(names: LayerTensors, config: &ModelConfig, loader: &mut Loader) -> Result<Self> {
         Ok(Self {
             input_norm: loader.vector(&names.input_norm)?,
             qkv: loader.linear(&names.qkv, &names.qkv_bias)?,
+            head_norms: head_norms(&names.head_norms, config, loader)?,
             attention_output: loader
                 .linear(&[names.attention_output], &names.attention_output_bias)?,
             attention_output_norm: loader.joined(&names.attention_output_norm)?,
@@ -318,6 +324,18 @@ impl Layer {
             ffn_output_norm: loader.joined(&names.ffn_output_norm)?,
         })
     }
+}
+
+fn head_norms(
+    names: &[TensorSpec],
+    config: &ModelConfig,
+    loader: &mut Loader,
+) -> Result<Option<Tensor>> {
+    let counts = [config.heads, config.kv_heads];
+    let heads =
+        names.iter().zip(counts).map(|(name, heads)| Ok(loader.vector(name)?.repeat(heads)?));
+    let heads = heads.collect::<Result<Vec<_>>>()?;
+    if heads.is_empty() { Ok(None) } else { Ok(Some(Tensor::cat(&heads, 0)?)) }
 }
 
 /// Some files carry a divisor for each frequency in place of the settings they come from.
@@ -330,5 +348,6 @@ fn rope_table(config: &ModelConfig, loader: &mut Loader) -> Result<RopeTable> {
             *frequency = f64::from(*frequency as f32 / divisor);
         }
     }
-    Ok(RopeTable::new(&frequencies, config.max_positions, 1.0, loader.device())?)
+    let factor = config.rope.scaling.table_factor();
+    Ok(RopeTable::new(&frequencies, config.max_positions, factor, loader.device())?)
 }

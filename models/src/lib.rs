@@ -3,7 +3,7 @@
 //! ```text
 //! config.json / GGUF metadata ─ config ─┐
 //! safetensors / GGUF / dummy ─ weights ─┼─ decoder ─ hidden, head
-//! name tables (llama, glm4) ─── spec ───┘     │
+//! name tables (llama, …) ────── spec ───┘     │
 //!                              batch, kv ─────┘
 //! ```
 //! The encoder stands beside it and shares configuration fields, checkpoints and weights.
@@ -23,6 +23,7 @@ mod glm4;
 pub mod gpu;
 pub mod kv;
 mod llama;
+mod qwen;
 mod rope;
 pub mod source;
 pub mod spec;
@@ -49,13 +50,15 @@ pub enum DtypeChoice {
     F16,
     /// Converted to bf16.
     Bf16,
+    /// Rounded to 8 bits with a factor for each 32 numbers of a row, as `Q8_0` of GGUF files.
+    Q8_0,
 }
 
 impl DtypeChoice {
-    /// The type asked for, if one is.
+    /// The type of numbers asked for, if one is.
     pub(crate) fn dtype(self) -> Option<DType> {
         match self {
-            Self::Auto => None,
+            Self::Auto | Self::Q8_0 => None,
             Self::F32 => Some(DType::F32),
             Self::F16 => Some(DType::F16),
             Self::Bf16 => Some(DType::BF16),

@@ -7,7 +7,7 @@
 //! to f32 where the reference implementation (`transformers`) rounds it. (Anything coarser, such
 //! as bf16, makes far positions indistinguishable.)
 
-use crate::config::{RopeConfig, RopeScaling};
+use crate::config::{RopeConfig, RopeScaling, Yarn};
 use std::f64::consts::TAU;
 
 /// Radians per position of each rotated pair, fastest first: `theta^(-2i / rotated)`, scaled for
@@ -15,16 +15,17 @@ use std::f64::consts::TAU;
 pub fn inverse_frequencies(rope: &RopeConfig) -> Vec<f64> {
     let rotated = rope.rotated_dim as f32;
     (0..rope.rotated_dim / 2)
-        .map(|i| {
-            let exponent = f64::from(2.0 * i as f32 / rotated);
-            1.0 / rope.theta.powf(exponent) as f32
+        .map(|pair| {
+            let exponent = f64::from(2.0 * pair as f32 / rotated);
+            f64::from(scaled(pair, rope.theta.powf(exponent) as f32, rope))
         })
-        .map(|frequency| f64::from(scaled(frequency, &rope.scaling)))
         .collect()
 }
 
-fn scaled(frequency: f32, scaling: &RopeScaling) -> f32 {
-    match *scaling {
+/// The frequency of a pair, after scaling; `radian` are the positions in which it turns by one.
+fn scaled(pair: usize, radian: f32, rope: &RopeConfig) -> f32 {
+    let frequency = 1.0 / radian;
+    match rope.scaling {
         RopeScaling::None => frequency,
         RopeScaling::Linear { factor } => frequency / factor as f32,
         RopeScaling::Llama3 { factor, low_freq_factor, high_freq_factor, original_positions } => {
@@ -42,6 +43,31 @@ fn scaled(frequency: f32, scaling: &RopeScaling) -> f32 {
                 (turns - low_freq_factor as f32) / (high_freq_factor - low_freq_factor) as f32;
             (1.0 - ramp) * frequency / factor as f32 + ramp * frequency
         }
+        RopeScaling::Yarn(ref yarn) => {
+            let kept = 1.0 - yarn.ramp(pair, rope.rotated_dim, rope.theta);
+            1.0 / (yarn.factor as f32 * radian) * (1.0 - kept) + frequency * kept
+        }
+    }
+}
+
+impl Yarn {
+    /// How far a pair of so many rotated columns is on the way from those that are kept, 0, to those that are
+    /// slowed down, 1.
+    fn ramp(&self, pair: usize, rotated: usize, theta: f64) -> f32 {
+        let rotated = rotated as f64;
+        // The pair, not a whole one, that turns so often within the first training length.
+        let pair_of = |turns: f64| {
+            rotated * (self.original_positions / (turns * TAU)).ln() / (2.0 * theta.ln())
+        };
+        let (mut low, mut high) = (pair_of(self.beta_fast), pair_of(self.beta_slow));
+        if self.whole_ends {
+            (low, high) = (low.floor(), high.ceil());
+        }
+        (low, high) = (low.max(0.0), high.min(rotated - 1.0));
+        if low == high {
+            high += 0.001;
+        }
+        ((pair as f32 - low as f32) / (high - low) as f32).clamp(0.0, 1.0)
     }
 }
 

@@ -2,13 +2,13 @@
 //! more decoder.
 
 use crate::config::ModelConfig;
-use crate::{glm4, llama};
+use crate::{glm4, llama, qwen};
 use kernels::rope::RopeStyle;
 
 /// The layouts of weights that the decoder runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Architecture {
-    /// `LlamaForCausalLM`: Llama-2, 3, 3.1, 3.2, SmolLM2.
+    /// `LlamaForCausalLM`: Llama-2, 3, 3.1, 3.2, SmolLM2; and `MistralForCausalLM`, whose tensors are the same.
     Llama,
     /// The same network under llama.cpp's tensor names, as GGUF files store it.
     LlamaGguf,
@@ -18,6 +18,14 @@ pub enum Architecture {
     Glm,
     /// `Glm4ForCausalLM`: GLM-4-0414, with two more norms per layer.
     Glm4,
+    /// `Qwen2ForCausalLM`: Qwen2, Qwen2.5.
+    Qwen2,
+    /// The same under llama.cpp's tensor names.
+    Qwen2Gguf,
+    /// `Qwen3ForCausalLM`: Qwen3 without experts.
+    Qwen3,
+    /// The same under llama.cpp's tensor names.
+    Qwen3Gguf,
 }
 
 impl Architecture {
@@ -29,6 +37,10 @@ impl Architecture {
             Self::ChatGlm => &glm4::CHATGLM,
             Self::Glm => &glm4::GLM,
             Self::Glm4 => &glm4::GLM4,
+            Self::Qwen2 => &qwen::QWEN2,
+            Self::Qwen2Gguf => &qwen::QWEN2_GGUF,
+            Self::Qwen3 => &qwen::QWEN3,
+            Self::Qwen3Gguf => &qwen::QWEN3_GGUF,
         }
     }
 }
@@ -51,6 +63,8 @@ pub struct Spec {
     pub input_norm: &'static str,
     /// One merged matrix (rows q, k, v) or three.
     pub qkv: &'static [&'static str],
+    /// Norms of each head of q and of k before rotation, `[head_dim]` each, or nothing.
+    pub head_norms: &'static [&'static str],
     /// Projection of the heads' results back to `hidden`.
     pub attention_output: &'static str,
     /// Norm of attention's result, before it is added to the residual stream.
@@ -100,6 +114,8 @@ pub struct LayerTensors {
     pub input_norm: TensorSpec,
     pub qkv: Vec<TensorSpec>,
     pub qkv_bias: Vec<TensorSpec>,
+    /// Of q and of k.
+    pub head_norms: Vec<TensorSpec>,
     pub attention_output: TensorSpec,
     pub attention_output_bias: Vec<TensorSpec>,
     pub attention_output_norm: Vec<TensorSpec>,
@@ -114,6 +130,7 @@ impl LayerTensors {
         let mut list = vec![self.input_norm];
         list.extend(self.qkv);
         list.extend(self.qkv_bias);
+        list.extend(self.head_norms);
         list.push(self.attention_output);
         list.extend(self.attention_output_bias);
         list.extend(self.attention_output_norm);
@@ -151,7 +168,8 @@ impl Spec {
     pub fn layer(&self, config: &ModelConfig, layer: usize) -> LayerTensors {
         let (hidden, ffn) = (config.hidden, config.ffn);
         let matrix = |name: &str, n, k| TensorSpec::new(weight(&self.inner(layer, name)), &[n, k]);
-        let norm = |name: &str| TensorSpec::new(weight(&self.inner(layer, name)), &[hidden]);
+        let vector = |name: &str, n| TensorSpec::new(weight(&self.inner(layer, name)), &[n]);
+        let norm = |name: &str| vector(name, hidden);
         let bias = |name: &str, n| TensorSpec::new(self.inner(layer, name) + ".bias", &[n]);
         let qkv = parts(self.qkv, &[config.q_rows(), config.kv_rows(), config.kv_rows()]);
         LayerTensors {
@@ -162,6 +180,7 @@ impl Spec {
                 .filter(|_| config.qkv_bias)
                 .map(|&(name, n)| bias(name, n))
                 .collect(),
+            head_norms: self.head_norms.iter().map(|name| vector(name, config.head_dim)).collect(),
             attention_output: matrix(self.attention_output, hidden, config.q_rows()),
             attention_output_bias: config
                 .output_bias

@@ -4,7 +4,7 @@
 use crate::error::{ModelError, Result};
 use crate::spec::TensorSpec;
 use crate::{DtypeChoice, LoadOptions};
-use candle_core::quantized::QTensor;
+use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{DType, Device, Tensor};
 use kernels::Arena;
 use kernels::embedding::Embedding;
@@ -63,6 +63,10 @@ impl Weight {
     /// The same values in the type that the user chose. Quantised tensors stay quantised unless a
     /// type is asked for.
     fn converted(self, choice: DtypeChoice, device: &Device) -> Result<Self> {
+        if choice == DtypeChoice::Q8_0 {
+            let numbers = self.dense(device)?.to_dtype(DType::F32)?;
+            return Ok(Self::Quantized(QTensor::quantize(&numbers, GgmlDType::Q8_0)?));
+        }
         let Some(dtype) = choice.dtype() else { return Ok(self) };
         Ok(Self::Dense(self.dense(device)?.to_dtype(dtype)?))
     }
@@ -167,8 +171,16 @@ impl<'a> Loader<'a> {
     }
 
     fn converted(&mut self, tensor: &TensorSpec) -> Result<Weight> {
+        let (choice, columns) = (self.options.dtype, tensor.shape[1]);
+        let spans = GgmlDType::Q8_0.block_size();
+        if choice == DtypeChoice::Q8_0 && !columns.is_multiple_of(spans) {
+            return Err(ModelError::Batch(format!(
+                "tensor `{}`: rows of {columns} numbers can't be q8_0, only multiples of {spans}",
+                tensor.name
+            )));
+        }
         let weight = self.take(tensor)?;
-        weight.converted(self.options.dtype, self.device())
+        weight.converted(choice, self.device())
     }
 
     fn take(&mut self, tensor: &TensorSpec) -> Result<Weight> {

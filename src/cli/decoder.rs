@@ -61,7 +61,7 @@ impl AnyDecoder {
     ) -> Result<Self> {
         #[cfg(feature = "gpu")]
         if let Some(gpu) = device::gpu::open(common.device)? {
-            let decoder = models::gpu::load(source, &gpu, gpu_options(common), progress)?;
+            let decoder = models::gpu::load(source, &gpu, gpu_options(common)?, progress)?;
             return Ok(Self::Gpu(Box::new(decoder)));
         }
         let decoder = models::load(source, &model::load_options(common)?, progress)?;
@@ -75,7 +75,7 @@ impl AnyDecoder {
     pub fn dummy(config: ModelConfig, seed: u64, common: &Common) -> Result<Self> {
         #[cfg(feature = "gpu")]
         if let Some(gpu) = device::gpu::open(common.device)? {
-            let options = gpu_options(common);
+            let options = gpu_options(common)?;
             let decoder = models::gpu::dummy(config, seed, &gpu, options, &mut |_, _| {})?;
             return Ok(Self::Gpu(Box::new(decoder)));
         }
@@ -195,8 +195,11 @@ impl AnyDecoder {
 }
 
 #[cfg(feature = "gpu")]
-fn gpu_options(common: &Common) -> GpuOptions {
-    GpuOptions {
+fn gpu_options(common: &Common) -> Result<GpuOptions> {
+    if common.dtype == Dtype::Q8_0 {
+        bail!("--dtype q8_0 is for the processor; leave it out, or take e4m3 for 8 bits on a GPU");
+    }
+    Ok(GpuOptions {
         rows: model::limits(common, true).tokens_per_step,
         deterministic: common.deterministic,
         graphs: true,
@@ -209,7 +212,7 @@ fn gpu_options(common: &Common) -> GpuOptions {
             KvType::E4m3 => kernels::gpu::KvType::E4m3,
             KvType::Auto => kernels::gpu::KvType::Bf16,
         },
-    }
+    })
 }
 
 /// What kind of device models run on: results of one kind are the same wherever they are made.

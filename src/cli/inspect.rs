@@ -8,9 +8,8 @@ use anyhow::Result;
 use kernels::kv::BLOCK;
 use kernels::rope::RopeStyle;
 use models::ModelConfig;
-use models::config::{RopeConfig, RopeScaling};
+use models::config::{RopeConfig, RopeScaling, Yarn};
 use models::source::Source;
-use models::spec::Architecture;
 
 /// Obtains a model and says where it lies.
 ///
@@ -47,7 +46,7 @@ pub fn inspect(args: &Inspect, common: &Common) -> Result<()> {
 }
 
 fn print_config(config: &ModelConfig) {
-    println!("architecture    {}", architecture(config.architecture));
+    println!("architecture    {}", config.architecture.spec().name);
     println!("parameters      {:.1} M", config.parameters() as f64 / 1e6);
     println!("layers          {} of width {}", config.layers, config.hidden);
     println!(
@@ -58,17 +57,6 @@ fn print_config(config: &ModelConfig) {
     println!("logits          {}", config.vocab);
     println!("context         {} tokens", config.max_positions);
     println!("rope            {}", rope(&config.rope));
-}
-
-/// As checkpoints name it.
-fn architecture(architecture: Architecture) -> &'static str {
-    match architecture {
-        Architecture::Llama => "LlamaForCausalLM",
-        Architecture::LlamaGguf => "llama (GGUF)",
-        Architecture::ChatGlm => "ChatGLMModel",
-        Architecture::Glm => "GlmForCausalLM",
-        Architecture::Glm4 => "Glm4ForCausalLM",
-    }
 }
 
 fn rope(rope: &RopeConfig) -> String {
@@ -83,6 +71,11 @@ fn rope(rope: &RopeConfig) -> String {
         RopeScaling::Llama3 { factor, original_positions, .. } => {
             format!(
                 ", low frequencies divided by {factor} (trained on {original_positions} positions)"
+            )
+        }
+        RopeScaling::Yarn(Yarn { factor, original_positions, .. }) => {
+            format!(
+                ", slow pairs slowed down {factor} times (trained on {original_positions} positions)"
             )
         }
     };

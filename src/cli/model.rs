@@ -85,6 +85,7 @@ pub fn load_options(common: &Common) -> Result<LoadOptions> {
         Dtype::F32 => DtypeChoice::F32,
         Dtype::F16 => DtypeChoice::F16,
         Dtype::Bf16 => DtypeChoice::Bf16,
+        Dtype::Q8_0 => DtypeChoice::Q8_0,
         Dtype::E4m3 => bail!("--dtype e4m3 is for NVIDIA GPUs; leave it out, or take another type"),
     };
     Ok(LoadOptions { dtype, device: common.device.open()? })
@@ -102,7 +103,7 @@ pub fn free_memory() -> u64 {
 pub fn kv_dtype(common: &Common) -> KvDtype {
     match common.dtype {
         Dtype::F32 => KvDtype::F32,
-        Dtype::Auto | Dtype::F16 | Dtype::Bf16 | Dtype::E4m3 => KvDtype::F16,
+        Dtype::Auto | Dtype::F16 | Dtype::Bf16 | Dtype::Q8_0 | Dtype::E4m3 => KvDtype::F16,
     }
 }
 

@@ -119,6 +119,8 @@ impl ChatTemplate {
             raw_prefix => &self.raw_prefix,
             tools => (),
             documents => (),
+            // Models that can think before they answer (Qwen3): replies have budgets that are meant for answers.
+            enable_thinking => false,
         };
         let template = self.environment.get_template(ENTRY);
         template.and_then(|template| template.render(variables)).map_err(|error| {

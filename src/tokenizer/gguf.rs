@@ -35,13 +35,17 @@ enum Prefix {
 const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 const LLAMA3: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-const WORDINGS: [Wording; 6] = [
+/// As Llama-3's, but each digit is a word.
+const QWEN: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
+
+const WORDINGS: [Wording; 7] = [
     Wording {
         names: &["llama-bpe", "llama3", "llama-v3"],
         expressions: &[LLAMA3],
         ignore_merges: true,
         prefix: Prefix::Bos,
     },
+    Wording { names: &["qwen2"], expressions: &[QWEN], ignore_merges: false, prefix: Prefix::None },
     Wording {
         names: &["smaug-bpe", "dbrx"],
         expressions: &[LLAMA3],

@@ -10,7 +10,7 @@ import numpy as np
 
 
 class Spec:
-    """What the forward pass needs of a `config.json`, for the four layouts."""
+    """What the forward pass needs of a `config.json`, for all layouts."""
 
     def __init__(self, config: dict):
         arch = config["architectures"][0]
@@ -30,19 +30,28 @@ class Spec:
             self.kv_heads = config.get("num_key_value_heads", self.heads)
             self.head_dim = config.get("head_dim", self.hidden // self.heads)
             self.theta = config["rope_theta"]
-        self.interleaved = arch != "LlamaForCausalLM"
+        self.interleaved = chatglm or arch.startswith("Glm")
         self.rotated = self.head_dim // 2 if self.interleaved else self.head_dim
         self.scaling = config.get("rope_scaling")
         self.tied = config.get("tie_word_embeddings", False)
-        self.bias = config.get("add_qkv_bias" if chatglm else "attention_bias", arch == "GlmForCausalLM")
+        self.turn_factor = 1.0
+        if self.scaling and self.scaling["rope_type"] == "yarn":
+            self.turn_factor = 0.1 * math.log(self.scaling["factor"]) + 1.0
 
 
 def inverse_frequencies(spec: Spec) -> np.ndarray:
-    """RoPE inverse frequencies, with the scaling that Llama-3.1 introduced ("llama3")."""
+    """RoPE inverse frequencies, with the scaling that Llama-3.1 introduced ("llama3"), or that of YaRN."""
     freq = spec.theta ** (-np.arange(0, spec.rotated, 2) / spec.rotated)
     if not spec.scaling:
         return freq
     s = spec.scaling
+    if s["rope_type"] == "yarn":
+        # Pairs that turn 32 times within the first length stay, those that turn once are stretched.
+        turns = np.array([32.0, 1.0])
+        ends = np.log(s["original_max_position_embeddings"] / (2 * math.pi * turns)) / math.log(spec.theta) * spec.rotated / 2
+        first, last = max(math.floor(ends[0]), 0), min(math.ceil(ends[1]), spec.rotated - 1)
+        stretched = np.clip((np.arange(spec.rotated // 2) - first) / (last - first), 0.0, 1.0)
+        return freq * (1 - stretched + stretched / s["factor"])
     assert s["rope_type"] == "llama3"
     wavelength = 2 * math.pi / freq
     turns = s["original_max_position_embeddings"] / wavelength
@@ -65,7 +74,7 @@ def angles(spec: Spec, positions: np.ndarray, inv_freq32=None) -> np.ndarray:
 
 def rope(x, angle, spec):
     """x [T, heads, D]: rotates the first `rotated` of D, pairs adjacent or half apart."""
-    cos, sin = np.cos(angle)[:, None, :], np.sin(angle)[:, None, :]
+    cos, sin = (spec.turn_factor * f(angle)[:, None, :] for f in (np.cos, np.sin))
     out = x.copy()
     half = spec.rotated // 2
     if spec.interleaved:
@@ -155,6 +164,8 @@ def logits(tensors: dict, config: dict, ids: list, first_position: int, inv_freq
         q, k, v = (
             (h @ weight.T + bias).reshape(len(ids), -1, spec.head_dim) for weight, bias in w.qkv(i)
         )
+        if spec.arch == "Qwen3ForCausalLM":
+            q, k = (rms_norm(x, w.norm(i, f"self_attn.{p}_norm"), spec.eps) for x, p in ((q, "q"), (k, "k")))
         h = attention(rope(q, turn, spec), rope(k, turn, spec), v, spec) @ w.o_proj(i).T
         if spec.arch == "Glm4ForCausalLM":
             h = rms_norm(h, w.norm(i, "post_self_attn_layernorm"), spec.eps)

@@ -14,7 +14,10 @@ import sys
 import numpy as np
 import torch
 import transformers
-from transformers import Glm4Config, Glm4ForCausalLM, GlmConfig, GlmForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    Glm4Config, Glm4ForCausalLM, GlmConfig, GlmForCausalLM, LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 import decoder64
 import dummy
@@ -131,6 +134,55 @@ CHATGLM = {
     "torch_dtype": "bfloat16",
     "vocab_size": 320,
 }
+# As Qwen2.5 writes it, with the lines that its authors add for long texts: a window that is switched off, the bias of q, k and v
+# goes without saying. Seven heads share their keys, as in the model of 7 billion parameters.
+QWEN2 = {
+    "architectures": ["Qwen2ForCausalLM"],
+    "bos_token_id": 300,
+    "eos_token_id": 309,
+    "hidden_act": "silu",
+    "hidden_size": 112,
+    "intermediate_size": 96,
+    "max_position_embeddings": 32768,
+    "max_window_layers": 3,
+    "model_type": "qwen2",
+    "num_attention_heads": 7,
+    "num_hidden_layers": 3,
+    "num_key_value_heads": 1,
+    "rms_norm_eps": 1e-06,
+    "rope_scaling": {"factor": 4.0, "original_max_position_embeddings": 32768, "rope_type": "yarn"},
+    "rope_theta": 1000000.0,
+    "sliding_window": 131072,
+    "tie_word_embeddings": False,
+    "torch_dtype": "bfloat16",
+    "use_sliding_window": False,
+    "vocab_size": 320,
+}
+# Heads are together wider than the residual stream.
+QWEN3 = {
+    "architectures": ["Qwen3ForCausalLM"],
+    "attention_bias": False,
+    "bos_token_id": 300,
+    "eos_token_id": 309,
+    "head_dim": 32,
+    "hidden_act": "silu",
+    "hidden_size": 64,
+    "intermediate_size": 112,
+    "max_position_embeddings": 262144,
+    "max_window_layers": 3,
+    "model_type": "qwen3",
+    "num_attention_heads": 4,
+    "num_hidden_layers": 3,
+    "num_key_value_heads": 2,
+    "rms_norm_eps": 1e-06,
+    "rope_scaling": None,
+    "rope_theta": 5000000.0,
+    "sliding_window": None,
+    "tie_word_embeddings": False,
+    "torch_dtype": "bfloat16",
+    "use_sliding_window": False,
+    "vocab_size": 320,
+}
 # name: (config, first positions of the runs)
 CASES = {
     "llama31": (LLAMA31, [0, FAR]),
@@ -139,11 +191,15 @@ CASES = {
     "glm": (GLM, [0, FAR]),
     "glm4": (GLM4, [0, FAR]),
     "chatglm": (CHATGLM, [0, FAR]),
+    "qwen2": (QWEN2, [0, FAR]),
+    "qwen3": (QWEN3, [0, FAR]),
 }
 CLASSES = {
     "LlamaForCausalLM": (LlamaConfig, LlamaForCausalLM),
     "GlmForCausalLM": (GlmConfig, GlmForCausalLM),
     "Glm4ForCausalLM": (Glm4Config, Glm4ForCausalLM),
+    "Qwen2ForCausalLM": (Qwen2Config, Qwen2ForCausalLM),
+    "Qwen3ForCausalLM": (Qwen3Config, Qwen3ForCausalLM),
 }
 
 

@@ -138,6 +138,7 @@ fn rotary(bench: &mut Bench, rows: usize) -> Result<()> {
                     let args = Rope {
                         qkv: &qkv,
                         bias: None,
+                        head_norms: None,
                         positions: &positions,
                         slots: &positions,
                         tables: &tables,

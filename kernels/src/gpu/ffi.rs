@@ -68,6 +68,7 @@ pub struct Norm {
 pub struct Rope {
     pub qkv: *mut c_void,
     pub bias: *const c_void,
+    pub head_norms: *const c_void,
     pub positions: *const c_void,
     pub slots: *const c_void,
     pub cos: *const c_void,
@@ -83,6 +84,8 @@ pub struct Rope {
     pub rotated: u32,
     pub interleaved: u32,
     pub kv_type: u32,
+    pub norm_columns: u32,
+    pub eps: f32,
 }
 
 #[repr(C)]

@@ -28,8 +28,8 @@ pub use device::{Buffer, Element, Gpu, Memory, Pinned, Properties, bytes_of};
 pub use error::{Error, Result};
 pub use kv::{Kv, KvLayer, KvShape, KvType};
 pub use operations::{
-    Gather, Gemm, NARROW_ROWS, NO_SLOT, Norm, Numbers, Output, Rope, RopeTables, Swiglu, gather,
-    gemm, norm, rope, swiglu,
+    Gather, Gemm, HeadNorms, NARROW_ROWS, NO_SLOT, Norm, Numbers, Output, Rope, RopeTables, Swiglu,
+    gather, gemm, norm, rope, swiglu,
 };
 pub use plan::{Plan, Settings as PlanSettings, plan};
 pub use sample::{LogitChange, NO_ROW, Sample, SampleRow, sample};

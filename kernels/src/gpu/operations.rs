@@ -226,13 +226,24 @@ pub struct RopeTables {
     pub style: RopeStyle,
 }
 
-/// Adds the bias to q, k and v, rotates q in place, and writes rotated k, and v, to their slots in a layer's pages.
+/// Norms of each head of q and k ([`crate::rms_norm::rms_norm_of_heads`] on the host).
+#[derive(Debug, Clone, Copy)]
+pub struct HeadNorms<'a> {
+    /// `[(q_heads + kv_heads) * head_dim]`
+    pub weight: &'a Buffer<f32>,
+    /// Columns of a head that are no filling.
+    pub columns: usize,
+    pub eps: f32,
+}
+
+/// Adds the bias to q, k and v, norms the heads of q and k if they have norms, rotates q in place, and writes rotated k, and v, to their slots in a layer's pages.
 #[derive(Debug)]
 pub struct Rope<'a> {
     /// `[rows, (q_heads + 2 * kv_heads) * head_dim]`: q, k, v. Afterwards q is biased and rotated, k and v as they were.
     pub qkv: &'a Buffer<bf16>,
     /// `[(q_heads + 2 * kv_heads) * head_dim]`
     pub bias: Option<&'a Buffer<bf16>>,
+    pub head_norms: Option<HeadNorms<'a>>,
     /// `[rows]`, below the number of positions of the tables; not checked.
     pub positions: &'a Buffer<u32>,
     /// `[rows]`: `block * BLOCK + offset` within the pool, or [`NO_SLOT`]; not checked.
@@ -257,6 +268,10 @@ pub fn rope(stream: &Stream, a: &Rope) -> Result<()> {
         ensure_len(bias, width, "rope: bias")?;
         stream.name(bias);
     }
+    if let Some(norms) = a.head_norms {
+        ensure_len(norms.weight, width - shape.kv_heads * shape.head_dim, "rope: head norms")?;
+        stream.name(norms.weight);
+    }
     for buffer in [&a.tables.cos, &a.tables.sin, &a.kv.key_scales] {
         stream.name(buffer);
     }
@@ -268,6 +283,7 @@ pub fn rope(stream: &Stream, a: &Rope) -> Result<()> {
     let args = ffi::Rope {
         qkv: a.qkv.ptr(),
         bias: ptr_or_null(a.bias),
+        head_norms: ptr_or_null(a.head_norms.map(|norms| norms.weight)),
         positions: a.positions.ptr(),
         slots: a.slots.ptr(),
         cos: a.tables.cos.ptr(),
@@ -283,6 +299,8 @@ pub fn rope(stream: &Stream, a: &Rope) -> Result<()> {
         rotated: a.tables.rotated as u32,
         interleaved: (a.tables.style == RopeStyle::Interleaved).into(),
         kv_type: shape.kv_type.code(),
+        norm_columns: a.head_norms.map_or(0, |norms| norms.columns as u32),
+        eps: a.head_norms.map_or(0.0, |norms| norms.eps),
     };
     // SAFETY: all buffers are alive and long enough; positions and slots are the caller's to keep within bounds.
     check(unsafe { ffi::lr_gpu_rope(stream.as_ptr(), &raw const args) })

@@ -1,6 +1,7 @@
 //! On the processor: two passes over a row that stays in the first-level cache.
 
 use crate::host::for_each_piece;
+use crate::rope::Heads;
 use crate::simd::{Kernel, LANES, Simd, dispatch};
 
 /// Rows that one task takes.
@@ -42,6 +43,37 @@ impl Kernel for Row<'_> {
             for i in whole..h {
                 self.out[i] = self.x[i] * scale * self.w[i];
             }
+        }
+    }
+}
+
+/// Heads at the beginning of rows of `columns`, each as long as its part of `w`.
+pub fn rms_norm_of_heads(x: &mut [f32], columns: usize, heads: Heads, w: &[f32], eps: f64) {
+    let operations = 2 * x.len();
+    for_each_piece(x, ROWS * columns, operations, |_, rows| {
+        for row in rows.chunks_exact_mut(columns) {
+            let numbers = row[..w.len()].chunks_exact_mut(heads.size);
+            for (x, w) in numbers.zip(w.chunks_exact(heads.size)) {
+                dispatch(InPlace { x, w, eps: eps as f32 });
+            }
+        }
+    });
+}
+
+struct InPlace<'a> {
+    x: &'a mut [f32],
+    w: &'a [f32],
+    eps: f32,
+}
+
+impl Kernel for InPlace<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    unsafe fn run<S: Simd>(self) {
+        let scale = unsafe { scale::<S>(self.x, self.eps) };
+        for (x, w) in self.x.iter_mut().zip(self.w) {
+            *x = *x * scale * w;
         }
     }
 }

@@ -5,7 +5,8 @@ pub mod portable;
 pub mod reference;
 
 use crate::host::with_f32;
-use crate::matrix::{Matrix, Seen, View};
+use crate::matrix::{Changed, Matrix, Seen, View};
+use crate::rope::Heads;
 use candle_core::{Result, Tensor, bail};
 
 /// Normalises each row of `x` `[T, H]` and scales it by `weight` `[H]` (f32).
@@ -23,6 +24,29 @@ pub fn rms_norm(x: View, weight: &Tensor, eps: f64, out: &mut Matrix) -> Result<
             Ok(())
         }),
         Seen::Device(x) => out.put(portable::rms_norm(&x, weight, eps)?),
+    }
+}
+
+/// Normalises, in place, each of `heads` in each row of `x` `[T, ..]` by itself and scales it by its
+/// part of `weight` `[count * size]` (f32). What comes after the heads stays as it is.
+///
+/// # Errors
+/// Shapes or types that do not fit.
+pub fn rms_norm_of_heads(x: &mut Matrix, heads: Heads, weight: &Tensor, eps: f64) -> Result<()> {
+    let ((_, columns), width) = (x.dims(), heads.count * heads.size);
+    if weight.dims() != [width] || width > columns {
+        let weight = weight.dims();
+        bail!("rms_norm: weight has shape {weight:?}, rows of {columns} columns have {heads:?}");
+    }
+    match x.change() {
+        Changed::Host(x) => with_f32(weight, "rms_norm: weight", |weight| {
+            cpu::rms_norm_of_heads(x, columns, heads, weight, eps);
+            Ok(())
+        }),
+        Changed::Device(x) => {
+            *x = portable::rms_norm_of_heads(x, heads, weight, eps)?;
+            Ok(())
+        }
     }
 }
 
@@ -47,6 +71,27 @@ mod tests {
                 let got = portable::rms_norm(&x.to_tensor()?, &w, 1e-5)?;
                 assert_tensor_close(&got, &want, 2e-6);
             }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn heads_are_normed_one_by_one() -> Result<()> {
+        for (t, count, size, columns) in [(1, 1, 8, 8), (5, 3, 64, 200), (40, 7, 20, 147)] {
+            let (x, w) = (noise(t * columns, 3, 4.0), noise(count * size, 4, 1.0));
+            let width = count * size;
+            let mut want = x.clone();
+            for row in want.chunks_mut(columns) {
+                for (head, w) in row[..width].chunks_mut(size).zip(w.chunks(size)) {
+                    head.copy_from_slice(&reference::rms_norm(head, w, 1e-6));
+                }
+            }
+            let (mut x, w) = (matrix(x, columns), Tensor::from_vec(w, width, &Device::Cpu)?);
+            let heads = Heads { count, size };
+            let portable = portable::rms_norm_of_heads(&x.to_tensor()?, heads, &w, 1e-6)?;
+            assert_tensor_close(&portable, &want, 2e-6);
+            rms_norm_of_heads(&mut x, heads, &w, 1e-6)?;
+            assert_close(&x, &want, 2e-6);
         }
         Ok(())
     }

@@ -3,8 +3,8 @@
 use crate::harness::{BF16, assert_close, noise, noise_bf16, poisoned, stream, widen};
 use half::bf16;
 use kernels::gpu::{
-    Buffer, Gather, Gemm, Kv, KvShape, KvType, NARROW_ROWS, NO_SLOT, Norm, Numbers, Output, Rope,
-    RopeTables, Stream, Swiglu, gather, gemm, norm, rope, swiglu,
+    Buffer, Gather, Gemm, HeadNorms, Kv, KvShape, KvType, NARROW_ROWS, NO_SLOT, Norm, Numbers,
+    Output, Rope, RopeTables, Stream, Swiglu, gather, gemm, norm, rope, swiglu,
 };
 use kernels::kv::BLOCK;
 use kernels::rope::RopeStyle;
@@ -200,19 +200,34 @@ struct Heads {
     style: RopeStyle,
 }
 
-/// The whole row after bias and rotation, in f64 but for the rounding of the biased sum.
+/// What a row is changed by before its rotation.
+#[derive(Clone, Copy)]
+struct Before<T> {
+    bias: Option<T>,
+    norms: Option<T>,
+}
+
+const EPS: f32 = 1e-5;
+
+/// The whole row after bias, norms and rotation, in f64 but for the rounding of the biased sum.
 fn turned(
     row: &[f32],
-    bias: Option<&[f32]>,
+    before: Before<&[f32]>,
     position: u32,
     h: &Heads,
     inv_freq: &[f64],
 ) -> Vec<f32> {
-    let mut out: Vec<f32> = match bias {
+    let mut out: Vec<f32> = match before.bias {
         Some(bias) => row.iter().zip(bias).map(|(x, b)| bf16::from_f32(x + b).to_f32()).collect(),
         None => row.to_vec(),
     };
     let count = (h.q + h.kv) * h.dim;
+    if let Some(norms) = before.norms {
+        for (head, weight) in out[..count].chunks_mut(h.dim).zip(norms.chunks(h.dim)) {
+            let eps = f64::from(EPS);
+            head.copy_from_slice(&kernels::rms_norm::reference::rms_norm(head, weight, eps));
+        }
+    }
     let turned = kernels::rope::reference::rope(
         &out[..count],
         &[position],
@@ -225,7 +240,7 @@ fn turned(
     out
 }
 
-fn check_rope(h: &Heads, with_bias: bool, kv_type: KvType) {
+fn check_rope(h: &Heads, before: Before<()>, kv_type: KvType) {
     let stream = stream();
     let positions = [0u32, 5, 63_999, 17, 2];
     let slots = [3u32, 16, NO_SLOT, 47, 31];
@@ -233,6 +248,7 @@ fn check_rope(h: &Heads, with_bias: bool, kv_type: KvType) {
     let width = (h.q + 2 * h.kv) * h.dim;
     let (qkv, wide) = noise_bf16(rows * width, 11, 4.0);
     let (bias, bias_wide) = noise_bf16(width, 12, 1.0);
+    let norms = noise((h.q + h.kv) * h.dim, 13, 2.0);
     let inv_freq: Vec<f64> =
         (0..h.rotated / 2).map(|i| 1e4f64.powf(-(i as f64) / (h.rotated / 2) as f64)).collect();
     let table = |f: fn(f64) -> f64| -> Vec<f32> {
@@ -249,15 +265,17 @@ fn check_rope(h: &Heads, with_bias: bool, kv_type: KvType) {
     let shape = KvShape { layers, blocks, kv_heads: h.kv, head_dim: h.dim, kv_type };
     let pool = Kv::new(stream.gpu(), shape).unwrap();
     let qkv = stream.buffer_of(&qkv).unwrap();
-    let (bias, positions_there) =
-        (stream.buffer_of(&bias).unwrap(), stream.buffer_of(&positions).unwrap());
+    let (bias, weight) = (stream.buffer_of(&bias).unwrap(), stream.buffer_of(&norms).unwrap());
+    let positions_there = stream.buffer_of(&positions).unwrap();
+    let head_norms = before.norms.map(|()| HeadNorms { weight: &weight, columns: h.dim, eps: EPS });
     let slots_there = stream.buffer_of(&slots).unwrap();
     for layer in [1, 0] {
         if layer == 1 {
             pool.fill(&stream, 0xFF).unwrap();
             let args = Rope {
                 qkv: &qkv,
-                bias: with_bias.then_some(&bias),
+                bias: before.bias.map(|()| &bias),
+                head_norms,
                 positions: &positions_there,
                 slots: &slots_there,
                 tables: &tables,
@@ -271,8 +289,11 @@ fn check_rope(h: &Heads, with_bias: bool, kv_type: KvType) {
         let mut want = [vec![f32::NAN; keys.len()], vec![f32::NAN; keys.len()]];
         let mut q = Vec::new();
         for row in 0..rows {
-            let bias = with_bias.then_some(&bias_wide[..]);
-            let all = turned(&wide[row * width..][..width], bias, positions[row], h, &inv_freq);
+            let before = Before {
+                bias: before.bias.map(|()| &bias_wide[..]),
+                norms: before.norms.map(|()| &norms[..]),
+            };
+            let all = turned(&wide[row * width..][..width], before, positions[row], h, &inv_freq);
             q.extend_from_slice(&all[..h.q * h.dim]);
             if slots[row] == NO_SLOT || layer == 0 {
                 continue;
@@ -314,10 +335,16 @@ fn rope_turns_and_writes() {
         (16, 1, 64, 64, Interleaved),
         (1, 1, 16, 8, Interleaved),
     ] {
-        for with_bias in [false, true] {
-            check_rope(&Heads { q, kv, dim, rotated, style }, with_bias, KvType::Bf16);
+        let heads = Heads { q, kv, dim, rotated, style };
+        for (bias, norms, kv_type) in [
+            (None, None, KvType::Bf16),
+            (Some(()), None, KvType::Bf16),
+            (None, Some(()), KvType::Bf16),
+            (Some(()), None, KvType::E4m3),
+            (Some(()), Some(()), KvType::E4m3),
+        ] {
+            check_rope(&heads, Before { bias, norms }, kv_type);
         }
-        check_rope(&Heads { q, kv, dim, rotated, style }, true, KvType::E4m3);
     }
 }
 
@@ -392,7 +419,9 @@ fn products_equal_the_reference() {
                 gemm(&stream, &Gemm { x, w, bias, out, m, n, k, same_for_all_m, narrow }).unwrap();
             }
             if !with_bias {
-                assert_close(&stream.read(&floats).unwrap(), &want, 1e-5);
+                // Tensor cores cut each sum of 16 products off at 24 bits.
+                let rounding = 1e-6 + (k / 16) as f32 * f32::EPSILON;
+                assert_close(&stream.read(&floats).unwrap(), &want, rounding);
             }
             assert_close(&widen(&stream.read(&halves).unwrap()), &want, BF16);
         }

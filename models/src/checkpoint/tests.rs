@@ -233,6 +233,24 @@ fn quantised_weights_stay_quantised_unless_a_type_is_asked_for() {
 }
 
 #[test]
+fn weights_are_rounded_to_8_bits_where_asked_for() {
+    let rounded = |folder: &Path| {
+        load(&Source::Folder(folder.to_path_buf()), &options(DtypeChoice::Q8_0), &mut |_, _| ())
+    };
+    let whole = folder(|_| ());
+    let wide = try_load(&Source::Folder(whole.path().to_path_buf())).unwrap();
+    let bytes = rounded(whole.path()).unwrap().bytes();
+    assert!(bytes * 3 < wide.bytes(), "{bytes} {}", wide.bytes());
+
+    let odd = tempfile::tempdir().unwrap();
+    let config = CONFIG.replace("\"intermediate_size\": 64", "\"intermediate_size\": 48");
+    dummy::write_checkpoint(odd.path(), &config, 1).unwrap();
+    let message = rounded(odd.path()).err().unwrap().to_string();
+    let wanted = "tensor `model.layers.0.mlp.down_proj.weight`: rows of 48 numbers can't be q8_0";
+    assert!(message.contains(wanted), "{message}");
+}
+
+#[test]
 fn rope_factors_of_a_gguf_file_are_taken() {
     let with = |shape: usize| {
         gguf(|tensors| {

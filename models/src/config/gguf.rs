@@ -1,6 +1,6 @@
-//! The metadata of a GGUF file whose `general.architecture` is `llama`.
+//! The metadata of a GGUF file whose `general.architecture` is `llama`, `qwen2` or `qwen3`.
 
-use super::{ModelConfig, RopeConfig, RopeScaling};
+use super::{ModelConfig, RopeConfig, RopeScaling, Yarn};
 use crate::error::{ModelError, Result};
 use crate::spec::Architecture;
 use candle_core::DType;
@@ -14,47 +14,55 @@ pub(super) fn read_file(file: &Path) -> Result<ModelConfig> {
 /// Understands the header of a GGUF file. Whether the head is tied and q, k, v have a bias is seen
 /// from the list of tensors.
 pub(super) fn from_metadata(content: &Content, file: &Path) -> Result<ModelConfig> {
-    let meta = Metadata { file, content };
-    let name = meta.text("general.architecture")?;
-    if name != "llama" {
-        return Err(meta.bad(
-            "general.architecture",
-            format!("`{name}` is not supported in GGUF, only llama"),
-        ));
+    let name = Metadata { file, content, prefix: "" }.text("general.architecture")?.to_owned();
+    let meta = Metadata { file, content, prefix: &name };
+    let architecture = match name.as_str() {
+        "llama" => Architecture::LlamaGguf,
+        "qwen2" => Architecture::Qwen2Gguf,
+        "qwen3" => Architecture::Qwen3Gguf,
+        _ => {
+            let problem = format!("`{name}` is not supported in GGUF, only llama, qwen2 and qwen3");
+            return Err(meta.bad("general.architecture", problem));
+        }
+    };
+    let experts = meta.own("expert_count");
+    if meta.size_or(&experts, 0)? > 0 {
+        return Err(meta.bad(&experts, "mixtures of experts are not supported"));
     }
-    if meta.size_or("llama.expert_count", 0)? > 0 {
-        return Err(meta.bad("llama.expert_count", "mixtures of experts are not supported"));
-    }
-    let config = llama(&meta)?;
+    let config = model(&meta, architecture)?;
     config.check(file)?;
     Ok(config)
 }
 
-fn llama(meta: &Metadata) -> Result<ModelConfig> {
-    let spec = Architecture::LlamaGguf.spec();
-    let hidden = meta.size("llama.embedding_length")?;
-    let heads = meta.size("llama.attention.head_count")?;
-    let head_dim = meta.size_or("llama.attention.key_length", hidden / heads)?;
-    if meta.size_or("llama.attention.value_length", head_dim)? != head_dim {
-        return Err(meta.bad("llama.attention.value_length", "differs from key_length"));
+fn model(meta: &Metadata, architecture: Architecture) -> Result<ModelConfig> {
+    let spec = architecture.spec();
+    let size = |key: &str| meta.size(&meta.own(key));
+    let size_or = |key: &str, default: usize| meta.size_or(&meta.own(key), default);
+    let hidden = size("embedding_length")?;
+    let heads = size("attention.head_count")?;
+    let head_dim = size_or("attention.key_length", hidden / heads)?;
+    if size_or("attention.value_length", head_dim)? != head_dim {
+        return Err(meta.bad(&meta.own("attention.value_length"), "differs from key_length"));
     }
     let has = |name: &str| meta.content.tensor_infos.contains_key(name);
+    let positions = size("context_length")?;
+    let scaling = meta.rope_scaling(positions)?;
     Ok(ModelConfig {
-        architecture: Architecture::LlamaGguf,
+        architecture,
         hidden,
-        layers: meta.size("llama.block_count")?,
+        layers: size("block_count")?,
         heads,
-        kv_heads: meta.size_or("llama.attention.head_count_kv", heads)?,
+        kv_heads: size_or("attention.head_count_kv", heads)?,
         head_dim,
-        ffn: meta.size("llama.feed_forward_length")?,
+        ffn: size("feed_forward_length")?,
         vocab: meta.vocab()?,
-        max_positions: meta.size("llama.context_length")?,
-        rms_eps: meta.float("llama.attention.layer_norm_rms_epsilon")?,
+        max_positions: scaling.reach(positions),
+        rms_eps: meta.float(&meta.own("attention.layer_norm_rms_epsilon"))?,
         rope: RopeConfig {
-            theta: meta.float_or("llama.rope.freq_base", 10_000.0)?,
-            rotated_dim: meta.size_or("llama.rope.dimension_count", head_dim)?,
+            theta: meta.float_or(&meta.own("rope.freq_base"), 10_000.0)?,
+            rotated_dim: size_or("rope.dimension_count", head_dim)?,
             style: spec.rope_style,
-            scaling: meta.rope_scaling()?,
+            scaling,
         },
         qkv_bias: has("blk.0.attn_q.bias"),
         output_bias: has("blk.0.attn_output.bias"),
@@ -66,9 +74,16 @@ fn llama(meta: &Metadata) -> Result<ModelConfig> {
 struct Metadata<'a> {
     file: &'a Path,
     content: &'a Content,
+    /// What the architecture's own keys begin with.
+    prefix: &'a str,
 }
 
 impl Metadata<'_> {
+    /// The whole name of one of the architecture's keys.
+    fn own(&self, key: &str) -> String {
+        format!("{}.{key}", self.prefix)
+    }
+
     fn bad(&self, key: &str, problem: impl Into<String>) -> ModelError {
         ModelError::key(self.file, key, problem)
     }
@@ -125,10 +140,11 @@ impl Metadata<'_> {
         if self.has(key) { self.float(key) } else { Ok(default) }
     }
 
-    /// Files without `llama.vocab_size` have one row per token of their vocabulary.
+    /// Files that do not say have one row per token of their vocabulary.
     fn vocab(&self) -> Result<usize> {
-        if self.has("llama.vocab_size") {
-            return self.size("llama.vocab_size");
+        let size = self.own("vocab_size");
+        if self.has(&size) {
+            return self.size(&size);
         }
         match self.get("tokenizer.ggml.tokens")? {
             Value::Array(tokens) if !tokens.is_empty() => Ok(tokens.len()),
@@ -136,23 +152,36 @@ impl Metadata<'_> {
         }
     }
 
-    fn rope_scaling(&self) -> Result<RopeScaling> {
-        let key = "llama.rope.scaling.type";
-        if !self.has(key) {
-            let old = "llama.rope.scale_linear";
-            return if self.has(old) { self.linear(old) } else { Ok(RopeScaling::None) };
+    /// `positions` is the length that the file names.
+    fn rope_scaling(&self, positions: usize) -> Result<RopeScaling> {
+        let key = self.own("rope.scaling.type");
+        let factor = self.own("rope.scaling.factor");
+        if !self.has(&key) {
+            let old = self.own("rope.scale_linear");
+            return if self.has(&old) { self.linear(&old) } else { Ok(RopeScaling::None) };
         }
-        match self.text(key)? {
+        match self.text(&key)? {
             "none" => Ok(RopeScaling::None),
-            "linear" => self.linear("llama.rope.scaling.factor"),
-            other => Err(self.bad(key, format!("`{other}` is not supported, only linear"))),
+            "linear" => self.linear(&factor),
+            "yarn" => {
+                let original =
+                    self.size_or(&self.own("rope.scaling.original_context_length"), positions)?;
+                Ok(RopeScaling::Yarn(Yarn::new(self.positive(&factor)?, original as f64)))
+            }
+            other => {
+                Err(self.bad(&key, format!("`{other}` is not supported, only linear and yarn")))
+            }
         }
     }
 
     fn linear(&self, key: &str) -> Result<RopeScaling> {
+        Ok(RopeScaling::Linear { factor: self.positive(key)? })
+    }
+
+    fn positive(&self, key: &str) -> Result<f64> {
         match self.float(key)? {
-            factor if factor > 0.0 => Ok(RopeScaling::Linear { factor }),
-            factor => Err(self.bad(key, format!("{factor} is not positive"))),
+            value if value > 0.0 => Ok(value),
+            value => Err(self.bad(key, format!("{value} is not positive"))),
         }
     }
 }

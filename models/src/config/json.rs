@@ -1,7 +1,7 @@
 //! `config.json`.
 
 use super::fields::Fields;
-use super::{ModelConfig, RopeConfig, RopeScaling};
+use super::{ModelConfig, RopeConfig, RopeScaling, Yarn};
 use crate::error::{ModelError, Result};
 use crate::spec::Architecture;
 use candle_core::DType;
@@ -53,31 +53,37 @@ fn architecture(fields: &Fields) -> Result<Architecture> {
         }
     };
     match name.as_str() {
-        Some("LlamaForCausalLM" | "llama") => Ok(Architecture::Llama),
+        Some("LlamaForCausalLM" | "llama" | "MistralForCausalLM" | "mistral") => Ok(Architecture::Llama),
         Some("ChatGLMModel" | "ChatGLMForConditionalGeneration" | "chatglm") => {
             Ok(Architecture::ChatGlm)
         }
         Some("GlmForCausalLM" | "glm") => Ok(Architecture::Glm),
         Some("Glm4ForCausalLM" | "glm4") => Ok(Architecture::Glm4),
+        Some("Qwen2ForCausalLM" | "qwen2") => Ok(Architecture::Qwen2),
+        Some("Qwen3ForCausalLM" | "qwen3") => Ok(Architecture::Qwen3),
         _ => Err(fields.bad(
             key,
             format!(
-                "{name} is not supported; supported are LlamaForCausalLM, ChatGLMModel, \
-                 GlmForCausalLM and Glm4ForCausalLM"
+                "{name} is not supported; supported are LlamaForCausalLM, MistralForCausalLM, \
+                 ChatGLMModel, GlmForCausalLM, Glm4ForCausalLM, Qwen2ForCausalLM and Qwen3ForCausalLM"
             ),
         )),
     }
 }
 
-/// `LlamaForCausalLM`, `GlmForCausalLM` and `Glm4ForCausalLM`, whose keys are the same. Defaults
-/// are those of the configuration classes that write these files.
+/// All architectures but `ChatGLMModel`: their keys are the same. Defaults are those of the
+/// configuration classes that write these files.
 fn hugging_face(fields: &Fields, architecture: Architecture) -> Result<ModelConfig> {
     refuse_unsupported(fields)?;
-    let glm = architecture != Architecture::Llama;
+    let glm = matches!(architecture, Architecture::Glm | Architecture::Glm4);
     let hidden = fields.size("hidden_size")?;
     let heads = fields.size("num_attention_heads")?;
-    let head_dim = if glm { fields.size_or("head_dim", 128)? } else { head_dim(fields, hidden)? };
-    let bias = fields.flag_or("attention_bias", false)?;
+    let head_dim = match architecture {
+        Architecture::Llama | Architecture::Qwen2 => head_dim(fields, hidden)?,
+        _ => fields.size_or("head_dim", 128)?,
+    };
+    let bias = fields.flag_or("attention_bias", architecture == Architecture::Qwen2)?;
+    let rope = rope(fields, architecture, head_dim)?;
     Ok(ModelConfig {
         architecture,
         hidden,
@@ -87,11 +93,11 @@ fn hugging_face(fields: &Fields, architecture: Architecture) -> Result<ModelConf
         head_dim,
         ffn: fields.size("intermediate_size")?,
         vocab: fields.size("vocab_size")?,
-        max_positions: fields.size("max_position_embeddings")?,
+        max_positions: rope.scaling.reach(fields.size("max_position_embeddings")?),
         rms_eps: fields.float_or("rms_norm_eps", if glm { 1.5625e-7 } else { 1e-6 })?,
-        rope: rope(fields, architecture, head_dim)?,
+        rope,
         qkv_bias: bias,
-        output_bias: bias && !glm,
+        output_bias: bias && !glm && architecture != Architecture::Qwen2,
         tied: fields.flag_or("tie_word_embeddings", false)?,
         stored_dtype: stored_dtype(fields)?,
     })
@@ -145,6 +151,7 @@ fn head_dim(fields: &Fields, hidden: usize) -> Result<usize> {
 
 fn refuse_unsupported(fields: &Fields) -> Result<()> {
     fields.require("mlp_bias", false)?;
+    refuse_windows(fields)?;
     match fields.text("hidden_act")? {
         None | Some("silu" | "swish") => {}
         Some(other) => {
@@ -152,6 +159,17 @@ fn refuse_unsupported(fields: &Fields) -> Result<()> {
         }
     }
     refuse_quantised(fields)
+}
+
+/// Attention to the last so many tokens only. Qwen's files name a window that they switch off.
+fn refuse_windows(fields: &Fields) -> Result<()> {
+    let switched_off = fields.value("use_sliding_window") == Some(&Value::Bool(false));
+    if fields.has("sliding_window") && !switched_off {
+        return Err(fields.bad("sliding_window", "windows of attention are not supported"));
+    }
+    let layers = fields.value("layer_types").and_then(Value::as_array);
+    let other = layers.into_iter().flatten().find(|kind| *kind != "full_attention");
+    other.map_or(Ok(()), |kind| Err(fields.bad("layer_types", format!("{kind} is not supported"))))
 }
 
 fn refuse_quantised(fields: &Fields) -> Result<()> {
@@ -184,11 +202,12 @@ fn rope(fields: &Fields, architecture: Architecture, head_dim: usize) -> Result<
         theta: float("rope_theta", 10_000.0)?,
         rotated_dim: rotated_dim(head_dim, float("partial_rotary_factor", spec.rotated_share)?),
         style: spec.rope_style,
-        scaling: parameters.map_or(Ok(RopeScaling::None), |p| scaling(&p))?,
+        scaling: parameters.map_or(Ok(RopeScaling::None), |p| scaling(&p, fields))?,
     })
 }
 
-fn scaling(parameters: &Fields) -> Result<RopeScaling> {
+/// `whole` are the fields that `parameters` stand in.
+fn scaling(parameters: &Fields, whole: &Fields) -> Result<RopeScaling> {
     let key = if parameters.has("rope_type") { "rope_type" } else { "type" };
     match parameters.text(key)? {
         None if parameters.has("factor") => Err(parameters.bad(key, "missing")),
@@ -210,11 +229,33 @@ fn scaling(parameters: &Fields) -> Result<RopeScaling> {
                 original_positions: positive(parameters, "original_max_position_embeddings")?,
             })
         }
+        Some("yarn") => yarn(parameters, whole),
         Some(other) => Err(parameters.bad(
             key,
-            format!("`{other}` is not supported; supported are default, linear and llama3"),
+            format!("`{other}` is not supported; supported are default, linear, llama3 and yarn"),
         )),
     }
+}
+
+fn yarn(parameters: &Fields, whole: &Fields) -> Result<RopeScaling> {
+    // DeepSeek's way to say the attention factor.
+    if let Some(key) = ["mscale", "mscale_all_dim"].into_iter().find(|key| parameters.has(key)) {
+        return Err(parameters.bad(key, "not supported"));
+    }
+    let or = |key: &str, default: f64| match parameters.has(key) {
+        true => positive(parameters, key),
+        false => Ok(default),
+    };
+    let positions = whole.float("max_position_embeddings")?;
+    let original_positions = or("original_max_position_embeddings", positions)?;
+    let usual = Yarn::new(positive(parameters, "factor")?, original_positions);
+    Ok(RopeScaling::Yarn(Yarn {
+        beta_fast: or("beta_fast", usual.beta_fast)?,
+        beta_slow: or("beta_slow", usual.beta_slow)?,
+        whole_ends: parameters.flag_or("truncate", usual.whole_ends)?,
+        attention_factor: or("attention_factor", usual.attention_factor)?,
+        ..usual
+    }))
 }
 
 fn positive(fields: &Fields, key: &str) -> Result<f64> {

@@ -79,6 +79,54 @@ pub enum RopeScaling {
     Linear { factor: f64 },
     /// Llama-3.1: low frequencies divided by `factor`, high ones kept, a ramp between.
     Llama3 { factor: f64, low_freq_factor: f64, high_freq_factor: f64, original_positions: f64 },
+    /// Slow pairs slowed down, fast ones kept, and all cosines and sines enlarged.
+    Yarn(Yarn),
+}
+
+/// YaRN (Peng et al. 2023, arXiv 2309.00071, section 3).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Yarn {
+    /// What the frequencies of slow pairs are divided by.
+    pub factor: f64,
+    /// The first training length.
+    pub original_positions: f64,
+    /// Pairs that turn more often within the first training length are kept …
+    pub beta_fast: f64,
+    /// … those that turn less often are slowed down, and between there is a ramp,
+    pub beta_slow: f64,
+    /// whose ends are whole pairs, or lie anywhere.
+    pub whole_ends: bool,
+    /// What cosines and sines are multiplied by.
+    pub attention_factor: f64,
+}
+
+impl RopeScaling {
+    /// Positions that a model with so many in its configuration has with this scaling.
+    fn reach(&self, positions: usize) -> usize {
+        match *self {
+            Self::Yarn(Yarn { factor, original_positions, .. }) => {
+                positions.max((factor * original_positions) as usize)
+            }
+            Self::None | Self::Linear { .. } | Self::Llama3 { .. } => positions,
+        }
+    }
+
+    /// What cosines and sines are multiplied by.
+    pub fn table_factor(&self) -> f64 {
+        match self {
+            Self::Yarn(yarn) => yarn.attention_factor,
+            Self::None | Self::Linear { .. } | Self::Llama3 { .. } => 1.0,
+        }
+    }
+}
+
+impl Yarn {
+    /// With what the paper chooses where a checkpoint says nothing else.
+    fn new(factor: f64, original_positions: f64) -> Self {
+        let attention_factor = if factor > 1.0 { 0.1 * factor.ln() + 1.0 } else { 1.0 };
+        let (beta_fast, beta_slow, whole_ends) = (32.0, 1.0, true);
+        Self { factor, original_positions, beta_fast, beta_slow, whole_ends, attention_factor }
+    }
 }
 
 impl ModelConfig {

@@ -149,6 +149,70 @@ fn the_three_layouts_of_glm4_mean_the_same_network() {
     }
 }
 
+/// The keys that a published Qwen2.5 `config.json` has.
+fn qwen25() -> serde_json::Value {
+    json!({
+        "architectures": ["Qwen2ForCausalLM"], "bos_token_id": 151643, "eos_token_id": 151645,
+        "hidden_act": "silu", "hidden_size": 3584, "intermediate_size": 18944,
+        "max_position_embeddings": 32768, "max_window_layers": 28, "model_type": "qwen2",
+        "num_attention_heads": 28, "num_hidden_layers": 28, "num_key_value_heads": 4,
+        "rms_norm_eps": 1e-6, "rope_theta": 1000000.0, "sliding_window": 131072,
+        "tie_word_embeddings": false, "torch_dtype": "bfloat16", "use_sliding_window": false,
+        "vocab_size": 152064
+    })
+}
+
+#[test]
+fn qwen25_is_understood() {
+    let config = parse(&qwen25()).unwrap();
+    assert_eq!((config.architecture, config.head_dim), (Architecture::Qwen2, 128));
+    assert!(config.qkv_bias && !config.output_bias && !config.tied);
+    assert_eq!(config.parameters(), 7_615_616_512);
+    assert_eq!((config.max_positions, &config.rope.scaling), (32_768, &RopeScaling::None));
+    let mut slid = qwen25();
+    slid["use_sliding_window"] = json!(true);
+    assert!(refusal(&slid).contains("`sliding_window`"));
+}
+
+#[test]
+fn yarn_stretches_the_context() {
+    let mut value = qwen25();
+    for scaling in [
+        json!({"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}),
+        json!({"rope_type": "yarn", "factor": 4.0}),
+    ] {
+        value["rope_scaling"] = scaling;
+        let config = parse(&value).unwrap();
+        assert_eq!(config.max_positions, 131_072);
+        assert_eq!(config.rope.scaling, RopeScaling::Yarn(Yarn::new(4.0, 32_768.0)));
+        assert!((config.rope.scaling.table_factor() - 1.138_629).abs() < 1e-6);
+    }
+    value["rope_scaling"] =
+        json!({"type": "yarn", "factor": 2.0, "attention_factor": 1.5, "truncate": false});
+    let RopeScaling::Yarn(yarn) = parse(&value).unwrap().rope.scaling else { panic!("no YaRN") };
+    assert_eq!((yarn.attention_factor, yarn.whole_ends, yarn.beta_fast), (1.5, false, 32.0));
+}
+
+#[test]
+fn qwen3_and_mistral_are_understood() {
+    let config = parse(&json!({
+        "architectures": ["Qwen3ForCausalLM"], "attention_bias": false, "head_dim": 128,
+        "hidden_act": "silu", "hidden_size": 2560, "intermediate_size": 9728,
+        "max_position_embeddings": 262144, "num_attention_heads": 32, "num_hidden_layers": 36,
+        "num_key_value_heads": 8, "rms_norm_eps": 1e-6, "rope_theta": 5000000, "sliding_window": null,
+        "tie_word_embeddings": true, "torch_dtype": "bfloat16", "use_sliding_window": false,
+        "vocab_size": 151936
+    }))
+    .unwrap();
+    assert_eq!((config.architecture, config.q_rows()), (Architecture::Qwen3, 4096));
+    assert_eq!((config.parameters(), config.qkv_bias), (4_022_468_096, false));
+
+    let mut mistral = llama31();
+    mistral["architectures"] = json!(["MistralForCausalLM"]);
+    mistral["sliding_window"] = json!(null);
+    assert_eq!(parse(&mistral).unwrap(), parse(&llama31()).unwrap());
+}
+
 #[test]
 fn what_the_decoder_can_not_run_is_refused_by_key() {
     let cases = [
@@ -164,6 +228,8 @@ fn what_the_decoder_can_not_run_is_refused_by_key() {
         ("rms_norm_eps", json!([]), "not a number"),
         ("tie_word_embeddings", json!("yes"), "not true or false"),
         ("quantization_config", json!({"bits": 4}), "GGUF"),
+        ("sliding_window", json!(4096), "not supported"),
+        ("layer_types", json!(["full_attention", "sliding_attention"]), "sliding_attention"),
         ("torch_dtype", json!("int8"), "int8"),
     ];
     for (key, value, part) in cases {
@@ -181,9 +247,11 @@ fn what_the_decoder_can_not_run_is_refused_by_key() {
 #[test]
 fn keys_inside_rope_scaling_are_named_with_their_path() {
     let mut config = llama31();
-    config["rope_scaling"] = json!({"rope_type": "yarn", "factor": 4.0});
+    config["rope_scaling"] = json!({"rope_type": "longrope", "factor": 4.0});
     let message = refusal(&config);
-    assert!(message.contains("`rope_scaling.rope_type`") && message.contains("yarn"), "{message}");
+    assert!(message.contains("`rope_scaling.rope_type`") && message.contains("longrope"));
+    config["rope_scaling"] = json!({"rope_type": "yarn", "factor": 4.0, "mscale": 1.0});
+    assert!(refusal(&config).contains("`rope_scaling.mscale`: not supported"));
     config["rope_scaling"] = json!({"rope_type": "llama3", "factor": 4.0});
     assert!(refusal(&config).contains("`rope_scaling.low_freq_factor`: missing"));
     config["rope_scaling"] = json!({"factor": 4.0});
@@ -269,6 +337,27 @@ fn gguf_metadata_mean_the_same_network() {
 }
 
 #[test]
+fn qwen_in_gguf_means_the_same_network() {
+    let metadata = gguf_metadata().into_iter().map(|(key, value)| match key.as_str() {
+        "general.architecture" => (key, Value::String("qwen2".to_string())),
+        "llama.context_length" => ("qwen2.context_length".to_string(), Value::U32(32_768)),
+        _ => (key.replace("llama.", "qwen2."), value),
+    });
+    let mut metadata: HashMap<_, _> = metadata.collect();
+    let qwen2 = parse_gguf(metadata.clone()).unwrap();
+    assert_eq!(qwen2.architecture, Architecture::Qwen2Gguf);
+    assert_eq!(qwen2.rope.style, RopeStyle::HalfSplit);
+    assert_eq!((qwen2.hidden, qwen2.max_positions), (4096, 32_768));
+
+    let yarn = Value::String("yarn".to_string());
+    metadata.insert("qwen2.rope.scaling.type".to_string(), yarn);
+    metadata.insert("qwen2.rope.scaling.factor".to_string(), Value::F32(4.0));
+    let stretched = parse_gguf(metadata).unwrap();
+    assert_eq!(stretched.rope.scaling, RopeScaling::Yarn(Yarn::new(4.0, 32_768.0)));
+    assert_eq!(stretched.max_positions, 131_072);
+}
+
+#[test]
 fn gguf_keys_are_named_when_they_are_wrong() {
     let cases = [
         ("general.architecture", Some(Value::String("mamba".to_string())), "mamba"),
@@ -277,7 +366,7 @@ fn gguf_keys_are_named_when_they_are_wrong() {
         ("llama.attention.head_count_kv", Some(Value::Array(vec![Value::U32(8)])), "Array"),
         ("llama.expert_count", Some(Value::U32(8)), "experts"),
         ("llama.attention.layer_norm_rms_epsilon", Some(Value::U32(1)), "not a number"),
-        ("llama.rope.scaling.type", Some(Value::String("yarn".to_string())), "yarn"),
+        ("llama.rope.scaling.type", Some(Value::String("longrope".to_string())), "longrope"),
         ("llama.attention.value_length", Some(Value::U32(64)), "differs"),
     ];
     for (key, value, part) in cases {

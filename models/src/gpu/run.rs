@@ -5,8 +5,8 @@ use super::decoder::{Buffers, GpuDecoder};
 use super::weights::{Layer, Matrix};
 use half::bf16;
 use kernels::gpu::{
-    self, Attention, Buffer, Gather, Gemm, KvLayer, Merge, NARROW_ROWS, Norm, Numbers, Output,
-    Plan, Rope, Stream, Swiglu,
+    self, Attention, Buffer, Gather, Gemm, HeadNorms, KvLayer, Merge, NARROW_ROWS, Norm, Numbers,
+    Output, Plan, Rope, Stream, Swiglu,
 };
 use std::ops::Range;
 
@@ -109,6 +109,11 @@ impl Run<'_> {
         let rope = Rope {
             qkv: &b.qkv,
             bias: qkv.bias.as_ref(),
+            head_norms: layer.head_norms.as_ref().map(|weight| HeadNorms {
+                weight,
+                columns: decoder.config.head_dim,
+                eps: decoder.config.rms_eps as f32,
+            }),
             positions: &arrays.positions,
             slots: &arrays.slots,
             tables: &decoder.weights.rope,

@@ -34,6 +34,8 @@ pub struct Matrix {
 pub struct Layer {
     pub input_norm: Buffer<f32>,
     pub qkv: Matrix,
+    /// `[(heads + kv_heads) * head_dim]`, of q and of k
+    pub head_norms: Option<Buffer<f32>>,
     pub attention_output: Matrix,
     pub attention_output_norm: Option<Buffer<f32>>,
     pub ffn_norm: Buffer<f32>,
@@ -181,6 +183,7 @@ impl Loader<'_> {
                 bias: self.bias(&names.qkv_bias, columns)?,
                 ..self.matrix(&names.qkv, rows)?
             },
+            head_norms: self.head_norms(&names.head_norms)?,
             attention_output: Matrix {
                 bias: self.bias(&names.attention_output_bias, Spread::NONE)?,
                 ..self.bf16(&[names.attention_output], columns)?
@@ -297,6 +300,17 @@ impl Loader<'_> {
         Ok(all)
     }
 
+    /// The weights of all heads of q and k, one after the other, each filled up with zeros.
+    fn head_norms(&mut self, names: &[TensorSpec]) -> Result<Option<Buffer<f32>>> {
+        let mut all = Vec::new();
+        for (name, heads) in names.iter().zip([self.config.heads, self.config.kv_heads]) {
+            let mut weight = self.values(name)?;
+            weight.resize(self.head_dim, 0.0);
+            all.extend(weight.repeat(heads));
+        }
+        if all.is_empty() { Ok(None) } else { Ok(Some(self.stager.stream().buffer_of(&all)?)) }
+    }
+
     fn vector(&mut self, tensor: &TensorSpec) -> Result<Buffer<f32>> {
         let values = self.values(tensor)?;
         Ok(self.stager.stream().buffer_of(&values)?)
@@ -316,8 +330,11 @@ impl Loader<'_> {
             }
         }
         let positions = self.config.max_positions;
+        let factor = self.config.rope.scaling.table_factor();
         let table = |f: fn(f64) -> f64| -> Vec<f32> {
-            let row = |p: usize| frequencies.iter().map(move |&w| f(angle(p as u32, w)) as f32);
+            let row = |p: usize| {
+                frequencies.iter().map(move |&w| (f(angle(p as u32, w)) * factor) as f32)
+            };
             (0..positions).into_par_iter().flat_map_iter(row).collect()
         };
         let stream = self.stager.stream();

@@ -4,7 +4,7 @@
 use crate::harness::{Bench, dummy};
 
 /// Odd sizes, grouped heads, several blocks per sequence.
-const CONFIGS: [(&str, &str); 3] = [
+const CONFIGS: [(&str, &str); 4] = [
     (
         "llama",
         r#"{"architectures": ["LlamaForCausalLM"], "hidden_size": 96, "intermediate_size": 176,
@@ -27,6 +27,12 @@ const CONFIGS: [(&str, &str); 3] = [
             "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 1,
             "head_dim": 32, "vocab_size": 131, "max_position_embeddings": 1024,
             "partial_rotary_factor": 0.5}"#,
+    ),
+    (
+        "qwen3",
+        r#"{"architectures": ["Qwen3ForCausalLM"], "hidden_size": 48, "intermediate_size": 80,
+            "num_hidden_layers": 2, "num_attention_heads": 5, "num_key_value_heads": 1,
+            "head_dim": 16, "vocab_size": 131, "max_position_embeddings": 1024}"#,
     ),
 ];
 

@@ -32,6 +32,16 @@ macro_rules! for_each_golden {
         fn glm4_as_glm4_for_causal_lm() {
             $check("glm4");
         }
+
+        #[test]
+        fn qwen2_with_yarn_and_far_positions() {
+            $check("qwen2");
+        }
+
+        #[test]
+        fn qwen3_with_norms_of_heads() {
+            $check("qwen3");
+        }
     };
 }
 
