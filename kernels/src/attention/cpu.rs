@@ -23,7 +23,7 @@ mod plan;
 use super::Heads;
 use crate::host::{Shared, for_each_task};
 use crate::kv::{BLOCK, Pages, VarLen};
-use crate::simd::{Element, Kernel, LANES, Simd, dispatch, exp};
+use crate::simd::{Element, F32, Kernel, LANES, Simd, dispatch, exp};
 use candle_core::{Result, bail};
 use plan::{Plan, Span};
 use rayon::prelude::*;
@@ -36,6 +36,8 @@ const TILE_BLOCKS: usize = 4;
 const TILE: usize = TILE_BLOCKS * BLOCK;
 /// Tiles of a segment.
 const SEGMENT: usize = 16;
+/// Rows from which on a tile's keys and values are widened once, not for each few rows again.
+const ROWS_TO_WIDEN_FOR: usize = 12;
 const _: () = assert!(BLOCK == LANES);
 
 /// What attention needs beside its inputs, kept from one batch to the next.
@@ -149,7 +151,12 @@ struct Rows {
     seen: Vec<usize>,
     /// Rows that see any of those that are read.
     active: Vec<usize>,
+    /// Keys, then values, of the current tile in f32, `[TILE_BLOCKS][D * BLOCK]`, if they were widened.
+    wide: Vec<f32>,
 }
+
+/// Where the keys, or the values, of a tile's blocks lie.
+type Lines<L> = [*const <L as Element>::Stored; TILE_BLOCKS];
 
 /// A softmax over some positions, by row.
 #[derive(Debug, Default)]
@@ -170,6 +177,21 @@ impl Sums {
         fill(&mut self.total, rows, 0.0);
     }
 
+    /// Makes the sums of a row relative to a larger score.
+    #[inline(always)]
+    unsafe fn raise<S: Simd>(&mut self, row: usize, largest: f32, d: usize) {
+        // SAFETY: a row has `d` sums, a multiple of the lanes.
+        unsafe {
+            let keep = S::largest(exp::<S>(S::splat(self.largest[row] - largest)));
+            self.largest[row] = largest;
+            self.total[row] *= keep;
+            let o = self.o.as_mut_ptr().add(row * d);
+            for i in (0..d).step_by(LANES) {
+                S::store(o.add(i), S::mul(S::load(o.add(i)), S::splat(keep)));
+            }
+        }
+    }
+
     /// Adds what later positions came to.
     #[inline(always)]
     unsafe fn add<S: Simd>(&mut self, later: &Self, d: usize) {
@@ -184,8 +206,9 @@ impl Sums {
             let largest = if theirs > ours { theirs } else { ours };
             // SAFETY: both have `d` sums for each row, a multiple of the lanes.
             unsafe {
-                let weight = |of: f32| S::largest(exp::<S>(S::splat(of - largest)));
-                let (keep, take) = (weight(ours), weight(theirs));
+                // (No closure: it would not be compiled for the instruction set.)
+                let keep = S::largest(exp::<S>(S::splat(ours - largest)));
+                let take = S::largest(exp::<S>(S::splat(theirs - largest)));
                 let (o, other) = (self.o.as_mut_ptr().add(row * d), later.o.as_ptr().add(row * d));
                 for i in (0..d).step_by(LANES) {
                     let kept = S::mul(S::load(o.add(i)), S::splat(keep));
@@ -222,6 +245,12 @@ impl Kernel for AddUp<'_> {
     }
 }
 
+/// Where what `page` gives for each of some blocks begins.
+#[inline(always)]
+fn lines<'a, L: Element>(blocks: &[u32], page: impl Fn(u32) -> &'a [L::Stored]) -> Lines<L> {
+    std::array::from_fn(|b| blocks.get(b).map_or(std::ptr::null(), |&block| page(block).as_ptr()))
+}
+
 /// Attention to some segments, added up in `rows.all`.
 struct Attend<'a, E: Element> {
     task: Task<'a, E>,
@@ -238,17 +267,19 @@ impl<E: Element> Kernel for Attend<'_, E> {
         let d = task.batch.heads.size;
         let count = task.load(rows);
         let mut active = std::mem::take(&mut rows.active);
+        let mut wide = std::mem::take(&mut rows.wide);
         rows.all.clear(count, d);
         for segment in segments {
             rows.sums.clear(count, d);
             for tile in segment * SEGMENT..((segment + 1) * SEGMENT).min(task.tiles()) {
                 // SAFETY: the caller's.
-                unsafe { task.tile::<S>(rows, &mut active, tile) };
+                unsafe { task.tile::<S>(rows, &mut active, &mut wide, tile) };
             }
             // SAFETY: both are sums of the task's rows.
             unsafe { rows.all.add::<S>(&rows.sums, d) };
         }
         rows.active = active;
+        rows.wide = wide;
     }
 }
 
@@ -260,7 +291,13 @@ impl<E: Element> Task<'_, E> {
 
     /// Takes all rows through a tile.
     #[inline(always)]
-    unsafe fn tile<S: Simd>(&self, rows: &mut Rows, active: &mut Vec<usize>, tile: usize) {
+    unsafe fn tile<S: Simd>(
+        &self,
+        rows: &mut Rows,
+        active: &mut Vec<usize>,
+        wide: &mut Vec<f32>,
+        tile: usize,
+    ) {
         let mut i = 0;
         while i < self.spans.len() {
             let j = self.run_of_equal_blocks(i, tile);
@@ -275,9 +312,21 @@ impl<E: Element> Task<'_, E> {
                 // SAFETY: `active` names rows of the task, and the blocks hold keys and values of
                 // the positions that those rows see.
                 unsafe {
-                    self.scores::<S>(rows, active, blocks);
-                    self.softmax::<S>(rows, active, blocks.len());
-                    self.values::<S>(rows, active, blocks, next);
+                    let keys =
+                        lines::<E>(blocks, |block| self.batch.pages.keys(block, self.kv_head));
+                    let values =
+                        lines::<E>(blocks, |block| self.batch.pages.values(block, self.kv_head));
+                    if size_of::<E::Stored>() < 4 && active.len() >= ROWS_TO_WIDEN_FOR {
+                        let keys = self.widened::<S>(&keys, blocks.len(), wide);
+                        self.scores::<S, F32>(rows, active, &keys, blocks);
+                        self.softmax::<S>(rows, active, blocks.len());
+                        let values = self.widened::<S>(&values, blocks.len(), wide);
+                        self.values::<S, F32>(rows, active, &values, blocks, next);
+                    } else {
+                        self.scores::<S, E>(rows, active, &keys, blocks);
+                        self.softmax::<S>(rows, active, blocks.len());
+                        self.values::<S, E>(rows, active, &values, blocks, next);
+                    }
                 }
             }
             i = j;
@@ -359,25 +408,54 @@ impl<E: Element> Task<'_, E> {
         }
     }
 
-    /// Scores of the active rows against the keys of `blocks`.
+    /// Some blocks' numbers in f32, in the memory that is lent.
     #[inline(always)]
-    unsafe fn scores<S: Simd>(&self, rows: &mut Rows, active: &[usize], blocks: &[u32]) {
+    unsafe fn widened<S: Simd>(
+        &self,
+        lines: &Lines<E>,
+        blocks: usize,
+        wide: &mut Vec<f32>,
+    ) -> Lines<F32> {
+        let page = self.batch.heads.size * BLOCK;
+        wide.resize(wide.len().max(TILE_BLOCKS * page), 0.0);
+        let to: Lines<F32> = std::array::from_fn(|b| wide[b * page..].as_ptr());
+        for (b, from) in lines[..blocks].iter().enumerate() {
+            // SAFETY: both are pages, of a multiple of the lanes.
+            unsafe {
+                let to = wide.as_mut_ptr().add(b * page);
+                for i in (0..page).step_by(LANES) {
+                    S::store(to.add(i), E::load::<S>(from.add(i)));
+                }
+            }
+        }
+        to
+    }
+
+    /// Scores of the active rows against the keys of `blocks`, which lie where `keys` says.
+    #[inline(always)]
+    unsafe fn scores<S: Simd, L: Element>(
+        &self,
+        rows: &mut Rows,
+        active: &[usize],
+        keys: &Lines<L>,
+        blocks: &[u32],
+    ) {
         let mut i = 0;
         while i < active.len() {
             let left = active.len() - i;
             let fetch = i == 0;
             unsafe {
                 if S::REGISTERS >= 32 && left >= 6 {
-                    self.scores_of::<S, 6, 4>(rows, &active[i..], blocks, fetch);
+                    self.scores_of::<S, L, 6, 4>(rows, &active[i..], keys, blocks, fetch);
                     i += 6;
                 } else if S::REGISTERS >= 32 && left >= 3 {
-                    self.scores_of::<S, 3, 4>(rows, &active[i..], blocks, fetch);
+                    self.scores_of::<S, L, 3, 4>(rows, &active[i..], keys, blocks, fetch);
                     i += 3;
                 } else if left >= 2 {
-                    self.scores_of::<S, 2, 2>(rows, &active[i..], blocks, fetch);
+                    self.scores_of::<S, L, 2, 2>(rows, &active[i..], keys, blocks, fetch);
                     i += 2;
                 } else {
-                    self.scores_of::<S, 1, 2>(rows, &active[i..], blocks, fetch);
+                    self.scores_of::<S, L, 1, 2>(rows, &active[i..], keys, blocks, fetch);
                     i += 1;
                 }
             }
@@ -386,42 +464,44 @@ impl<E: Element> Task<'_, E> {
 
     /// `MR` rows, `NB` blocks at a time and the rest one by one.
     #[inline(always)]
-    unsafe fn scores_of<S: Simd, const MR: usize, const NB: usize>(
+    unsafe fn scores_of<S: Simd, L: Element, const MR: usize, const NB: usize>(
         &self,
         rows: &mut Rows,
         active: &[usize],
+        keys: &Lines<L>,
         blocks: &[u32],
         fetch: bool,
     ) {
         let mut b = 0;
         unsafe {
             while b + NB <= blocks.len() {
-                self.score_tile::<S, MR, NB>(rows, active, &blocks[b..], b, fetch);
+                let (keys, blocks) = (&keys[b..], if fetch { &blocks[b..] } else { &[] });
+                self.score_tile::<S, L, MR, NB>(rows, active, keys, blocks, b);
                 b += NB;
             }
             while b < blocks.len() {
-                self.score_tile::<S, MR, 1>(rows, active, &blocks[b..], b, fetch);
+                let (keys, blocks) = (&keys[b..], if fetch { &blocks[b..] } else { &[] });
+                self.score_tile::<S, L, MR, 1>(rows, active, keys, blocks, b);
                 b += 1;
             }
         }
     }
 
     #[inline(always)]
-    unsafe fn score_tile<S: Simd, const MR: usize, const NB: usize>(
+    unsafe fn score_tile<S: Simd, L: Element, const MR: usize, const NB: usize>(
         &self,
         rows: &mut Rows,
         active: &[usize],
-        blocks: &[u32],
+        keys: &[*const L::Stored],
+        fetch: &[u32],
         first: usize,
-        fetch: bool,
     ) {
         let d = self.batch.heads.size;
+        let keys: [*const L::Stored; NB] = std::array::from_fn(|b| keys[b]);
         unsafe {
-            let mut keys = [std::ptr::null::<E::Stored>(); NB];
-            let mut ahead = keys;
-            for b in 0..NB {
-                keys[b] = self.batch.pages.keys(blocks[b], self.kv_head).as_ptr();
-                ahead[b] = self.batch.pages.values(blocks[b], self.kv_head).as_ptr();
+            let mut ahead = [std::ptr::null::<E::Stored>(); NB];
+            for (ahead, &block) in ahead.iter_mut().zip(fetch) {
+                *ahead = self.batch.pages.values(block, self.kv_head).as_ptr();
             }
             let mut q = [std::ptr::null::<f32>(); MR];
             for r in 0..MR {
@@ -431,8 +511,8 @@ impl<E: Element> Task<'_, E> {
             for i in 0..d {
                 let mut column = [S::splat(0.0); NB];
                 for b in 0..NB {
-                    column[b] = E::load::<S>(keys[b].add(i * BLOCK));
-                    if fetch {
+                    column[b] = L::load::<S>(keys[b].add(i * BLOCK));
+                    if !fetch.is_empty() {
                         S::prefetch(ahead[b].add(i * BLOCK).cast());
                     }
                 }
@@ -454,50 +534,50 @@ impl<E: Element> Task<'_, E> {
         }
     }
 
-    /// Turns scores into weights relative to the largest score so far, and rescales what was
-    /// summed up relative to an earlier one.
+    /// Turns scores into weights relative to the largest score so far. (In two passes, each of which is the same
+    /// few operations for all rows, so that the processor works on several rows at a time.)
     #[inline(always)]
     unsafe fn softmax<S: Simd>(&self, rows: &mut Rows, active: &[usize], blocks: usize) {
-        let d = self.batch.heads.size;
         for &row in active {
             let s = &mut rows.s[row * TILE..][..blocks * BLOCK];
             s[rows.seen[row].min(blocks * BLOCK)..].fill(f32::NEG_INFINITY);
+            // SAFETY: there are as many scores.
             unsafe {
                 let mut top = S::load(s.as_ptr());
                 for b in 1..blocks {
                     top = S::max(top, S::load(s.as_ptr().add(b * BLOCK)));
                 }
                 let top = S::largest(top);
-                let before = rows.sums.largest[row];
-                let largest = if top > before { top } else { before };
+                if top > rows.sums.largest[row] {
+                    rows.sums.raise::<S>(row, top, self.batch.heads.size);
+                }
+            }
+        }
+        for &row in active {
+            let s = &mut rows.s[row * TILE..][..blocks * BLOCK];
+            // SAFETY: there are as many scores.
+            unsafe {
+                let largest = S::splat(rows.sums.largest[row]);
                 let mut total = S::splat(0.0);
                 for b in 0..blocks {
                     let at = s.as_mut_ptr().add(b * BLOCK);
-                    let weight = exp::<S>(S::sub(S::load(at), S::splat(largest)));
+                    let weight = exp::<S>(S::sub(S::load(at), largest));
                     S::store(at, weight);
                     total = S::add(total, weight);
                 }
-                let total = S::sum(total);
-                if largest > before {
-                    let keep = S::largest(exp::<S>(S::splat(before - largest)));
-                    rows.sums.largest[row] = largest;
-                    rows.sums.total[row] *= keep;
-                    let o = rows.sums.o.as_mut_ptr().add(row * d);
-                    for i in (0..d).step_by(LANES) {
-                        S::store(o.add(i), S::mul(S::load(o.add(i)), S::splat(keep)));
-                    }
-                }
-                rows.sums.total[row] += total;
+                rows.sums.total[row] += S::sum(total);
             }
         }
     }
 
-    /// Adds the weighted values of the positions of `blocks` that each active row sees to its sums.
+    /// Adds the weighted values of the positions of `blocks` that each active row sees to its sums;
+    /// they lie where `values` says.
     #[inline(always)]
-    unsafe fn values<S: Simd>(
+    unsafe fn values<S: Simd, L: Element>(
         &self,
         rows: &mut Rows,
         active: &[usize],
+        values: &Lines<L>,
         blocks: &[u32],
         next: &[u32],
     ) {
@@ -507,16 +587,16 @@ impl<E: Element> Task<'_, E> {
             let next = if i == 0 { next } else { &[] };
             unsafe {
                 if S::REGISTERS >= 32 && left >= 6 {
-                    self.values_of::<S, 6, 4>(rows, &active[i..], blocks, next);
+                    self.values_of::<S, L, 6, 4>(rows, &active[i..], values, blocks, next);
                     i += 6;
                 } else if S::REGISTERS >= 32 && left >= 3 {
-                    self.values_of::<S, 3, 4>(rows, &active[i..], blocks, next);
+                    self.values_of::<S, L, 3, 4>(rows, &active[i..], values, blocks, next);
                     i += 3;
                 } else if left >= 2 {
-                    self.values_of::<S, 2, 2>(rows, &active[i..], blocks, next);
+                    self.values_of::<S, L, 2, 2>(rows, &active[i..], values, blocks, next);
                     i += 2;
                 } else {
-                    self.values_of::<S, 1, 2>(rows, &active[i..], blocks, next);
+                    self.values_of::<S, L, 1, 2>(rows, &active[i..], values, blocks, next);
                     i += 1;
                 }
             }
@@ -525,10 +605,11 @@ impl<E: Element> Task<'_, E> {
 
     /// `MR` rows, `NV` vectors of columns at a time and the rest one by one.
     #[inline(always)]
-    unsafe fn values_of<S: Simd, const MR: usize, const NV: usize>(
+    unsafe fn values_of<S: Simd, L: Element, const MR: usize, const NV: usize>(
         &self,
         rows: &mut Rows,
         active: &[usize],
+        values: &Lines<L>,
         blocks: &[u32],
         next: &[u32],
     ) {
@@ -537,11 +618,11 @@ impl<E: Element> Task<'_, E> {
         let mut column = 0;
         unsafe {
             while column + NV * LANES <= d {
-                self.value_tile::<S, MR, NV>(rows, active, blocks, seen_by_all, next, column);
+                self.value_tile::<S, L, MR, NV>(rows, active, values, seen_by_all, next, column);
                 column += NV * LANES;
             }
             while column < d {
-                self.value_tile::<S, MR, 1>(rows, active, blocks, seen_by_all, next, column);
+                self.value_tile::<S, L, MR, 1>(rows, active, values, seen_by_all, next, column);
                 column += LANES;
             }
             for &row in &active[..MR] {
@@ -576,11 +657,11 @@ impl<E: Element> Task<'_, E> {
     }
 
     #[inline(always)]
-    unsafe fn value_tile<S: Simd, const MR: usize, const NV: usize>(
+    unsafe fn value_tile<S: Simd, L: Element, const MR: usize, const NV: usize>(
         &self,
         rows: &mut Rows,
         active: &[usize],
-        blocks: &[u32],
+        values: &Lines<L>,
         positions: usize,
         next: &[u32],
         column: usize,
@@ -594,15 +675,15 @@ impl<E: Element> Task<'_, E> {
                     acc[r][v] = S::load(o);
                 }
             }
-            for (b, &block) in blocks.iter().enumerate() {
-                let values = self.batch.pages.values(block, self.kv_head).as_ptr().add(column);
+            for b in 0..positions.div_ceil(BLOCK) {
+                let values = values[b].add(column);
                 let ahead = next
                     .get(b)
                     .map(|&b| self.batch.pages.keys(b, self.kv_head).as_ptr().add(column));
-                for p in 0..BLOCK.min(positions.saturating_sub(b * BLOCK)) {
+                for p in 0..BLOCK.min(positions - b * BLOCK) {
                     let mut value = [S::splat(0.0); NV];
                     for v in 0..NV {
-                        value[v] = E::load::<S>(values.add(p * d + v * LANES));
+                        value[v] = L::load::<S>(values.add(p * d + v * LANES));
                         if let Some(ahead) = ahead {
                             S::prefetch(ahead.add(p * d + v * LANES).cast());
                         }

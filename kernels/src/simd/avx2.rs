@@ -62,8 +62,8 @@ unsafe fn bf16_half(p: *const u16) -> __m256 {
 }
 
 #[inline(always)]
-unsafe fn above_half(a: __m256, b: __m256) -> __m256 {
-    unsafe { _mm256_and_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(a, b), _mm256_set1_ps(1.0)) }
+unsafe fn where_above_half(v: __m256, a: __m256, b: __m256) -> __m256 {
+    unsafe { _mm256_and_ps(_mm256_cmp_ps::<_CMP_GT_OQ>(a, b), v) }
 }
 
 #[inline(always)]
@@ -209,8 +209,8 @@ unsafe impl<D: Bytes> Simd for Avx2<D> {
         unsafe { [_mm256_fmadd_ps(a[0], b[0], c[0]), _mm256_fmadd_ps(a[1], b[1], c[1])] }
     }
     #[inline(always)]
-    unsafe fn above(a: V, b: V) -> V {
-        unsafe { [above_half(a[0], b[0]), above_half(a[1], b[1])] }
+    unsafe fn where_above(v: V, a: V, b: V) -> V {
+        unsafe { [where_above_half(v[0], a[0], b[0]), where_above_half(v[1], a[1], b[1])] }
     }
     #[inline(always)]
     unsafe fn round(a: V) -> V {
@@ -218,8 +218,8 @@ unsafe impl<D: Bytes> Simd for Avx2<D> {
         unsafe { [_mm256_round_ps::<NEAREST>(a[0]), _mm256_round_ps::<NEAREST>(a[1])] }
     }
     #[inline(always)]
-    unsafe fn exp2_int(n: V) -> V {
-        unsafe { [exp2_half(n[0]), exp2_half(n[1])] }
+    unsafe fn scale2(v: V, n: V) -> V {
+        unsafe { Self::mul(v, [exp2_half(n[0]), exp2_half(n[1])]) }
     }
     #[inline(always)]
     unsafe fn sum(v: V) -> f32 {

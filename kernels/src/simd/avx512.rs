@@ -93,19 +93,16 @@ unsafe impl Simd for Avx512 {
         unsafe { _mm512_fmadd_ps(a, b, c) }
     }
     #[inline(always)]
-    unsafe fn above(a: Self::V, b: Self::V) -> Self::V {
-        unsafe { _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b), _mm512_set1_ps(1.0)) }
+    unsafe fn where_above(v: Self::V, a: Self::V, b: Self::V) -> Self::V {
+        unsafe { _mm512_maskz_mov_ps(_mm512_cmp_ps_mask::<_CMP_GT_OQ>(a, b), v) }
     }
     #[inline(always)]
     unsafe fn round(a: Self::V) -> Self::V {
         unsafe { _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(a) }
     }
     #[inline(always)]
-    unsafe fn exp2_int(n: Self::V) -> Self::V {
-        unsafe {
-            let biased = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
-            _mm512_castsi512_ps(_mm512_slli_epi32::<23>(biased))
-        }
+    unsafe fn scale2(v: Self::V, n: Self::V) -> Self::V {
+        unsafe { _mm512_scalef_ps(v, n) }
     }
     #[inline(always)]
     unsafe fn sum(v: Self::V) -> f32 {

@@ -63,16 +63,16 @@ pub unsafe trait Simd: Copy {
     unsafe fn min(a: Self::V, b: Self::V) -> Self::V;
     /// `a * b + c`, rounded once.
     unsafe fn fma(a: Self::V, b: Self::V, c: Self::V) -> Self::V;
-    /// 1 where `a > b`, else 0.
-    unsafe fn above(a: Self::V, b: Self::V) -> Self::V;
+    /// `v` where `a > b`, else 0.
+    unsafe fn where_above(v: Self::V, a: Self::V, b: Self::V) -> Self::V;
     /// Adds the lanes in a fixed tree: 16 → 8 → 4 → 2 → 1, halves added to each other.
     unsafe fn sum(v: Self::V) -> f32;
     /// The largest lane.
     unsafe fn largest(v: Self::V) -> f32;
     /// Nearest integer, ties to even.
     unsafe fn round(a: Self::V) -> Self::V;
-    /// `2^n` for integral lanes in -126 ..= 127.
-    unsafe fn exp2_int(n: Self::V) -> Self::V;
+    /// `v * 2^n` for integral `n` in -126 ..= 127.
+    unsafe fn scale2(v: Self::V, n: Self::V) -> Self::V;
 
     /// Stores integral lanes in -128 ..= 127 as bytes; what NaN becomes is left open.
     unsafe fn store_i8(p: *mut i8, v: Self::V);
@@ -178,9 +178,8 @@ pub unsafe fn exp<S: Simd>(x: S::V) -> S::V {
             p = S::fma(p, r, S::splat(c));
         }
         let y = S::add(S::fma(S::mul(p, r), r, r), S::splat(1.0));
-        let y = S::mul(y, S::exp2_int(n));
-        // Lanes at the lower clamp become exactly zero: 1 where x > LOW, else 0.
-        S::mul(y, S::above(x, S::splat(LOW)))
+        // Lanes at the lower clamp become exactly zero.
+        S::where_above(S::scale2(y, n), x, S::splat(LOW))
     }
 }
 
@@ -220,10 +219,10 @@ mod tests {
                     S::div(a, b),
                     S::max(a, b),
                     S::min(a, b),
-                    S::above(a, b),
+                    S::where_above(b, a, b),
                     S::fma(a, b, a),
                     S::round(a),
-                    S::exp2_int(S::round(a)),
+                    S::scale2(b, S::round(a)),
                     S::load_bf16(packed.as_ptr()),
                     S::load_f16(packed.as_ptr()),
                     S::load_i8(self.bytes.as_ptr().cast()),

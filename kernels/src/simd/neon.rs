@@ -176,11 +176,8 @@ unsafe fn smaller(a: float32x4_t, b: float32x4_t) -> float32x4_t {
 }
 
 #[inline(always)]
-unsafe fn above_quarter(a: float32x4_t, b: float32x4_t) -> float32x4_t {
-    unsafe {
-        let one = vreinterpretq_u32_f32(vdupq_n_f32(1.0));
-        vreinterpretq_f32_u32(vandq_u32(vcgtq_f32(a, b), one))
-    }
+unsafe fn where_above_quarter(v: float32x4_t, a: float32x4_t, b: float32x4_t) -> float32x4_t {
+    unsafe { vreinterpretq_f32_u32(vandq_u32(vcgtq_f32(a, b), vreinterpretq_u32_f32(v))) }
 }
 
 #[inline(always)]
@@ -289,16 +286,16 @@ unsafe impl<D: Bytes> Simd for Neon<D> {
         unsafe { quarters!(vfmaq_f32: c, a, b) }
     }
     #[inline(always)]
-    unsafe fn above(a: V, b: V) -> V {
-        unsafe { quarters!(above_quarter: a, b) }
+    unsafe fn where_above(v: V, a: V, b: V) -> V {
+        unsafe { quarters!(where_above_quarter: v, a, b) }
     }
     #[inline(always)]
     unsafe fn round(a: V) -> V {
         unsafe { quarters!(vrndnq_f32: a) }
     }
     #[inline(always)]
-    unsafe fn exp2_int(n: V) -> V {
-        unsafe { quarters!(exp2_quarter: n) }
+    unsafe fn scale2(v: V, n: V) -> V {
+        unsafe { Self::mul(v, quarters!(exp2_quarter: n)) }
     }
     #[inline(always)]
     unsafe fn sum(v: V) -> f32 {

@@ -89,16 +89,16 @@ unsafe impl Simd for Scalar {
         std::array::from_fn(|i| a[i].mul_add(b[i], c[i]))
     }
     #[inline(always)]
-    unsafe fn above(a: Self::V, b: Self::V) -> Self::V {
-        map2(a, b, |x, y| if x > y { 1.0 } else { 0.0 })
+    unsafe fn where_above(v: Self::V, a: Self::V, b: Self::V) -> Self::V {
+        std::array::from_fn(|i| if a[i] > b[i] { v[i] } else { 0.0 })
     }
     #[inline(always)]
     unsafe fn round(a: Self::V) -> Self::V {
         a.map(f32::round_ties_even)
     }
     #[inline(always)]
-    unsafe fn exp2_int(n: Self::V) -> Self::V {
-        n.map(|x| f32::from_bits(((x as i32 + 127) as u32) << 23))
+    unsafe fn scale2(v: Self::V, n: Self::V) -> Self::V {
+        map2(v, n, |v, n| v * f32::from_bits(((n as i32 + 127) as u32) << 23))
     }
     #[inline(always)]
     unsafe fn sum(v: Self::V) -> f32 {
