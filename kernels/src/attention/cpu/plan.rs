@@ -9,9 +9,11 @@ use std::ops::Range;
 /// state to stay in the second-level cache.
 const ROWS: usize = 96;
 
-/// Tokens of a task of several sequences: enough for those with a common prefix to share a read, few
-/// enough that the keys and values of the others come in few streams at a time.
+/// Tokens of a task of several sequences: few enough that their keys and values come in few streams at a
+/// time …
 const JOINED_TOKENS: usize = 4;
+/// … and of sequences that have most of them in common, which then share a read.
+const SHARING_TOKENS: usize = 16;
 
 /// Tasks for each thread below which their segments are tasks of their own.
 const FEW: usize = 4;
@@ -75,19 +77,30 @@ impl Plan {
         let Self { order, spans, cuts, .. } = self;
         spans.clear();
         cuts.clear();
-        let mut room = 0;
+        let mut before = None;
+        // Tokens of the last task; as many as there can be if it is to have no others.
+        let mut held = usize::MAX;
         for &sequence in &*order {
             let starts = &seqs.query_starts[sequence..];
             let (mut first, end) = (starts[0] as usize, starts[1] as usize);
             let mut position = seqs.kv_lens[sequence] as usize - (end - first);
             let joined = end - first <= JOINED_TOKENS;
-            room = if joined { room } else { 0 };
-            while first < end {
-                if room == 0 {
-                    cuts.push(Cut { spans: spans.len()..spans.len(), segments: 0 });
-                    room = if joined { JOINED_TOKENS.min(limit) } else { limit };
+            let tables = &seqs.block_tables;
+            let most = match before.replace(sequence) {
+                _ if !joined => limit,
+                Some(before) if are_mostly_equal(&tables[before], &tables[sequence]) => {
+                    SHARING_TOKENS.min(limit)
                 }
-                let tokens = room.min(end - first);
+                _ => JOINED_TOKENS.min(limit),
+            };
+            held = if joined { held } else { most };
+            while first < end {
+                if held >= most {
+                    cuts.push(Cut { spans: spans.len()..spans.len(), segments: 0 });
+                    held = 0;
+                }
+                let tokens = (most - held).min(end - first);
+                held += tokens;
                 let span = Span { sequence, first, tokens, position };
                 if let Some(cut) = cuts.last_mut() {
                     cut.spans.end += 1;
@@ -96,9 +109,8 @@ impl Plan {
                 spans.push(span);
                 first += tokens;
                 position += tokens;
-                room -= tokens;
             }
-            room = if joined { room } else { 0 };
+            held = if joined { held } else { usize::MAX };
         }
     }
 
@@ -113,6 +125,12 @@ impl Plan {
             segments.extend((0..tasks).flat_map(of_task));
         }
     }
+}
+
+/// Whether two tables have at least half of the shorter one's blocks in common.
+fn are_mostly_equal(a: &[u32], b: &[u32]) -> bool {
+    let half = a.len().min(b.len()).div_ceil(2);
+    a[..half] == b[..half]
 }
 
 /// Tokens of a task: [`ROWS`] rows, or fewer where threads would stay idle. Bits do not depend on
