@@ -76,7 +76,7 @@ pub enum Dtype {
     F32,
     F16,
     Bf16,
-    /// 8 bits with a factor for each 32 numbers, as in GGUF files: half of bf16's bytes and twice its speed on the processor
+    /// 8 bits with a factor for each 32 numbers, as in GGUF files: half of the bytes of bf16, and faster; on the processor only
     #[value(name = "q8_0")]
     Q8_0,
     /// 8 bits with a factor for each row, and activations rounded to 8 bits: NVIDIA GPUs of compute capability 9.0
