@@ -19,6 +19,7 @@
 //! there are fewer tasks than threads could take, each segment is a task.
 
 mod plan;
+mod sums;
 
 use super::Heads;
 use crate::host::{Shared, for_each_task};
@@ -29,6 +30,7 @@ use plan::{Plan, Span};
 use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use sums::{AddUp, Sums};
 
 /// Blocks of a tile.
 const TILE_BLOCKS: usize = 4;
@@ -158,91 +160,9 @@ struct Rows {
 /// Where the keys, or the values, of a tile's blocks lie.
 type Lines<L> = [*const <L as Element>::Stored; TILE_BLOCKS];
 
-/// A softmax over some positions, by row.
-#[derive(Debug, Default)]
-struct Sums {
-    /// Weighted sums of values, `[rows][D]`.
-    o: Vec<f32>,
-    /// The largest score, relative to which weights are.
-    largest: Vec<f32>,
-    /// Sums of weights; 0 where a row sees none of the positions.
-    total: Vec<f32>,
-}
-
-impl Sums {
-    /// Makes it the sums over no positions.
-    fn clear(&mut self, rows: usize, d: usize) {
-        fill(&mut self.o, rows * d, 0.0);
-        fill(&mut self.largest, rows, f32::NEG_INFINITY);
-        fill(&mut self.total, rows, 0.0);
-    }
-
-    /// Makes the sums of a row relative to a larger score.
-    #[inline(always)]
-    unsafe fn raise<S: Simd>(&mut self, row: usize, largest: f32, d: usize) {
-        // SAFETY: a row has `d` sums, a multiple of the lanes.
-        unsafe {
-            let keep = S::largest(exp::<S>(S::splat(self.largest[row] - largest)));
-            self.largest[row] = largest;
-            self.total[row] *= keep;
-            let o = self.o.as_mut_ptr().add(row * d);
-            for i in (0..d).step_by(LANES) {
-                S::store(o.add(i), S::mul(S::load(o.add(i)), S::splat(keep)));
-            }
-        }
-    }
-
-    /// Adds what later positions came to.
-    #[inline(always)]
-    unsafe fn add<S: Simd>(&mut self, later: &Self, d: usize) {
-        // (Not: above 0. What is not a number must stay one.)
-        for row in (0..self.total.len()).filter(|&row| later.total[row] != 0.0) {
-            if self.total[row] == 0.0 {
-                self.o[row * d..][..d].copy_from_slice(&later.o[row * d..][..d]);
-                (self.largest[row], self.total[row]) = (later.largest[row], later.total[row]);
-                continue;
-            }
-            let (ours, theirs) = (self.largest[row], later.largest[row]);
-            let largest = if theirs > ours { theirs } else { ours };
-            // SAFETY: both have `d` sums for each row, a multiple of the lanes.
-            unsafe {
-                // (No closure: it would not be compiled for the instruction set.)
-                let keep = S::largest(exp::<S>(S::splat(ours - largest)));
-                let take = S::largest(exp::<S>(S::splat(theirs - largest)));
-                let (o, other) = (self.o.as_mut_ptr().add(row * d), later.o.as_ptr().add(row * d));
-                for i in (0..d).step_by(LANES) {
-                    let kept = S::mul(S::load(o.add(i)), S::splat(keep));
-                    S::store(o.add(i), S::fma(S::load(other.add(i)), S::splat(take), kept));
-                }
-                self.total[row] = self.total[row] * keep + later.total[row] * take;
-            }
-            self.largest[row] = largest;
-        }
-    }
-}
-
 fn fill<T: Copy>(numbers: &mut Vec<T>, len: usize, value: T) {
     numbers.clear();
     numbers.resize(len, value);
-}
-
-/// Adds what consecutive segments came to up, in the first of them.
-struct AddUp<'a> {
-    parts: &'a mut [Sums],
-    d: usize,
-}
-
-impl Kernel for AddUp<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    unsafe fn run<S: Simd>(self) {
-        let Some((all, later)) = self.parts.split_first_mut() else { return };
-        for later in later {
-            // SAFETY: all are sums of the same rows.
-            unsafe { all.add::<S>(later, self.d) };
-        }
-    }
 }
 
 /// Where what `page` gives for each of some blocks begins.
@@ -418,17 +338,13 @@ impl<E: Element> Task<'_, E> {
     ) -> Lines<F32> {
         let page = self.batch.heads.size * BLOCK;
         wide.resize(wide.len().max(TILE_BLOCKS * page), 0.0);
-        let to: Lines<F32> = std::array::from_fn(|b| wide[b * page..].as_ptr());
-        for (b, from) in lines[..blocks].iter().enumerate() {
-            // SAFETY: both are pages, of a multiple of the lanes.
-            unsafe {
-                let to = wide.as_mut_ptr().add(b * page);
-                for i in (0..page).step_by(LANES) {
-                    S::store(to.add(i), E::load::<S>(from.add(i)));
-                }
+        for (from, to) in lines[..blocks].iter().zip(wide.chunks_exact_mut(page)) {
+            for (i, to) in to.chunks_exact_mut(LANES).enumerate() {
+                // SAFETY: both are pages, of a multiple of the lanes.
+                unsafe { S::store(to.as_mut_ptr(), E::load::<S>(from.add(i * LANES))) };
             }
         }
-        to
+        std::array::from_fn(|b| wide[b * page..].as_ptr())
     }
 
     /// Scores of the active rows against the keys of `blocks`, which lie where `keys` says.
