@@ -1,9 +1,15 @@
 //! Reading candle's processor tensors as slices, and splitting work over threads.
 
-use candle_core::{DType, Result, Storage, Tensor, bail};
+use candle_core::{DType, Device, Result, Storage, Tensor, bail};
 use rayon::prelude::*;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+
+/// Whether operations on this device are this crate's own, rather than made of candle's tensor operations. The
+/// feature `portable` has the processor use the latter, as Metal does, so that they are tested as a whole.
+pub fn has_own(device: &Device) -> bool {
+    device.is_cpu() && !cfg!(feature = "portable")
+}
 
 /// Calls `f` with the elements of a contiguous f32 tensor that lies in the processor's memory.
 ///

@@ -27,7 +27,7 @@ mod simd;
 #[cfg(test)]
 mod testing;
 
-pub use host::wide_awake;
+pub use host::{has_own, wide_awake};
 pub use matrix::{Matrix, View};
 pub use memory::Arena;
 pub use simd::instruction_set;

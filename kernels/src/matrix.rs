@@ -1,6 +1,6 @@
 //! What operations read and write: rows of f32 in the memory of the device that computes.
 
-use crate::host::with_f32;
+use crate::host::{has_own, with_f32};
 use candle_core::{Device, Result, Tensor, bail};
 use std::borrow::Cow;
 use std::ops::Range;
@@ -206,12 +206,12 @@ impl<'a> View<'a> {
     /// Another rank, type or layout; those of `f`. `what` names the tensor.
     pub fn of<T>(t: &Tensor, what: &str, f: impl FnOnce(View<'_>) -> Result<T>) -> Result<T> {
         let (rows, columns) = t.dims2()?;
-        match t.device() {
-            Device::Cpu => {
-                with_f32(t, what, |numbers| f(View { rows, columns, numbers: Seen::Host(numbers) }))
-            }
-            _ => f(View { rows, columns, numbers: Seen::Device(t.clone()) }),
+        if has_own(t.device()) {
+            return with_f32(t, what, |numbers| {
+                f(View { rows, columns, numbers: Seen::Host(numbers) })
+            });
         }
+        f(View { rows, columns, numbers: Seen::Device(t.clone()) })
     }
 }
 

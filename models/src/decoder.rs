@@ -94,7 +94,7 @@ impl Decoder {
     /// Arrays of the batch that do not fit each other, the vocabulary or the pool.
     pub fn run(&self, batch: &Batch, pool: &mut KvPool, work: &mut Workspace) -> Result<()> {
         self.check(batch, pool)?;
-        if self.device.is_cpu() {
+        if kernels::has_own(&self.device) {
             return wide_awake(|| self.layers(batch, pool, work));
         }
         self.layers(batch, pool, work)

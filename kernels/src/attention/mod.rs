@@ -90,8 +90,9 @@ impl<'a> PagedAttention<'a> {
                 }
             }
             (Store::Tensor(pages), Seen::Device(q)) => {
-                let q = q.narrow(1, 0, width)?.reshape((t, heads.q, heads.size))?;
-                out.put(portable::paged_attention(&q, pages, heads.kv, seqs, scale)?)
+                let q = q.narrow(1, 0, width)?;
+                let most = portable::PIECE_BYTES;
+                out.put(portable::paged_attention(&q, pages, heads, seqs, scale, most)?)
             }
             _ => bail!("attention: the queries lie on another device than the pool"),
         }

@@ -253,6 +253,45 @@ fn a_shared_prefix_changes_no_bits() -> Result<()> {
     Ok(())
 }
 
+/// Tables that are a tree, of sequences with one row and several, against the processor's version, in pieces of all sizes.
+#[test]
+fn the_portable_version_shares_what_sequences_have_in_common() -> Result<()> {
+    let batch: Batch = &[(400, 1), (0, 64)];
+    for heads in HEADS {
+        let case = Case::new(batch, heads, false, KvDtype::F32);
+        let other = Case::new(batch, heads, true, KvDtype::F32);
+        let Store::Tensor(pages) = &other.kv.store else { panic!("another layout") };
+        let t = &case.seqs.block_tables[0];
+        // In no order, tables with the tokens and rows of each.
+        let sequences = [
+            ([&t[..6], &t[12..16]].concat(), 155, 3),
+            (t[..10].to_vec(), 160, 1),
+            (t[15..20].to_vec(), 80, 2),
+            (t[..10].to_vec(), 147, 1),
+            (t[..6].to_vec(), 96, 40),
+            ([&t[..6], &t[12..14], &t[20..22]].concat(), 145, 1),
+            (t[..6].to_vec(), 90, 0),
+        ];
+        let mut seqs = VarLen { query_starts: vec![0], ..VarLen::default() };
+        for (table, len, rows) in sequences {
+            let slots = (len - rows..len).map(|p| table[p / BLOCK] * 16 + (p % BLOCK) as u32);
+            seqs.slots.extend(slots);
+            seqs.query_starts.push(seqs.slots.len() as u32);
+            seqs.kv_lens.push(len as u32);
+            seqs.block_tables.push(table);
+        }
+        seqs.positions = seqs.slots.clone();
+        let q = noise(seqs.rows() * case.width(), 400, 1.0);
+        let want = case.attend(&q, &seqs, 0.125)?;
+        let q = matrix(q, case.width()).to_tensor()?;
+        for piece in [1, 1 << 14, portable::PIECE_BYTES] {
+            let got = portable::paged_attention(&q, pages, heads, &seqs, 0.125, piece)?;
+            assert_slices_close(&got.flatten_all()?.to_vec1::<f32>()?, &want, 3e-6);
+        }
+    }
+    Ok(())
+}
+
 /// Memory that is kept from one batch to the next changes nothing, whatever the batches are.
 #[test]
 fn a_workspace_can_be_used_again() -> Result<()> {

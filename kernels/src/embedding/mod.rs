@@ -1,6 +1,6 @@
 //! The token embedding: a row of the table per token id.
 
-use crate::host::for_each_piece;
+use crate::host::{for_each_piece, has_own};
 use crate::linear::blocks::{Block, Format};
 use crate::matrix::Matrix;
 use candle_core::quantized::QTensor;
@@ -57,7 +57,7 @@ impl Embedding {
         if let Some(id) = ids.iter().find(|&&id| id as usize >= self.vocab) {
             bail!("embedding: token {id} is beyond the vocabulary of {}", self.vocab);
         }
-        if self.device.is_cpu() {
+        if has_own(&self.device) {
             return self.widen(ids, out.host(ids.len(), self.hidden));
         }
         if let Table::Dense(table) = &self.table {

@@ -6,6 +6,7 @@ mod portable;
 pub(crate) use cpu::{AnyPages, Pages};
 pub(crate) use portable::TensorPages;
 
+use crate::host::has_own;
 use crate::matrix::{Seen, View};
 use crate::memory::Arena;
 use candle_core::{Device, Result, bail};
@@ -125,7 +126,7 @@ impl KvLayer {
     /// # Errors
     /// A device that is out of memory.
     pub fn new(shape: KvShape, device: &Device, arena: &mut Arena) -> Result<Self> {
-        if !device.is_cpu() {
+        if !has_own(device) {
             return Self::portable(shape, device);
         }
         Ok(Self { shape, store: Store::Cpu(AnyPages::new(shape, arena)?) })

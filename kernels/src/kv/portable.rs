@@ -2,6 +2,7 @@
 
 use super::{BLOCK, KvDtype, KvShape};
 use candle_core::{DType, Device, Result, Tensor};
+use std::ops::Range;
 
 #[derive(Debug)]
 pub struct TensorPages {
@@ -44,12 +45,14 @@ impl TensorPages {
         Ok(())
     }
 
-    /// Keys and values of the first `len` tokens of a sequence, `[len, kv_heads, head_dim]`, f32.
-    pub fn gather(&self, table: &[u32], len: usize) -> Result<(Tensor, Tensor)> {
+    /// Keys and values of some positions of a sequence, `[kv_heads, positions, head_dim]`, f32.
+    pub fn gather(&self, table: &[u32], positions: Range<usize>) -> Result<(Tensor, Tensor)> {
         let slots: Vec<u32> =
-            (0..len).map(|i| table[i / BLOCK] * BLOCK as u32 + (i % BLOCK) as u32).collect();
-        let index = Tensor::from_vec(slots, len, self.keys.device())?;
-        let rows = |pool: &Tensor| pool.index_select(&index, 0)?.to_dtype(DType::F32);
+            positions.map(|p| table[p / BLOCK] * BLOCK as u32 + (p % BLOCK) as u32).collect();
+        let index = Tensor::from_slice(&slots, slots.len(), self.keys.device())?;
+        let rows = |pool: &Tensor| {
+            pool.index_select(&index, 0)?.transpose(0, 1)?.contiguous()?.to_dtype(DType::F32)
+        };
         Ok((rows(&self.keys)?, rows(&self.values)?))
     }
 }

@@ -12,7 +12,7 @@ mod quantized;
 mod records;
 pub mod reference;
 
-use crate::host::{Shared, with_f32};
+use crate::host::{Shared, has_own, with_f32};
 use crate::matrix::{Changed, Matrix, Seen, View};
 use crate::memory::Arena;
 use crate::rms_norm::{self, rms_norm};
@@ -75,7 +75,7 @@ impl Linear {
     /// As there, or no more memory.
     pub fn from_tensor_in(w: &Tensor, arena: &mut Arena) -> Result<Self> {
         let (n, k) = w.dims2()?;
-        let part = if w.device().is_cpu() {
+        let part = if has_own(w.device()) {
             Part::Dense(dense::Packed::new(w, arena)?)
         } else {
             Part::Portable(portable::Weights::dense(w)?)
@@ -97,7 +97,7 @@ impl Linear {
     /// As there, or no more memory.
     pub fn from_quantized_in(w: &QTensor, arena: &mut Arena) -> Result<Self> {
         let (n, k) = w.shape().dims2()?;
-        let part = if w.device().is_cpu() {
+        let part = if has_own(&w.device()) {
             Part::Quantized(quantized::Packed::new(w, arena)?)
         } else {
             Part::Portable(portable::Weights::quantized(w)?)
