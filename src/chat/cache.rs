@@ -199,9 +199,11 @@ impl Tables<'_> {
 
     fn shrink(&mut self, limit: u64) -> Result<(), redb::Error> {
         while self.count(BYTES)? > limit {
-            let oldest = self.uses.first()?.map(|(_, key)| key.value().to_vec());
-            let Some(key) = oldest else { break };
+            let oldest = self.uses.first()?.map(|(used, key)| (used.value(), key.value().to_vec()));
+            let Some((used, key)) = oldest else { break };
             self.remove(&key)?;
+            // An entry that can't be read does not say when it was used.
+            self.uses.remove(used)?;
         }
         Ok(())
     }
@@ -409,6 +411,24 @@ mod tests {
         for (seed, asked) in [(1, 0), (3, 0), (4, 0), (2, 1), (1, 1)] {
             assert_eq!(run(&mut cache, "m", &[generate("a", seed)]).1, asked, "{seed}");
         }
+    }
+
+    #[test]
+    fn entries_of_another_form_make_room_as_well() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut cache = CallCache::open(&folder.path().join("c"), 1 << 20).unwrap();
+        run(&mut cache, "m", &[generate("a", 1), generate("a", 2)]);
+        let transaction = cache.database.begin_write().unwrap();
+        {
+            let mut replies = transaction.open_table(REPLIES).unwrap();
+            let keys = replies.iter().unwrap().map(|row| row.unwrap().0.value().to_vec());
+            for key in keys.collect::<Vec<_>>() {
+                replies.insert(key.as_slice(), br#"{"newer": 1}"#.as_slice()).unwrap();
+            }
+        }
+        transaction.commit().unwrap();
+        cache.limit = 1;
+        assert_eq!(run(&mut cache, "m", &[generate("a", 3)]).1, 1);
     }
 
     #[test]

@@ -90,7 +90,7 @@ impl Reply {
         let call = |name| vec![tools::call(self.app.id("call"), name, text.clone())];
         let tool_calls = self.function.as_deref().map(call);
         let content = tool_calls.is_none().then_some(text);
-        ReplyMessage { role: "assistant".into(), content, refusal: None, tool_calls }
+        ReplyMessage { role: "assistant".into(), content, tool_calls, ..ReplyMessage::default() }
     }
 
     fn opening(&self) -> Delta {

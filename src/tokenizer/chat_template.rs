@@ -144,7 +144,7 @@ impl ChatTemplate {
         let specials = &tokenizer.specials;
         let mark = self.unused_character(turns);
         let marked: Vec<String> =
-            turns.iter().map(|turn| specials.mark(turn.content, mark)).collect();
+            turns.iter().map(|turn| specials.mark(self.without_thoughts(turn), mark)).collect();
         let marked: Vec<Turn> =
             turns.iter().zip(&marked).map(|(turn, content)| Turn { content, ..*turn }).collect();
         let text = self.render(&marked)?;
@@ -154,6 +154,15 @@ impl ChatTemplate {
             ids.extend(tokenizer.encode_continuation(prefix));
         }
         Ok(ids)
+    }
+
+    /// What is left of an earlier reply where the template cuts thoughts out: marked, it would not find their end.
+    fn without_thoughts<'t>(&self, turn: &Turn<'t>) -> &'t str {
+        const END: &str = "</think>";
+        match turn.content.rsplit_once(END) {
+            Some((_, said)) if turn.role == "assistant" && self.source.contains(END) => said,
+            _ => turn.content,
+        }
     }
 
     /// A character of the private use areas that neither messages nor template contain.

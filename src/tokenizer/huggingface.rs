@@ -15,16 +15,22 @@ pub(super) fn load(folder: &Path) -> Result<Definition, TokenizerError> {
     pipeline.with_padding(None);
     pipeline.with_truncation(None).map_err(|error| TokenizerError::invalid(&path, error))?;
     let config = Config::read(folder)?;
-    let raw_prefix = pipeline
-        .encode_fast("", true)
-        .map_err(|error| TokenizerError::invalid(&path, error))?
-        .get_ids()
-        .to_vec();
+    let raw_prefix =
+        raw_prefix(&pipeline).map_err(|error| TokenizerError::invalid(&path, error))?;
     let id = |text: &Option<String>| text.as_ref().and_then(|text| pipeline.token_to_id(text));
     let (bos, eos) = (id(&config.bos), id(&config.eos));
     let stop_tokens = config.stop_ids.into_iter().chain(eos).collect();
     let hash = sha256_hex(&[&bytes]);
     Ok(Definition { path, bos, eos, stop_tokens, raw_prefix, hash, pipeline })
+}
+
+/// What the pipeline puts before any text. (Some put something behind it, too.)
+fn raw_prefix(pipeline: &Pipeline) -> tokenizers::Result<Vec<u32>> {
+    let ids = |framed| pipeline.encode_fast("a", framed).map(|all| all.get_ids().to_vec());
+    let (text, mut framed) = (ids(false)?, ids(true)?);
+    let start = framed.windows(text.len().max(1)).position(|window| window == text);
+    framed.truncate(start.unwrap_or(0));
+    Ok(framed)
 }
 
 /// What a vocabulary does with the space before a text.

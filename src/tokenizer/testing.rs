@@ -151,7 +151,7 @@ pub const LLAMA: [&str; 5] = [
 ];
 
 /// Turns as DeepSeek-R1's distilled models have them: added tokens that aren't special.
-pub const TURNS: [&str; 3] = ["<｜User｜>", "<｜Assistant｜>", "<think>"];
+pub const TURNS: [&str; 4] = ["<｜User｜>", "<｜Assistant｜>", "<think>", "</think>"];
 
 /// A byte-level `tokenizer.json` with [`TURNS`] and a run of spaces as added tokens, and a template
 /// that writes them.

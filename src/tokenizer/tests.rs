@@ -1,12 +1,12 @@
 //! Properties that hold for every vocabulary, and the edges of each form.
 
 use super::testing::*;
-use super::{StreamDecoder, Tokenizer, TokenizerError, Turn};
+use super::{ChatTemplate, StreamDecoder, Tokenizer, TokenizerError, Turn};
 use candle_core::quantized::gguf_file::Value;
 use proptest::prelude::*;
 use std::sync::LazyLock;
 
-static ALL: LazyLock<Vec<(&str, Tokenizer, super::ChatTemplate)>> = LazyLock::new(all);
+static ALL: LazyLock<Vec<(&str, Tokenizer, ChatTemplate)>> = LazyLock::new(all);
 
 /// Texts in which words, parts of control tokens, white space and any characters mix.
 fn any_text() -> impl Strategy<Value = String> {
@@ -312,7 +312,8 @@ fn embedders_get_their_tokens_and_a_cut_end_but_no_padding() {
     assert_eq!(tokenizer.encode_for_embedder("Bridges bridge", 16), [2, 4, 5, 4, 3]);
     assert_eq!(tokenizer.encode_for_embedder("Bridges bridge", 4), [2, 4, 5, 3]);
     assert_eq!(tokenizer.encode_for_embedder("", 16), [2, 3]);
-    assert_eq!(tokenizer.raw_prefix(), [2, 3]);
+    // What stands behind a text is not put before it.
+    assert_eq!(tokenizer.raw_prefix(), [2]);
 }
 
 #[test]
@@ -371,6 +372,16 @@ fn errors_name_file_and_key() {
         [("tokenizer.model", tiktoken.as_str()), ("config.json", "{\"eos_token_id\": \"x\"}")];
     let message = error(load_folder(&files));
     assert!(message.contains("config.json: field eos_token_id"), "{message}");
+}
+
+#[test]
+fn templates_that_cut_thoughts_out_of_earlier_replies_find_them() {
+    let source = "{% for m in messages %}{{ m.content.split('</think>')[-1] }}|{% endfor %}";
+    let (_, tokenizer, _) = all().pop().unwrap();
+    let template = ChatTemplate::new("test".into(), source.into(), &tokenizer).unwrap();
+    let reply = Turn { role: "assistant", content: "<think>secret</think>world" };
+    let ids = template.encode(&tokenizer, &[Turn::user("hello"), reply], "").unwrap();
+    assert_eq!(tokenizer.decode(&ids).trim(), "hello|world|");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use super::Tokens;
 use super::estimate::{alternatives_of, closed, verdict_only};
 use super::failure::Failure;
+use super::http::MAX_ANSWER;
 use super::line::Missed;
 use super::server::{Abilities, Scoring, Server};
 use crate::chat::wire::{
@@ -101,11 +102,8 @@ impl Server {
             self.post_or_shorten(PLAIN, request, sampling.max_new_tokens, shorten)?;
         let usage = response.usage.flatten().map(Usage::from).unwrap_or_default();
         let choice = response.choices.into_iter().next().ok_or_else(|| strange(PLAIN))?;
-        Ok(Reply::Text {
-            text: choice.text,
-            finish: finish(choice.finish_reason.as_deref()),
-            usage,
-        })
+        let finish = finish(choice.finish_reason.as_deref())?;
+        Ok(Reply::Text { text: choice.text, finish, usage })
     }
 
     fn request(
@@ -172,18 +170,25 @@ impl Server {
         let turns: Vec<Turn> = turns.collect();
         let prompt = template.encode(tokenizer, &turns, prefix);
         let prompt = prompt.map_err(|e| ChatError::Refused(e.to_string()))?;
-        let whole = |text: &String| [&prompt[..], &tokenizer.encode_continuation(text)].concat();
-        let request = self.echo(continuations.iter().map(whole).collect(), self.abilities.top);
-        let response = self.line.post::<CompletionResponse>(PLAIN, &request);
-        let mut response = response.map_err(|missed| self.error(PLAIN, missed))?;
-        response.choices.sort_by_key(|choice| choice.index);
-        if response.choices.len() != continuations.len() {
-            return Err(strange(PLAIN));
+        let ends: Vec<_> = continuations.iter().map(|c| tokenizer.encode_continuation(c)).collect();
+        let longest = prompt.len() + ends.iter().map(Vec::len).max().unwrap_or(0);
+        let (mut logprobs, mut usage) = (Vec::new(), Usage::default());
+        for ends in ends.chunks(prompts_of_an_answer(longest, self.abilities.top)) {
+            let whole = |end: &Vec<u32>| [&prompt[..], end].concat();
+            let request = self.echo(ends.iter().map(whole).collect(), self.abilities.top);
+            let response = self.line.post::<CompletionResponse>(PLAIN, &request);
+            let mut response = response.map_err(|missed| self.error(PLAIN, missed))?;
+            response.choices.sort_by_key(|choice| choice.index);
+            if response.choices.len() != ends.len() {
+                return Err(strange(PLAIN));
+            }
+            for (choice, end) in response.choices.iter().zip(ends) {
+                let told = choice.logprobs.as_ref();
+                let score = told.and_then(|told| closed(told, prompt.len(), end.len(), closing));
+                logprobs.push(score.ok_or_else(|| strange(PLAIN))?);
+            }
+            usage += response.usage.flatten().map(Usage::from).unwrap_or_default();
         }
-        let told = response.choices.iter().map(|choice| choice.logprobs.as_ref());
-        let scores = told.map(|told| closed(told?, prompt.len(), closing));
-        let logprobs = scores.collect::<Option<Vec<f64>>>().ok_or_else(|| strange(PLAIN))?;
-        let usage = response.usage.flatten().map(Usage::from).unwrap_or_default();
         Ok(Reply::Estimates { logprobs, way: Estimate::Echo, usage })
     }
 
@@ -218,6 +223,14 @@ impl Server {
     }
 }
 
+/// Prompts of `tokens` tokens that are asked for at a time, so that an answer with the `top` likeliest at each place is
+/// well below what is read of one.
+pub(super) fn prompts_of_an_answer(tokens: usize, top: usize) -> usize {
+    /// A token with its log-probability, as vLLM writes it: some 30 bytes.
+    const BYTES: usize = 40;
+    (MAX_ANSWER as usize / 2 / (BYTES * (top + 2) * tokens.max(1))).max(1)
+}
+
 fn strange(path: &str) -> ChatError {
     ChatError::Refused(format!("{path}: the answer does not fit the request"))
 }
@@ -242,24 +255,33 @@ fn fields(sampling: &Sampling, abilities: &Abilities) -> SamplingFields {
     }
 }
 
-fn finish(reason: Option<&str>) -> Finish {
-    if reason == Some("length") { Finish::Length } else { Finish::Stop }
+/// How a reply ended. Servers have their own words for it; one that is not known here may stand for half a reply, which
+/// must not be judged as a whole one.
+fn finish(reason: Option<&str>) -> Result<Finish, ChatError> {
+    let refused = |why: String| Err(ChatError::Refused(why));
+    match reason.unwrap_or_default() {
+        "" | "stop" | "eos" | "eos_token" | "stop_sequence" | "end_turn" => Ok(Finish::Stop),
+        "length" | "max_tokens" | "model_length" => Ok(Finish::Length),
+        "content_filter" => refused("the server's filter withheld the reply".into()),
+        other => refused(format!("the server did not finish the reply (finish_reason {other:?})")),
+    }
 }
 
 fn text(response: ChatResponse) -> Result<Reply, ChatError> {
     let usage = response.usage.into();
     let choice = response.choices.into_iter().next().ok_or_else(|| strange(CHAT))?;
-    match (choice.finish_reason.as_str(), choice.message.refusal) {
-        ("content_filter", _) => {
-            Err(ChatError::Refused("the server's filter withheld the reply".into()))
-        }
-        (_, Some(refusal)) if choice.message.content.is_none() => {
+    let (finish, message) = (finish(Some(&choice.finish_reason))?, choice.message);
+    let thought = message.reasoning_content.or(message.reasoning).map(|text| text.chars().count());
+    match (message.content, message.refusal, thought) {
+        (Some(text), ..) => Ok(Reply::Text { text, finish, usage }),
+        (None, Some(refusal), _) => {
             Err(ChatError::Refused(format!("the model refuses: {refusal}")))
         }
-        (finish, _) => {
-            let finish = self::finish(Some(finish));
-            Ok(Reply::Text { text: choice.message.content.unwrap_or_default(), finish, usage })
-        }
+        (None, None, Some(thought)) => Err(ChatError::Refused(format!(
+            "the model thought for {thought} characters and said nothing: allow more new tokens, or have the \
+             server switch thinking off"
+        ))),
+        (None, None, None) => Err(ChatError::Refused("the reply has no content".into())),
     }
 }
 

@@ -3,13 +3,16 @@
 use crate::chat::Message;
 use crate::chat::wire::{ChatMessage, ChatToken, CompletionLogprobs, TopToken};
 
-/// The score of a continuation from the log-probabilities of a prompt that ends with it, of which
+/// The score of a continuation of `len` tokens from the log-probabilities of a prompt that ends with it, of which
 /// the first `prompt` tokens stand before it, and of the token after it: the continuation's, and
 /// that of all likeliest next tokens together which begin with `closing`. `None` if tokens are
 /// missing.
-pub fn closed(told: &CompletionLogprobs, prompt: usize, closing: &str) -> Option<f64> {
-    let (_, read) = told.token_logprobs.split_last()?;
-    let own = read.get(prompt..)?.iter().map(|logprob| logprob.map(f64::from));
+pub fn closed(told: &CompletionLogprobs, prompt: usize, len: usize, closing: &str) -> Option<f64> {
+    let all = prompt + len + 1;
+    if told.token_logprobs.len() != all || told.top_logprobs.len() != all {
+        return None;
+    }
+    let own = told.token_logprobs[prompt..all - 1].iter().map(|logprob| logprob.map(f64::from));
     let own: f64 = own.sum::<Option<f64>>()?;
     if closing.is_empty() {
         return Some(own);
@@ -96,7 +99,8 @@ fn share(
         let longer = format!("{text}{}", token.trim_end());
         let other = alternatives.iter().position(|alternative| *alternative == longer);
         if let Some(other) = other.filter(|&other| other != own) {
-            let part = mass * f64::from(*logprob).exp();
+            // Rounded sums may be a little more than there is.
+            let part = (mass * f64::from(*logprob).exp()).min(masses[own]);
             masses[own] -= part;
             masses[other] += part;
         }
@@ -148,6 +152,14 @@ mod tests {
     }
 
     #[test]
+    fn rounding_never_makes_a_probability_negative() {
+        let sure = [token("1", &[("1", 1.0)]), token("0", &[("0", 1.000_001), ("0 ", 1e-6)])];
+        let logs = alternatives_of(&sure, &ratings()).unwrap();
+        assert!(logs.iter().all(|x| !x.is_nan()), "{logs:?}");
+        assert_eq!(logs[1], f64::NEG_INFINITY);
+    }
+
+    #[test]
     fn labels_are_known_by_how_they_begin() {
         let labels = ["Fully supported", "Partially supported", "No support"].map(str::to_owned);
         let top = [("F", 0.5), ("Part", 0.25), ("No", 0.125), ("Not", 0.1)];
@@ -164,10 +176,12 @@ mod tests {
         }))
         .unwrap();
         let closing = ((-1.5f64).exp() + (-0.5f64).exp()).ln();
-        assert!((closed(&told, 2, "]").unwrap() - (-1.5 + closing)).abs() < 1e-9);
-        assert_eq!(closed(&told, 2, ""), Some(-1.5));
-        assert_eq!(closed(&told, 2, "!"), Some(f64::NEG_INFINITY));
-        assert_eq!(closed(&told, 9, "]"), None);
+        assert!((closed(&told, 2, 2, "]").unwrap() - (-1.5 + closing)).abs() < 1e-9);
+        assert_eq!(closed(&told, 2, 2, ""), Some(-1.5));
+        assert_eq!(closed(&told, 2, 2, "!"), Some(f64::NEG_INFINITY));
+        // The token after the continuation is missing, or there is one too many.
+        assert_eq!(closed(&told, 2, 3, "]"), None);
+        assert_eq!(closed(&told, 2, 1, "]"), None);
     }
 
     #[test]

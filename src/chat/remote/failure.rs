@@ -15,7 +15,7 @@ pub enum Failure {
     Broke { what: String },
     /// The server is not who it says, as far as is known here.
     Untrusted { what: String },
-    /// The key is missing, wrong, or has nothing left to spend.
+    /// The key is missing or wrong, or there is nothing left to spend.
     Denied { what: String },
     /// There is no such address or model.
     NotFound { what: String },
@@ -50,7 +50,7 @@ pub fn failure(answer: &Answer) -> Failure {
     let what = format!("status {}: {message}", answer.status);
     let spent = code == "insufficient_quota";
     match answer.status {
-        401 | 403 => Failure::Denied { what },
+        401 | 402 => Failure::Denied { what },
         429 if spent => Failure::Denied { what },
         404 => Failure::NotFound { what },
         500 => Failure::Broke { what },
@@ -123,6 +123,10 @@ fn limit(message: &str) -> Option<usize> {
 
 /// The tokens of the prompt alone, where a message says it.
 fn prompt_tokens(message: &str) -> Option<usize> {
+    // vLLM's words for where it stopped counting.
+    if message.contains("at least ") || message.contains("upper bound for ") {
+        return None;
+    }
     [" for the prompt", " in the messages", " input tokens", " in your prompt", " prompt tokens"]
         .iter()
         .find_map(|phrase| number_before(message, phrase))
@@ -175,13 +179,14 @@ mod tests {
         for status in [429, 503, 529] {
             assert!(matches!(of(status, "x"), Failure::Full { .. }), "{status}");
         }
-        for status in [401, 403] {
+        for status in [401, 402] {
             assert!(matches!(of(status, "x"), Failure::Denied { .. }), "{status}");
         }
         let spent = r#"{"error": {"message": "pay", "code": "insufficient_quota"}}"#;
         assert!(matches!(of(429, spent), Failure::Denied { .. }));
         assert!(matches!(of(404, "x"), Failure::NotFound { .. }));
-        for status in [301, 400, 405, 413, 415, 422, 501, 505, 525, 526] {
+        // Some say 403 of a key, others of what was asked.
+        for status in [301, 400, 403, 405, 413, 415, 422, 501, 505, 525, 526] {
             assert!(matches!(of(status, "x"), Failure::Refused { .. }), "{status}");
         }
     }
@@ -201,6 +206,14 @@ mod tests {
         let vllm = "'max_tokens' is too large: 1000. This model's maximum context length is 4096 \
                     tokens and your request has 4000 input tokens (1000 > 4096 - 4000).";
         assert_eq!(numbers(vllm), (Some(4000), Some(4096)));
+        for uncounted in [
+            "This model's maximum context length is 8192 tokens. However, your request contains at least 8193 \
+             input tokens.",
+            "The prompt has 900000 characters (more than 819200 characters, which is the upper bound for 8192 \
+             input tokens); this model's maximum context length is 8192 tokens.",
+        ] {
+            assert_eq!(numbers(uncounted), (None, Some(8192)));
+        }
         let llamacpp = "request (9031 tokens) exceeds the available context size (8192 tokens), try \
                         increasing it";
         assert_eq!(numbers(llamacpp), (Some(9031), Some(8192)));

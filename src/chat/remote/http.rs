@@ -9,7 +9,7 @@ use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Proxy};
 
 /// Bytes of an answer that are read, at most.
-const MAX_ANSWER: u64 = 64 << 20;
+pub const MAX_ANSWER: u64 = 64 << 20;
 
 /// Connecting takes longer than this only where nobody is there.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -101,9 +101,14 @@ fn read(answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Result
 }
 
 fn no_answer(error: ureq::Error) -> Failure {
-    match disbelief(&error) {
-        Some(why) => Failure::Untrusted { what: format!("the server's certificate: {why}") },
-        None => Failure::Passing { what: error.to_string() },
+    if let Some(why) = disbelief(&error) {
+        return Failure::Untrusted { what: format!("the server's certificate: {why}") };
+    }
+    let what = error.to_string();
+    match error {
+        // It will be as long the next time.
+        ureq::Error::BodyExceedsLimit(_) => Failure::Refused { what },
+        _ => Failure::Passing { what },
     }
 }
 

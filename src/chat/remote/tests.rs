@@ -1,5 +1,6 @@
 //! Against a server that does what a script says.
 
+use super::call::prompts_of_an_answer;
 use super::line::Patience;
 use super::{Key, Remote, RemoteError, Settings, Tokens};
 use crate::chat::{
@@ -522,7 +523,35 @@ fn filters_and_ends_are_told_apart() {
     };
     assert_eq!(finish(ends("stop")), Finish::Stop);
     assert_eq!(finish(ends("length")), Finish::Length);
-    assert!(matches!(ends("content_filter"), Err(ChatError::Refused(_))));
+    for reason in ["content_filter", "abort", "error"] {
+        assert!(matches!(ends(reason), Err(ChatError::Refused(_))), "{reason}");
+    }
+}
+
+#[test]
+fn a_model_that_only_thought_has_said_nothing() {
+    let server = Scripted::start(script(|asked| {
+        let prompt = asked.body["messages"][0]["content"].to_string();
+        let message = match prompt.contains("spider") {
+            true => json!({"content": "8"}),
+            false => json!({"content": null, "reasoning_content": "Well", "reasoning": "Well"}),
+        };
+        let choice = json!({"message": message, "finish_reason": "length"});
+        // What some servers write of tokens that they did not count.
+        let usage = json!({"prompt_tokens": 7, "prompt_tokens_details": {"cached_tokens": null}});
+        Act::Answer(200, "", json!({"choices": [choice], "usage": usage}).to_string())
+    }));
+    let Err(ChatError::Refused(why)) = one(&mut server.open(), generate("x")) else { panic!() };
+    assert!(why.contains("thought for 4 characters"), "{why}");
+}
+
+/// Answers of servers hold only so much.
+#[test]
+fn long_prompts_are_echoed_a_few_at_a_time() {
+    assert!(prompts_of_an_answer(500, 20) > 11);
+    let few = prompts_of_an_answer(10_000, 20);
+    assert!((2..11).contains(&few), "{few}");
+    assert_eq!(prompts_of_an_answer(1 << 20, 20), 1);
 }
 
 /// Answers as a server that echoes prompts: each token costs 0.25, and `]` likely comes next.

@@ -107,7 +107,7 @@ pub struct ChatChoice {
     pub finish_reason: String,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ReplyMessage {
     /// `assistant`.
     #[serde(default)]
@@ -115,6 +115,11 @@ pub struct ReplyMessage {
     pub content: Option<String>,
     #[serde(default)]
     pub refusal: Option<String>,
+    /// What a model thought before its reply, where a server keeps it apart, in the one name or the other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning_content: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reasoning: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tool_calls: Option<Vec<ToolCall>>,
 }
