@@ -330,6 +330,8 @@ fn additions(
     own: usize,
 ) -> impl Iterator<Item = (u32, f32)> {
     let mut counted = BTreeMap::new();
+    let subtracts = params.presence_penalty != 0.0 || params.frequency_penalty != 0.0;
+    let own = if subtracts { own } else { 0 };
     for &token in &seen[seen.len().saturating_sub(own)..] {
         *counted.entry(token).or_insert(0u32) += 1;
     }
@@ -403,17 +405,29 @@ pub fn logit_changes(draw: &Draw) -> Vec<Change> {
     if !params.adjusts_logits() {
         return Vec::new();
     }
-    let mut changes = BTreeMap::new();
-    let none = |token: u32| Change { token, penalised: false, added: 0.0 };
-    if params.repetition_penalty != 1.0 {
-        for &token in draw.seen {
-            changes.insert(token, Change { penalised: true, ..none(token) });
+    let penalised = if params.repetition_penalty == 1.0 { Vec::new() } else { distinct(draw.seen) };
+    let penalised = penalised.into_iter();
+    let mut changes: Vec<Change> =
+        penalised.map(|token| Change { token, penalised: true, added: 0.0 }).collect();
+    for (token, added) in additions(params, draw.seen, draw.index) {
+        match changes.binary_search_by_key(&token, |change| change.token) {
+            Ok(at) => changes[at].added += added,
+            Err(at) => changes.insert(at, Change { token, penalised: false, added }),
         }
     }
-    for (token, added) in additions(params, draw.seen, draw.index) {
-        changes.entry(token).or_insert_with(|| none(token)).added += added;
+    changes
+}
+
+/// Each token once, ascending. (A prompt may be long, and this is done for each of its replies' tokens: by a bit for each
+/// id, 64 thousand take 0.6 ms, by a tree 14.)
+#[cfg(feature = "gpu")]
+fn distinct(tokens: &[u32]) -> Vec<u32> {
+    let mut words = vec![0u32; tokens.iter().max().map_or(0, |&last| last as usize / 32 + 1)];
+    for &token in tokens {
+        words[token as usize / 32] |= 1 << (token % 32);
     }
-    changes.into_values().collect()
+    let all = (0..32 * words.len() as u32).filter(|&t| words[t as usize / 32] >> (t % 32) & 1 == 1);
+    all.collect()
 }
 
 /// The logits that tokens are drawn from, where they are not the model's own.
