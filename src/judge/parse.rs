@@ -35,9 +35,9 @@ pub fn rating_within(reply: &str, low: u8, high: u8) -> Option<Mark> {
     brackets::last_rating(reply, low.into(), high.into())
 }
 
-/// The degree of support, 1, 0.5 or 0, in the last `[[label]]`, in English or Chinese. Other
-/// brackets are skipped; a last label that says two things at once ("not fully", "不完全支持") or
-/// none that is known ("支持") makes the reply unreadable.
+/// The degree of support, 1, 0.5 or 0, in the last `[[label]]`, in English or Chinese. References and
+/// placeholders are skipped; a last label that says two things at once ("not fully", "不完全支持") or
+/// none that is known ("支持", "矛盾") makes the reply unreadable.
 pub fn support(reply: &str) -> Option<Mark> {
     brackets::last_label(reply)
 }
