@@ -112,7 +112,7 @@ mod tests {
             panic!("{finished:?}")
         };
         assert_eq!(usage.completion_tokens, 100);
-        assert_eq!(statements(text).unwrap(), ["It rained.", "The mill stood."]);
+        assert_eq!(statements(text, false).unwrap(), ["It rained.", "The mill stood."]);
         assert_eq!(rating(text).unwrap().score, 7.0);
         assert_eq!(support(text).unwrap().score, 1.0);
     }
@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn words_are_no_more_than_were_sampled_but_for_the_last_sentence() {
         let prompt = "One two three four. ".repeat(100);
-        let found = statements(&words(&prompt, 80)).unwrap().len();
+        let found = statements(&words(&prompt, 80), false).unwrap().len();
         assert_eq!(found, 1, "the same sentence counts once");
         assert!((80..200).contains(&words(&prompt, 80).len()));
     }

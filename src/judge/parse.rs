@@ -20,6 +20,13 @@ impl Mark {
         before.by_ref().rev().take(2).for_each(drop);
         format!("{}{}", before.as_str(), super::BRACKETS)
     }
+
+    /// Whether no words come after it on its line, so that it can be what an analysis comes to.
+    pub fn ends_line(&self, reply: &str) -> bool {
+        let rest = &reply[self.inside..];
+        let after = rest.find([']', '】', '］']).map_or("", |end| &rest[end..]);
+        !after.lines().next().is_some_and(|line| line.contains(char::is_alphanumeric))
+    }
 }
 
 /// The rating 0..=10 in the last `[[number]]`. `[[ 8 ]]`, `[[8.5]]` and `[[8/10]]` are numbers
@@ -96,12 +103,15 @@ fn numbered_lines(reply: &str, count: usize) -> impl Iterator<Item = (usize, usi
 }
 
 /// The texts between `<statement>` and `</statement>`, trimmed, without empty ones and repetitions.
-/// Empty if the reply says that there are none; tags with nothing in them don't say so.
-pub fn statements(reply: &str) -> Option<Vec<String>> {
+/// Empty if the reply says that there are none; tags with nothing in them don't say so. `cut`: the
+/// reply might have gone on.
+pub fn statements(reply: &str, cut: bool) -> Option<Vec<String>> {
     let mut found: Vec<String> = Vec::new();
     let mut says_none = false;
-    let is_empty = |text: &&str| !text.contains(char::is_alphanumeric);
-    for text in tagged(reply).map(str::trim).filter(|text| !is_empty(text)) {
+    let texts = tagged(reply, cut);
+    let texts = texts.iter().map(|text| text.trim());
+    let texts: Vec<&str> = texts.filter(|text| text.contains(char::is_alphanumeric)).collect();
+    for &text in &texts {
         if is_none_phrase(text) {
             says_none = true;
         } else if !found.iter().any(|earlier| earlier == text) {
@@ -109,15 +119,16 @@ pub fn statements(reply: &str) -> Option<Vec<String>> {
         }
     }
     // What a statement says, even one that was cut off, is not what the reply says of statements.
-    let outside = || !reply.contains(OPEN) || tagged(reply).all(|text| is_empty(&text));
-    let says_none = says_none || begun(reply).is_none() && outside() && denies_statements(reply);
+    let outside = texts.is_empty() && !(cut && begun(reply).is_some());
+    says_none |= outside && denies_statements(reply);
     (says_none || !found.is_empty()).then_some(found)
 }
 
 /// The statement that a reply which was cut off ends in the middle of.
 pub fn begun(reply: &str) -> Option<&str> {
-    let (_, last) = reply.rsplit_once(OPEN)?;
-    (!last.contains(CLOSE)).then_some(last)
+    let lower = reply.to_ascii_lowercase();
+    let start = lower.rfind(OPEN)? + OPEN.len();
+    (!lower[start..].contains(CLOSE)).then_some(&reply[start..])
 }
 
 /// `Some(None)` if the reply says that nothing is relevant, else the reply without such lines:
@@ -135,21 +146,27 @@ pub fn extract(reply: &str) -> Option<Option<String>> {
 const OPEN: &str = "<statement>";
 const CLOSE: &str = "</statement>";
 
-/// The texts between each `<statement>` and the next `</statement>`. One that was begun but never
-/// ended is left out.
-fn tagged(reply: &str) -> impl Iterator<Item = &str> {
-    let (ended, _) = reply.rsplit_once(CLOSE).unwrap_or_default();
-    ended.split(CLOSE).filter_map(|part| {
-        let open = part.rfind(OPEN)?;
-        Some(&part[open + OPEN.len()..])
-    })
+/// The texts after each `<statement>`, in letters of any case, until it is closed, the next one begins or
+/// the reply ends. One that a reply which was `cut` ends in the middle of is left out.
+fn tagged(reply: &str, cut: bool) -> Vec<&str> {
+    // As many bytes as before.
+    let lower = reply.to_ascii_lowercase();
+    let starts: Vec<usize> = lower.match_indices(OPEN).map(|(at, _)| at + OPEN.len()).collect();
+    let ends = starts.iter().skip(1).map(|start| start - OPEN.len()).chain([reply.len()]);
+    let text = |(&start, end): (&usize, usize)| {
+        let closed = lower[start..end].find(CLOSE).map(|length| start + length);
+        let may_go_on = cut && end == reply.len();
+        closed.or((!may_go_on).then_some(end)).map(|end| &reply[start..end])
+    };
+    starts.iter().zip(ends).filter_map(text).collect()
 }
 
-/// Whether a statement is no statement but a word for "none", or the sentence that there is none.
+/// Whether a text is a word for "none", or the sentence that there is none, and says nothing else.
 fn is_none_phrase(text: &str) -> bool {
     /// What such a sentence may hold besides.
-    const FRAME: &str = "the this given answer response contains has there are is in s \
-                         回答 该回答 此回答 答案 该答案 性陈述";
+    const FRAME: &str = "the this given answer response contains has there does do are is in s \
+                         be can made to extract extracted";
+    const FRAME_HAN: &str = "该此这个回答案中里并";
     const NONE: [&str; 8] = [
         "none",
         "n/a",
@@ -161,24 +178,46 @@ fn is_none_phrase(text: &str) -> bool {
         "没有",
     ];
     let core = core(text);
-    if NONE.contains(&core.as_str()) {
-        return true;
-    }
-    let frames = |rest: String| {
+    let framed = |rest: String| {
         let mut words = rest.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
-        words.all(|word| FRAME.split(' ').any(|known| known == word))
+        words.all(|word| {
+            FRAME.split(' ').any(|known| known == word)
+                || word.chars().all(|c| FRAME_HAN.contains(c))
+        })
     };
-    DENIALS.iter().any(|denial| core.contains(denial) && frames(core.replacen(denial, " ", 1)))
+    NONE.contains(&core.as_str()) || without_denial(&core).is_some_and(framed)
 }
 
-/// That an answer holds no factual statement, in common words.
-const DENIALS: [&str; 5] =
-    ["no factual statement", "没有事实性陈述", "无事实性陈述", "没有事实陈述", "不包含事实"];
+/// The rest of a text that denies in common words that there are factual statements.
+fn without_denial(text: &str) -> Option<String> {
+    const FILLERS: [(&str, &str); 4] =
+        [("n't ", " not "), (" any ", " "), ("可提取的", ""), ("任何", "")];
+    const NOT: [&str; 10] = [
+        "no ",
+        "not contain ",
+        "not make ",
+        "not include ",
+        "无",
+        "没有",
+        "不含",
+        "不含有",
+        "不包含",
+        "未包含",
+    ];
+    const STATEMENTS: [&str; 4] = ["factual statement", "factual claim", "事实性陈述", "事实陈述"];
+    let mut text = text.to_lowercase();
+    FILLERS.iter().for_each(|(filler, instead)| text = text.replace(filler, instead));
+    let mut denials = NOT.iter().flat_map(|not| STATEMENTS.map(|what| format!("{not}{what}")));
+    let denial = denials.find(|denial| text.contains(denial))?;
+    Some(text.replacen(&denial, " ", 1))
+}
 
-/// Whether the reply says so, or in the form that our prompts ask for.
+/// Whether a reply says that an answer holds no factual statement, or in the form that our prompts
+/// ask for.
 fn denies_statements(reply: &str) -> bool {
-    let reply = reply.to_lowercase();
-    reply.contains("<no_statement") || DENIALS.iter().any(|denial| reply.contains(denial))
+    reply.to_lowercase().contains("<no_statement")
+        || is_none_phrase(reply)
+        || without_denial(reply).is_some()
 }
 
 /// Whether a line consists of the nothing-relevant phrase and nothing else.
@@ -361,20 +400,31 @@ mod tests {
     fn statements_between_tags() {
         let reply = "Here:\n<statement> One. </statement>\n<statement>Two\nlines.</statement>\n\
                      <statement></statement><statement>One.</statement>";
-        assert_eq!(statements(reply), Some(strings(&["One.", "Two\nlines."])));
+        assert_eq!(statements(reply, false), Some(strings(&["One.", "Two\nlines."])));
+    }
+
+    #[test]
+    fn a_statement_that_is_not_closed_ends_where_the_next_begins_or_the_reply() {
+        for reply in [
+            "<statement>A is b.</statement>\n<statement>C is d.",
+            "<statement>A is b.\n<statement>C is d.</statement>",
+            "<statement>A is b.<statement>\n<statement>C is d.</statement>",
+            "<Statement>A is b.</Statement>\n<STATEMENT>C is d.</statement>",
+        ] {
+            assert_eq!(statements(reply, false), Some(strings(&["A is b.", "C is d."])), "{reply}");
+        }
     }
 
     #[test]
     fn a_statement_that_is_cut_off_is_left_out() {
+        let found = |reply: &str| statements(reply, true);
+        assert_eq!(found("<statement>One.</statement>\n<statement>Tw"), Some(strings(&["One."])));
         assert_eq!(
-            statements("<statement>One.</statement>\n<statement>Tw"),
-            Some(strings(&["One."]))
+            found("<statement>Whole.\n<statement>One.</statement> x"),
+            Some(strings(&["Whole.", "One."]))
         );
-        assert_eq!(
-            statements("<statement>Begun <statement>One.</statement> x"),
-            Some(strings(&["One."]))
-        );
-        assert_eq!(statements("<statement>One."), None);
+        assert_eq!(found("<statement>One."), None);
+        assert_eq!(found("<statement>It contains no factual statement on costs, and"), None);
     }
 
     #[test]
@@ -393,11 +443,23 @@ mod tests {
             "<statement>该回答没有事实性陈述。</statement>",
             "<statement>该回答不包含事实性陈述。</statement>",
             "<statement></statement><no_statements>",
+            "<statement>The answer does not contain any factual statements.</statement>",
+            "<statement>The answer doesn't make any factual claims.</statement>",
+            "<statement>No factual claims are made in the answer.</statement>",
+            "<statement>No factual statements to extract.</statement>",
+            "<statement>该回答不含事实性陈述。</statement>",
+            "<statement>该回答未包含任何事实性陈述。</statement>",
+            "<statement>此回答中并没有任何事实性陈述。</statement>",
+            "The answer does not contain any factual statements. It names a date to come back to.",
+            "No statements.",
+            "no_statements",
+            "<no statements>",
+            "没有可提取的事实性陈述。",
         ] {
-            assert_eq!(statements(reply), Some(Vec::new()), "{reply}");
+            assert_eq!(statements(reply, false), Some(Vec::new()), "{reply}");
         }
         assert_eq!(
-            statements("<statement>One.</statement>\n<no_statements>"),
+            statements("<statement>One.</statement>\n<no_statements>", false),
             Some(strings(&["One."]))
         );
     }
@@ -410,9 +472,10 @@ mod tests {
             "３",
             "该报告不包含事实错误。",
             "It lists no factual statement of cash.",
+            "The report makes no factual statements about costs.",
         ] {
             let reply = format!("<statement>{text}</statement>");
-            assert_eq!(statements(&reply), Some(strings(&[text])), "{text}");
+            assert_eq!(statements(&reply, false), Some(strings(&[text])), "{text}");
         }
     }
 
@@ -424,9 +487,8 @@ mod tests {
             "None of this makes sense to me.",
             "<statement></statement>",
             "<statement> </statement>\n<statement>…</statement>",
-            "<statement>It contains no factual statement on costs, and",
         ] {
-            assert_eq!(statements(reply), None, "{reply}");
+            assert_eq!(statements(reply, false), None, "{reply}");
         }
     }
 
@@ -477,7 +539,7 @@ mod tests {
                 prop_assert!(opens(&found.mark));
                 prop_assert!(found.text.contains(&found.mark.inside));
             }
-            for statement in statements(&reply).unwrap_or_default() {
+            for statement in statements(&reply, false).unwrap_or_default() {
                 prop_assert!(!statement.is_empty() && reply.contains(&statement));
             }
             prop_assert_eq!(extract(&reply).is_none(), reply.trim().is_empty());

@@ -271,8 +271,8 @@ mod tests {
                 let labels = parse::supports(reply, 2);
                 assert!(labels.iter().all(Option::is_some), "{reply}");
             }
-            let examples = parse::statements(texts[PromptKind::Statements as usize]).unwrap();
-            assert!(examples.len() > 5);
+            let examples = parse::statements(texts[PromptKind::Statements as usize], false);
+            assert!(examples.unwrap().len() > 5);
         }
     }
 

@@ -7,7 +7,8 @@
 //!
 //! Forcing a rating or label scores the alternatives after the last reply and takes the best.
 //! Statements and extracts have no alternatives to score; see [`AskKind`] for what they fall back on.
-//! A list of statements that its budget cuts off goes on with the sentences of the answer itself.
+//! A list of statements that its budget cuts off goes on with the sentences of the answer itself; in an
+//! analysis that its budget cuts off only a verdict that ends its line is read as one.
 //!
 //! An ask with an opening has a rung below the first: the alternatives are scored right after the
 //! opening and the best is the verdict. A model that can't score climbs from there as usual. A reply
@@ -116,18 +117,23 @@ impl Ladder {
             Err(ChatError::Refused(why)) => return self.refused(last, why),
             Err(error) => return Step::Failed(error),
         };
+        let cut = finish == Finish::Length;
         if let AskKind::Supports { count } = self.ask.kind {
             let found = parse::supports(&text, count);
             return self.weigh_each(Group::new(text, found));
         }
-        match self.read(&text) {
-            Some((outcome, None)) => self.accept_list(outcome, text, finish == Finish::Length),
+        // What an analysis mentions before it is cut off is not what it comes to.
+        let counts = |mark: &Mark| !cut || self.ask.opening.is_some() || mark.ends_line(&text);
+        match self.read(&text, cut) {
+            Some((outcome, None)) => self.accept_list(outcome, text, cut),
+            Some((_, Some(mark))) if !counts(&mark) => self.retry(Some(text)),
             Some((outcome, Some(mark))) => self.accept(outcome, mark, text),
             None => self.retry(Some(text)),
         }
     }
 
-    fn read(&self, text: &str) -> Option<(Outcome, Option<Mark>)> {
+    /// `cut`: the reply might have gone on.
+    fn read(&self, text: &str, cut: bool) -> Option<(Outcome, Option<Mark>)> {
         match self.ask.kind {
             AskKind::Rating => {
                 parse::rating(text).map(|mark| (Outcome::Rating(mark.score), Some(mark)))
@@ -138,7 +144,7 @@ impl Ladder {
                 parse::support(text).map(|mark| (Outcome::Support(mark.score), Some(mark)))
             }
             AskKind::Statements { .. } => {
-                parse::statements(text).map(|found| (Outcome::Statements(found), None))
+                parse::statements(text, cut).map(|found| (Outcome::Statements(found), None))
             }
             AskKind::Extract => parse::extract(text).map(|found| (Outcome::Extract(found), None)),
             // Read by number; there is no outcome to the reply as a whole.

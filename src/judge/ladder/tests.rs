@@ -244,6 +244,16 @@ fn a_refusal_uses_up_an_attempt() {
 }
 
 #[test]
+fn a_list_that_ended_by_itself_keeps_a_statement_that_is_not_closed() {
+    let reply = "<statement>A is b.</statement>\n<statement>C is d.";
+    let verdict = climb(statements(&["s"]), vec![text(reply)], uniform).0.unwrap();
+    assert_eq!(
+        (verdict.statements().unwrap(), verdict.cut),
+        (&["A is b.", "C is d."].map(String::from)[..], false)
+    );
+}
+
+#[test]
 fn statements_are_done_without_scoring() {
     let reply = "<statement>One.</statement>";
     let (end, calls) = climb(statements(&["s"]), vec![text("?"), text(reply)], uniform);
@@ -307,9 +317,23 @@ fn a_list_that_is_cut_off_goes_on_with_the_sentences_it_had_not_come_to() {
 fn an_extract_that_is_cut_off_is_marked_and_no_other_reply() {
     let verdict = climb(AskKind::Extract, vec![cut_off("- a\n- b")], uniform).0.unwrap();
     assert!(verdict.cut && verdict.extract() == Some("- a\n- b"));
-    let verdict = climb(AskKind::Rating, vec![cut_off("[[7]] and")], uniform).0.unwrap();
+    let verdict = climb(AskKind::Rating, vec![cut_off("[[7]]\n\nMore")], uniform).0.unwrap();
     assert!(!verdict.cut);
     assert!(!serde_json::to_string(&verdict).unwrap().contains("cut"));
+}
+
+#[test]
+fn a_rating_that_an_analysis_mentions_before_it_is_cut_off_is_no_verdict() {
+    let mention = "The criteria say at most [[5]] for one error. This answer has none, and";
+    let end = climb(AskKind::Rating, vec![cut_off(mention), text("[[8]]")], uniform).0;
+    assert_eq!((end.as_ref().unwrap().score(), end.unwrap().attempts), (Some(8.0), 2));
+    let mention = "To be [[Fully supported]] the year must";
+    let verdict = climb(AskKind::Support, vec![cut_off(mention); 5], uniform).0.unwrap();
+    assert!(verdict.forced && verdict.text.starts_with(mention));
+    // Without an analysis the verdict comes first.
+    let replies = vec![cut_off("[[6]] since the")];
+    let end = climb_ask(opened(AskKind::Rating, "[["), replies, |_| refused()).0;
+    assert_eq!(end.unwrap().score(), Some(6.0));
 }
 
 #[test]
