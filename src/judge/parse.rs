@@ -3,6 +3,7 @@
 
 mod brackets;
 
+use crate::retrieval::script::narrow;
 use std::ops::Range;
 
 /// A verdict in double square brackets.
@@ -60,45 +61,68 @@ pub struct Numbered {
 
 /// The degree of support of each of `count` statements, by the numbers that begin lines of the reply
 /// (`Statement 2:`, `陈述2：`, `2.`); the part that speaks of a statement goes on until the next such
-/// line. `None` for a statement that has no part, no label, or more than one part.
-pub fn supports(reply: &str, count: usize) -> Vec<Option<Numbered>> {
+/// line. Where some lines are named, those without a name are points within a part. `None` for a
+/// statement that has no part, no label, or more than one part, or whose label might be one of its
+/// points' own. `cut`: the reply might have gone on.
+pub fn supports(reply: &str, count: usize, cut: bool) -> Vec<Option<Numbered>> {
     let mut found: Vec<Vec<Range<usize>>> = vec![Vec::new(); count];
-    let heads: Vec<(usize, usize)> = numbered_lines(reply, count).collect();
-    let ends = heads.iter().skip(1).map(|&(start, _)| start).chain([reply.len()]);
-    for (&(start, number), end) in heads.iter().zip(ends) {
-        found[number - 1].push(start..end);
+    let lines: Vec<NumberedLine> = numbered_lines(reply, count).collect();
+    let any_named = lines.iter().any(|line| line.named);
+    let (heads, points): (Vec<_>, Vec<_>) =
+        lines.into_iter().partition(|line| line.named == any_named);
+    let ends = heads.iter().skip(1).map(|head| head.start).chain([reply.len()]);
+    for (head, end) in heads.iter().zip(ends) {
+        found[head.number - 1].push(head.start..end);
     }
-    found.iter().map(|parts| only_part(reply, parts)).collect()
+    let only = |parts: &Vec<Range<usize>>| {
+        let found = only_part(reply, parts, &points)?;
+        let may_go_on = cut && found.text.end == reply.len();
+        (!may_go_on || found.mark.ends_line(reply)).then_some(found)
+    };
+    found.iter().map(only).collect()
 }
 
-fn only_part(reply: &str, parts: &[Range<usize>]) -> Option<Numbered> {
+fn only_part(reply: &str, parts: &[Range<usize>], points: &[NumberedLine]) -> Option<Numbered> {
     let [text] = parts else { return None };
+    let last_point = points.iter().rfind(|point| text.contains(&point.start));
+    let before = &reply[text.start..last_point.map_or(text.start, |point| point.start)];
+    if support(before).is_some() {
+        return None;
+    }
     let mark = support(&reply[text.clone()])?;
     let mark = Mark { inside: text.start + mark.inside, ..mark };
     Some(Numbered { mark, text: text.clone() })
 }
 
-/// Where lines begin with a number from 1 to `count` and a mark after it, and which. The mark in
-/// `2.5 million` or `2:30` is none.
-fn numbered_lines(reply: &str, count: usize) -> impl Iterator<Item = (usize, usize)> {
+/// A line that begins with a number and a mark after it.
+struct NumberedLine {
+    /// Its first byte.
+    start: usize,
+    number: usize,
+    /// Whether it says what it numbers.
+    named: bool,
+}
+
+/// Lines with numbers from 1 to `count`. The mark in `2.5 million` or `2:30` is none.
+fn numbered_lines(reply: &str, count: usize) -> impl Iterator<Item = NumberedLine> {
     let lines = reply.split_inclusive('\n').scan(0, |start, line| {
         *start += line.len();
         Some((*start - line.len(), line))
     });
     lines.filter_map(move |(start, line)| {
         let line = line.trim_start_matches([' ', '\t', '#', '*', '-', '[']);
-        let line = ["Statement", "statement", "陈述"]
-            .iter()
-            .find_map(|word| line.strip_prefix(word))
-            .unwrap_or(line)
-            .trim_start();
-        let digits = line.len() - line.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-        let number: usize = line[..digits].parse().ok()?;
-        let after = line[digits..].trim_start_matches(['*', ']']);
+        let unnamed =
+            ["Statement", "statement", "陈述"].iter().find_map(|word| line.strip_prefix(word));
+        let line = unnamed.unwrap_or(line).trim_start();
+        let after = line.trim_start_matches(|c: char| narrow(c).is_ascii_digit());
+        let digits = line[..line.len() - after.len()].chars().map(narrow);
+        let number: usize = digits.collect::<String>().parse().ok()?;
+        let after = after.trim_start_matches(['*', ']']);
         let number_goes_on = after.starts_with(['.', ':', '．', '：'])
             && after.chars().nth(1).is_some_and(char::is_numeric);
         let marked = after.starts_with([':', '：', '.', ')', '、', '．']) && !number_goes_on;
-        (marked && (1..=count).contains(&number)).then_some((start, number))
+        let named = unnamed.is_some();
+        (marked && (1..=count).contains(&number)).then_some(NumberedLine { start, number, named })
     })
 }
 
@@ -357,22 +381,53 @@ mod tests {
     }
 
     fn labels(reply: &str, count: usize) -> Vec<Option<f64>> {
-        supports(reply, count).iter().map(|found| found.as_ref().map(|f| f.mark.score)).collect()
+        let found = supports(reply, count, false);
+        found.iter().map(|found| found.as_ref().map(|f| f.mark.score)).collect()
     }
 
     #[test]
     fn labels_go_by_their_numbers() {
         let reply = "Statement 2: It says so. [[Fully supported]]\n\
                      **Statement 1:** Not said;\nsee Passage 3. [[No support]]\n\
-                     3. Half. [[Partially supported]]";
+                     Statement 3: Half. [[Partially supported]]";
         assert_eq!(labels(reply, 3), [Some(0.0), Some(1.0), Some(0.5)]);
-        let found = supports(reply, 3)[0].clone().unwrap();
+        let found = supports(reply, 3, false)[0].clone().unwrap();
         assert!(reply[..found.mark.inside].ends_with("see Passage 3. [["));
         assert_eq!(
             &reply[found.text],
             "**Statement 1:** Not said;\nsee Passage 3. [[No support]]\n"
         );
-        assert_eq!(labels("陈述1：[[不支持]]\n陈述 2： [[完全支持]]", 2), [Some(0.0), Some(1.0)]);
+        assert_eq!(labels("陈述1：[[不支持]]\n陈述 ２： [[完全支持]]", 2), [Some(0.0), Some(1.0)]);
+        assert_eq!(labels("1. [[No support]]\n２、[[完全支持]]", 2), [Some(0.0), Some(1.0)]);
+    }
+
+    #[test]
+    fn a_numbered_point_within_a_part_is_no_part() {
+        let reply = "Statement 1: shown by Passage\n3. [[Fully supported]]\n\
+                     Statement 2: [[No support]]";
+        assert_eq!(labels(reply, 3), [Some(1.0), Some(0.0), None]);
+        let reply = "Statement 1: it has parts:\n2. the year. [[Fully supported]]";
+        assert_eq!(labels(reply, 2), [Some(1.0), None]);
+        // Either of the labels may be that of the first statement.
+        let reply = "Statement 1: so [[No support]]\n2. so [[Fully supported]]";
+        assert_eq!(labels(reply, 2), [None, None]);
+    }
+
+    #[test]
+    fn a_label_that_an_analysis_mentions_before_it_is_cut_off_is_none() {
+        let reply = "1: so [[No support]] since\n2: to be [[Fully supported]] it must";
+        let scores = |cut| supports(reply, 2, cut).iter().flatten().count();
+        assert_eq!([scores(true), scores(false)], [1, 2]);
+    }
+
+    #[test]
+    fn a_mark_ends_its_line_if_no_words_follow() {
+        let ends = |reply: &str| rating(reply).unwrap().ends_line(reply);
+        assert!(
+            ["[[7]]", "**[[7]]**.", "评分：【【7】】。\n\n再说", "[[ 7 ]]\nand"].map(ends)
+                == [true; 4]
+        );
+        assert!(["[[7]] and", "[[7]]/10", "至多[[7]]分"].map(ends) == [false; 3]);
     }
 
     #[test]
@@ -535,7 +590,7 @@ mod tests {
             if let Some(mark) = support(&reply) {
                 prop_assert!(opens(&mark));
             }
-            for found in supports(&reply, 3).into_iter().flatten() {
+            for found in supports(&reply, 3, true).into_iter().flatten() {
                 prop_assert!(opens(&found.mark));
                 prop_assert!(found.text.contains(&found.mark.inside));
             }

@@ -268,7 +268,7 @@ mod tests {
             for kind in [PromptKind::Supports, PromptKind::SupportsVerdict] {
                 let last = texts[kind as usize].rsplit("###").nth(1).unwrap();
                 let (_, reply) = last.split_once("</statements>").unwrap();
-                let labels = parse::supports(reply, 2);
+                let labels = parse::supports(reply, 2, false);
                 assert!(labels.iter().all(Option::is_some), "{reply}");
             }
             let examples = parse::statements(texts[PromptKind::Statements as usize], false);

@@ -119,7 +119,7 @@ impl Ladder {
         };
         let cut = finish == Finish::Length;
         if let AskKind::Supports { count } = self.ask.kind {
-            let found = parse::supports(&text, count);
+            let found = parse::supports(&text, count, cut);
             return self.weigh_each(Group::new(text, found));
         }
         // What an analysis mentions before it is cut off is not what it comes to.
