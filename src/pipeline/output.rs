@@ -5,7 +5,7 @@
 
 use super::Error;
 use super::data::Seen;
-use super::jsonl::{Appender, Lock, Span, make_folder, read_rows, read_span, replace};
+use super::jsonl::{Appender, Lock, Row, Span, make_folder, read_rows, read_span, replace};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsString;
@@ -41,6 +41,14 @@ pub enum OnMismatch {
     StartOver,
 }
 
+/// What the records of an output must have been made from.
+pub struct Inputs<'a> {
+    /// The ids that may stand in it, each with the hash of the texts.
+    pub hashes: HashMap<String, String>,
+    /// Why a record of an id was made from something else all the same, if it was.
+    pub strange: &'a dyn Fn(&str, &Row) -> Option<&'static str>,
+}
+
 impl Output {
     /// Opens or makes the file. A torn last line is cut off. `inputs` are the ids that may stand
     /// in it, each with the hash of what its record must have been made from.
@@ -52,7 +60,7 @@ impl Output {
     pub fn open(
         path: &Path,
         settings: &Settings,
-        inputs: &HashMap<String, String>,
+        inputs: &Inputs,
         on_mismatch: OnMismatch,
     ) -> Result<Self, Error> {
         make_folder(path)?;
@@ -262,11 +270,11 @@ fn write_meta(path: &Path, settings: &Settings) -> Result<(), Error> {
     replace(&path, |file| file.write_all(text.as_bytes()).map_err(Error::io(&path)))
 }
 
+/// Why a record is refused whose id the input lacks.
+pub(super) const NOT_IN_INPUT: &str = "is not in the input";
+
 /// The records of an output, by id.
-fn read_records(
-    path: &Path,
-    inputs: &HashMap<String, String>,
-) -> Result<HashMap<String, Span>, Error> {
+fn read_records(path: &Path, inputs: &Inputs) -> Result<HashMap<String, Span>, Error> {
     let mut records = HashMap::new();
     let mut seen = Seen::default();
     let mut strange = None;
@@ -276,10 +284,10 @@ fn read_records(
             other => other.to_string(),
         };
         let hash = row.take_optional_string("input_hash")?;
-        let why = match inputs.get(&id) {
-            None => Some("is not in the input"),
+        let why = match inputs.hashes.get(&id) {
+            None => Some(NOT_IN_INPUT),
             Some(input) if hash.as_ref() != Some(input) => Some("was made from another input"),
-            Some(_) => None,
+            Some(_) => (inputs.strange)(&id, &row),
         };
         if let Some(why) = why {
             strange.get_or_insert(Error::OtherInput { path: path.to_owned(), id: id.clone(), why });
@@ -302,8 +310,9 @@ mod tests {
         [("model", "m"), ("seed", seed)].map(|(k, v)| (k.to_owned(), v.to_owned())).into()
     }
 
-    fn inputs() -> HashMap<String, String> {
-        (1..=3).map(|idx| (idx.to_string(), format!("h{idx}"))).collect()
+    fn inputs() -> Inputs<'static> {
+        let hashes = (1..=3).map(|idx| (idx.to_string(), format!("h{idx}"))).collect();
+        Inputs { hashes, strange: &|_, _| None }
     }
 
     fn open(path: &Path, on_mismatch: OnMismatch) -> Result<Output, Error> {

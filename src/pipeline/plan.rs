@@ -3,12 +3,11 @@
 use super::cost::Cost;
 use super::drive::{Session, Stage, Store, Tally, drive};
 use super::journal::Journal;
-use super::jsonl::RowError;
-use super::output::{Output, Settings};
+use super::jsonl::{Row, RowError};
+use super::output::{Inputs, Output, Settings};
 use super::progress::{Status, Summary};
 use super::{Error, OnMismatch};
 use crate::judge::Judge;
-use std::collections::HashMap;
 use std::path::Path;
 use std::time::Instant;
 
@@ -90,9 +89,20 @@ impl Target {
         inputs: impl Iterator<Item = (String, String)>,
         on_mismatch: OnMismatch,
     ) -> Result<Self, Error> {
+        Self::open_unless(path, settings, inputs, &|_, _| None, on_mismatch)
+    }
+
+    /// As [`open`](Self::open); `strange`: see [`Inputs`].
+    pub fn open_unless(
+        path: &Path,
+        settings: &Settings,
+        inputs: impl Iterator<Item = (String, String)>,
+        strange: &dyn Fn(&str, &Row) -> Option<&'static str>,
+        on_mismatch: OnMismatch,
+    ) -> Result<Self, Error> {
         let inputs: Vec<(String, String)> = inputs.collect();
         let ids = inputs.iter().map(|(id, _)| id.clone()).collect();
-        let inputs: HashMap<String, String> = inputs.into_iter().collect();
+        let inputs = Inputs { hashes: inputs.into_iter().collect(), strange };
         let output = Output::open(path, settings, &inputs, on_mismatch)?;
         Ok(Self { output, ids })
     }

@@ -385,6 +385,46 @@ fn given_extracts_are_read_only_and_need_not_be_ours() {
 }
 
 #[test]
+fn records_that_rest_on_other_extracts_are_refused() {
+    let extract = |idx: u64, text: &str| {
+        let query = format!("What of {}?", idx - 5);
+        let list = serde_json::json!({ "0% - 100%": text });
+        format!("{}\n", serde_json::json!({"idx": idx, "query": query, "info_list": list}))
+    };
+    let mut lab = Lab::new();
+    let score = |lab: &Lab, given: &str| {
+        lab.write("given.jsonl", given);
+        let chunk_info = Some(lab.file("given.jsonl"));
+        lab.score_with(score::Options { chunk_info, ..lab.score_options() }, &mut Model::new())
+    };
+    let all = lab.read("sampled_responses.jsonl");
+    let few: String = all.lines().take(2).map(|line| format!("{line}\n")).collect();
+    lab.write("sampled_responses.jsonl", &few);
+    score(&lab, &extract(5, "one")).unwrap();
+    lab.write("sampled_responses.jsonl", &all);
+    let before = lab.read(SCORED);
+    let refused = score(&lab, &extract(5, "other")).unwrap_err().to_string();
+    assert!(refused.contains("record \"5-2\" was scored with other extracts"), "{refused}");
+    assert!(lab.read(SCORED) == before);
+    // A file that grew.
+    let grown = extract(5, "one") + &extract(7, "more");
+    assert_eq!(score(&lab, &grown).unwrap().reused, 2);
+    lab.on_mismatch = OnMismatch::StartOver;
+    assert_eq!(score(&lab, &extract(5, "other")).unwrap().reused, 0);
+}
+
+#[test]
+fn records_that_rest_on_other_extracts_beside_them_are_refused() {
+    let lab = Lab::new();
+    lab.score(&mut Model::new()).unwrap();
+    let says = |text: &str| text.replacen("It says ", "It says not ", 1);
+    assert_ne!(says(&lab.read(CHUNKS)), lab.read(CHUNKS));
+    lab.write(CHUNKS, &says(&lab.read(CHUNKS)));
+    let refused = lab.score(&mut Model::new()).unwrap_err().to_string();
+    assert!(refused.contains("was scored with other extracts"), "{refused}");
+}
+
+#[test]
 fn calls_of_one_kind_stand_together_and_documents_overlap() {
     let lab = Lab::new();
     let mut model = Model::with(1000, 0);

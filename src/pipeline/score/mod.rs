@@ -10,12 +10,12 @@ mod waves;
 
 use super::data::{Prompts, ResponseRow, read_chunk_info, read_responses};
 use super::drive::{Finding, Finished, Session, Stage, Unit};
-use super::jsonl::{keep_inputs, read_rows};
+use super::jsonl::{Row, keep_inputs, read_rows};
 use super::outlook::{ByKind, WEIGHED, add};
 use super::output::{Settings, is_mismatch};
 use super::plan::{Judging, Opened, Plan, Target, with};
 use super::progress::Summary;
-use super::records::{ChunkInfo, KnownScores, ScoreBy};
+use super::records::{ChunkInfo, KnownScores, SampleId, ScoreBy};
 use super::{Error, Evidencing, OnMismatch, Tokens, chunk_info};
 use crate::judge::Calibrations;
 use crate::retrieval::Retriever;
@@ -126,7 +126,11 @@ impl ScorePlan {
         // Before anything is deleted.
         let kept = has_kept.then(|| extracts(OnMismatch::Refuse)).transpose();
         let kept = kept.map_err(|error| kept_extracts(error, on_mismatch))?;
-        let target = Target::open(&out, &settings, inputs, on_mismatch)?;
+        let source = options.chunk_info.as_ref().unwrap_or(&by_product);
+        let known = extracts_in(source, &prompts)?;
+        let strange =
+            |id: &str, row: &Row| rests_on_others(id, row, &known).then_some(OTHER_EXTRACTS);
+        let target = Target::open_unless(&out, &settings, inputs, &strange, on_mismatch)?;
         let groups = group(&responses, &prompts, &target);
         let recorded = options.early_stop.then(|| read_recorded(&out)).transpose()?;
         let mut targets = vec![target];
@@ -154,6 +158,27 @@ impl ScorePlan {
         let seen = Seen::default();
         self.plan.run(Scorer { work: self.work, tools, keeps_extracts, seen }, session)
     }
+}
+
+const OTHER_EXTRACTS: &str =
+    "was scored with other extracts (--chunk-info, else chunk_info.jsonl) than its prompt has now";
+
+/// The extracts that are there before anything is changed, by prompt.
+fn extracts_in(source: &Path, prompts: &Prompts) -> Result<HashMap<u64, ChunkInfo>, Error> {
+    match source.exists() {
+        true => Ok(read_chunk_info(source, prompts)?.0),
+        false => Ok(HashMap::new()),
+    }
+}
+
+/// Whether a scored row holds other extracts than are known of its prompt.
+fn rests_on_others(id: &str, row: &Row, known: &HashMap<u64, ChunkInfo>) -> bool {
+    let prompt = id.parse().map(|id: SampleId| id.prompt);
+    let known = prompt.ok().and_then(|prompt| known.get(&prompt));
+    let details = row.fields.get("details");
+    let scored =
+        details.and_then(|details| details.pointer("/completeness/info_list")?.as_object());
+    known.zip(scored).is_some_and(|(known, scored)| known.info_list != *scored)
 }
 
 /// Extracts that were made for themselves are not deleted along with scores.
