@@ -425,6 +425,17 @@ fn records_that_rest_on_other_extracts_beside_them_are_refused() {
 }
 
 #[test]
+fn scores_and_their_extracts_go_to_different_files() {
+    let lab = Lab::new();
+    let options = score::Options { out: lab.file(CHUNKS), ..lab.score_options() };
+    let refused = ScorePlan::open(options.clone()).unwrap_err().to_string();
+    assert!(refused.contains("chunk_info.jsonl: scores can't go there"), "{refused}");
+    lab.write("given.jsonl", "");
+    let given = score::Options { chunk_info: Some(lab.file("given.jsonl")), ..options };
+    lab.score_with(given, &mut Model::new()).unwrap();
+}
+
+#[test]
 fn calls_of_one_kind_stand_together_and_documents_overlap() {
     let lab = Lab::new();
     let mut model = Model::with(1000, 0);

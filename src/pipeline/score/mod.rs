@@ -108,15 +108,10 @@ impl ScorePlan {
     /// # Errors
     /// Any [`Error`] but [`Error::Broken`].
     pub fn open(options: Options) -> Result<Self, Error> {
+        check_paths(&options)?;
         let settings = settings(&options);
         let Options { data, responses, out, judging, on_mismatch, .. } = options;
         let by_product = beside(&out);
-        let mut inputs = vec![data.as_path(), &responses];
-        inputs.extend(options.chunk_info.as_deref());
-        keep_inputs(&out, &inputs)?;
-        if options.chunk_info.is_none() {
-            keep_inputs(&by_product, &inputs)?;
-        }
         let (prompts, mut problems) = Prompts::open(&data)?;
         let (responses, more) = read_responses(&responses, &prompts)?;
         problems.extend(more);
@@ -158,6 +153,26 @@ impl ScorePlan {
         let seen = Seen::default();
         self.plan.run(Scorer { work: self.work, tools, keeps_extracts, seen }, session)
     }
+}
+
+/// Outputs must be no inputs, and not each other.
+fn check_paths(options: &Options) -> Result<(), Error> {
+    let Options { data, responses, out, chunk_info, .. } = options;
+    let mut inputs = vec![data.as_path(), responses];
+    inputs.extend(chunk_info.as_deref());
+    keep_inputs(out, &inputs)?;
+    if chunk_info.is_some() {
+        return Ok(());
+    }
+    let by_product = beside(out);
+    if *out == by_product {
+        let out = out.display();
+        return Err(Error::Tools(format!(
+            "{out}: scores can't go there, since score keeps its extracts in a file of this name \
+             beside them: choose another output"
+        )));
+    }
+    keep_inputs(&by_product, &inputs)
 }
 
 const OTHER_EXTRACTS: &str =
