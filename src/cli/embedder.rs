@@ -4,7 +4,7 @@ use crate::retrieval::{Background, Embed, EmbedError, Retriever};
 use crate::tokenizer::Tokenizer;
 use anyhow::{Context, Result, bail};
 use models::encoder::Encoder;
-use models::source::{Resolved, Source, resolve};
+use models::source::{Resolved, Source, digest, resolve};
 use std::sync::Arc;
 
 /// Finding evidence by words, without a model.
@@ -54,11 +54,11 @@ impl Embed for Arc<Bert> {
 /// What stands before an embedder that is used together with words.
 const WITH_WORDS: &str = "bm25+";
 
-/// What to record for `--embedder`: `bm25`, or the embedder's name and revision, after `bm25+` if
-/// words count too.
+/// What to record for `--embedder`: `bm25`, or the embedder's name and revision (of a folder the digest
+/// of its files), after `bm25+` if words count too.
 ///
 /// # Errors
-/// The embedder can't be found.
+/// The embedder can't be found or read.
 pub fn name(embedder: &str) -> Result<String> {
     if embedder == BM25 {
         return Ok(embedder.to_owned());
@@ -67,10 +67,11 @@ pub fn name(embedder: &str) -> Result<String> {
         return Ok(format!("{WITH_WORDS}{}", name(embedder)?));
     }
     let found = find(embedder)?;
-    Ok(match found.revision {
-        Some(revision) => format!("{}@{revision}", found.name),
-        None => found.name,
-    })
+    let revision = match found.revision {
+        Some(revision) => revision,
+        None => digest(&found.source)?,
+    };
+    Ok(format!("{}@{revision}", found.name))
 }
 
 /// Words and an embedder together.
@@ -104,4 +105,22 @@ pub fn retriever(embedder: &str, background: bool) -> Result<Retriever> {
 
 fn find(embedder: &str) -> Result<Resolved> {
     resolve(embedder).context("no embedder (`--embedder bm25` needs none)")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_weights_in_a_folder_are_another_embedder() {
+        let folder = tempfile::tempdir().unwrap();
+        let named = |weights: &str| {
+            std::fs::write(folder.path().join("config.json"), "{}").unwrap();
+            std::fs::write(folder.path().join("model.safetensors"), weights).unwrap();
+            name(&format!("bm25+{}", folder.path().display())).unwrap()
+        };
+        let first = named("one");
+        assert!(first.starts_with(&format!("bm25+{}@", folder.path().display())), "{first}");
+        assert_ne!(named("other"), first);
+    }
 }
