@@ -103,7 +103,7 @@ pub fn read_responses(
         let place = row.place.clone();
         let response = Response::from_row(row)?;
         let prompt = prompt_of(prompts, response.idx.prompt, &response.query, &place)?;
-        check_hash(response.input_hash.as_deref(), prompt, &place)?;
+        check_hash(response.input_hash.as_deref(), &prompt.hash, "document", &place)?;
         seen.insert(response.idx, &place)?;
         let hash = input_hash(&[&prompt.hash, &response.answer]);
         rows.push(ResponseRow { response, hash });
@@ -129,7 +129,7 @@ pub fn read_chunk_info(
         seen.insert(info.idx, &place)?;
         if prompts.get(info.idx).is_some() {
             let prompt = prompt_of(prompts, info.idx, &info.query, &place)?;
-            check_hash(info.input_hash.as_deref(), prompt, &place)?;
+            check_hash(info.input_hash.as_deref(), &prompt.hash, "document", &place)?;
             entries.insert(info.idx, info);
         }
         Ok(())
@@ -158,11 +158,17 @@ pub(crate) fn prompt_of<'a>(
     Ok(prompt)
 }
 
-/// Where a row says what it was made from, that must be this prompt.
-fn check_hash(hash: Option<&str>, prompt: &PromptRow, place: &Place) -> Result<(), RowError> {
+/// Where a row says what it was made from, that must have the hash `wanted`. `of` names it.
+pub(crate) fn check_hash(
+    hash: Option<&str>,
+    wanted: &str,
+    of: &str,
+    place: &Place,
+) -> Result<(), RowError> {
     match hash {
-        Some(hash) if hash != prompt.hash => {
-            Err(place.error(Some("input_hash"), "says that it was made from another document"))
+        Some(hash) if hash != wanted => {
+            let why = format!("says that it was made from another {of}");
+            Err(place.error(Some("input_hash"), why))
         }
         _ => Ok(()),
     }

@@ -1,8 +1,8 @@
 //! Stage `pairs`: preference pairs from scored answers. No model is needed.
 //!
 //! Of all pairs of answers to a prompt whose totals differ by at least the margin, the one that
-//! differs most is taken: the highest against the lowest. Equal totals never make a pair. Of equal
-//! candidates the answers that come first in the order of ids win.
+//! differs most is taken: the highest against the lowest. Neither equal totals nor equal texts ever
+//! make a pair. Of equal candidates the answers that come first in the order of ids win.
 //!
 //! **Length control** (`max_length_ratio`): a judge tends to favour long answers, and training on
 //! pairs whose winner is the longer one teaches length. With a ratio R, a winner may have at most
@@ -15,11 +15,11 @@
 //! control asks for a narrower pair, such an answer might be in it: then the prompt has none.
 
 use super::Error;
-use super::data::{Prompts, Seen, prompt_of};
+use super::data::{Prompts, Seen, check_hash, prompt_of};
 use super::journal::json;
 use super::jsonl::{RowError, keep_inputs, make_folder, read_rows, replace};
 use super::progress::list;
-use super::records::{EarlyStop, Pair, Prompt, Scored, TrlPair, scored_head};
+use super::records::{EarlyStop, Pair, Prompt, Scored, ScoredHead, TrlPair, input_hash};
 use std::collections::HashMap;
 use std::fmt;
 use std::io::Write;
@@ -64,26 +64,35 @@ pub enum Skipped {
     Tie,
     /// The widest difference is below the margin.
     Margin,
+    /// All answers that are far enough apart have the same text.
+    SameText,
     /// No pair that is far enough apart is allowed by the length control.
     Length,
-    /// The widest pair is not allowed by the length control, and of the narrower ones not all are
-    /// known, because early stop passed answers over.
+    /// The widest pair has the same text twice or is not allowed by the length control, and of the
+    /// narrower ones not all are known, because early stop passed answers over.
     Unknown,
 }
 
 impl Skipped {
-    const ALL: [Skipped; 5] =
-        [Skipped::TooFew, Skipped::Tie, Skipped::Margin, Skipped::Length, Skipped::Unknown];
+    const ALL: [Skipped; 6] = [
+        Skipped::TooFew,
+        Skipped::Tie,
+        Skipped::Margin,
+        Skipped::SameText,
+        Skipped::Length,
+        Skipped::Unknown,
+    ];
 
     fn describe(self) -> &'static str {
         match self {
             Skipped::TooFew => "too few scored answers",
             Skipped::Tie => "all totals equal",
             Skipped::Margin => "totals too close",
+            Skipped::SameText => "winner and loser the same text",
             Skipped::Length => "winner too much longer than loser",
             Skipped::Unknown => {
-                "winner too much longer than loser, and early stop left others without a total \
-                 (score without --early-stop to pair by length)"
+                "winner too much longer than loser or the same text, and early stop left others \
+                 without a total (score without --early-stop to pair them)"
             }
         }
     }
@@ -183,9 +192,12 @@ fn read_scored(
     let problems = read_rows(path, |row| {
         let place = row.place.clone();
         let passed_over = EarlyStop::is_in(&row);
-        let (idx, query) = scored_head(row.clone())?;
+        let head = ScoredHead::from_row(row.clone())?;
+        let ScoredHead { idx, query, answer, input_hash: hash } = head;
         let scored = if passed_over { None } else { Some(Scored::from_row(row)?) };
-        prompt_of(prompts, idx.prompt, &query, &place)?;
+        let prompt = prompt_of(prompts, idx.prompt, &query, &place)?;
+        let wanted = input_hash(&[&prompt.hash, &answer]);
+        check_hash(hash.as_deref(), &wanted, "document or answer", &place)?;
         seen.insert(idx, &place)?;
         let of_prompt = answers.entry(idx.prompt).or_default();
         of_prompt.passed_over += usize::from(passed_over);
@@ -212,11 +224,14 @@ fn choose<'a>(answers: &'a Answers, options: &Options) -> Result<Ranked<'a>, Ski
         if pair.margin() > best.margin() { pair } else { best }
     };
     let widest = pairs.iter().copied().reduce(wider).ok_or(Skipped::Tie)?;
-    let allowed = |pair: &Ranked| pair.length_allowed(options.max_length_ratio);
     // All pairs as wide as the widest are known, but not all narrower ones.
     let known = |pair: &Ranked| *passed_over == 0 || pair.margin() == widest.margin();
-    let otherwise = if *passed_over == 0 { Skipped::Length } else { Skipped::Unknown };
-    let pairs = some(pairs.into_iter().filter(|pair| allowed(pair) && known(pair)), otherwise)?;
+    let otherwise = |why| if *passed_over == 0 { why } else { Skipped::Unknown };
+    let differ = |pair: &Ranked| pair.win.answer.trim() != pair.lose.answer.trim();
+    let pairs = pairs.into_iter().filter(|pair| known(pair) && differ(pair));
+    let pairs = some(pairs, otherwise(Skipped::SameText))?;
+    let allowed = |pair: &Ranked| pair.length_allowed(options.max_length_ratio);
+    let pairs = some(pairs.into_iter().filter(allowed), otherwise(Skipped::Length))?;
     pairs.into_iter().reduce(wider).ok_or(Skipped::Tie)
 }
 
@@ -369,14 +384,14 @@ impl fmt::Display for MaxLength {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pipeline::testing::Lab;
+    use crate::pipeline::testing::{Lab, Model};
 
-    /// Scored answers to prompt 5 by total and length.
+    /// Scored answers to prompt 5 by total and length, each of another letter.
     fn lab(scored: &[(f64, usize)]) -> Lab {
         let lab = Lab::new();
         let row = |(k, (total, chars)): (usize, &(f64, usize))| {
             let scores = format!(r#""scores":{{"total":{total}}}"#);
-            let answer = "é".repeat(*chars);
+            let answer = ["é", "è", "ü", "ö", "ä"][k].repeat(*chars);
             format!(
                 "{{\"idx\":\"5-{k}\",\"query\":\"What of 0?\",\"answer\":\"{answer}\",{scores}}}\n"
             )
@@ -450,6 +465,46 @@ mod tests {
         assert_eq!(pair(&[(2.0, 3), (1.0, 0)], ratio(2.0)), Err(Skipped::Length));
     }
 
+    /// Answers to prompt 5 by total and text.
+    fn lab_of_texts(scored: &[(f64, &str)]) -> Lab {
+        let lab = Lab::new();
+        let row = |(k, (total, answer)): (usize, &(f64, &str))| {
+            let scores = format!(r#""scores":{{"total":{total}}}"#);
+            format!(r#"{{"idx":"5-{k}","query":"What of 0?","answer":"{answer}",{scores}}}"#) + "\n"
+        };
+        let rows: Vec<String> = scored.iter().enumerate().map(row).collect();
+        lab.write("scored_responses.jsonl", &rows.concat());
+        lab
+    }
+
+    #[test]
+    fn the_same_text_is_no_pair() {
+        let lab = lab_of_texts(&[(24.0, "Paris."), (22.0, "Rome."), (20.0, "Paris. ")]);
+        let summary = run(&lab.pairs_options(), None).unwrap();
+        assert_eq!(summary.pairs, 1);
+        let row = &lab.rows("preference_pairs.jsonl")[0];
+        assert_eq!((&row["win_idx"], &row["lose_idx"]), (&"5-0".into(), &"5-1".into()));
+        let lab = lab_of_texts(&[(24.0, "Paris."), (22.0, "Paris."), (20.0, "Paris.")]);
+        let summary = run(&lab.pairs_options(), None).unwrap();
+        assert_eq!(summary.skipped[0], (5, Skipped::SameText));
+        assert!(summary.to_string().contains("winner and loser the same text: 1"), "{summary}");
+    }
+
+    #[test]
+    fn scores_of_another_document_are_not_paired() {
+        let lab = Lab::new();
+        lab.score(&mut Model::new()).unwrap();
+        let pairs = run(&lab.pairs_options(), None).unwrap();
+        assert!(pairs.is_complete() && pairs.scored == 9, "{pairs}");
+        lab.write("sft.jsonl", &lab.read("sft.jsonl").replacen("word3", "WORD3", 1));
+        let summary = run(&lab.pairs_options(), None).unwrap();
+        assert_eq!((summary.scored, summary.problems.len()), (6, 3));
+        let told = summary.problems[0].brief();
+        assert!(
+            told.ends_with("input_hash: says that it was made from another document or answer")
+        );
+    }
+
     #[test]
     fn the_summary_counts_everything() {
         let lab = lab(&[(30.0, 30), (20.0, 10)]);
@@ -485,6 +540,10 @@ mod tests {
         let by_length = |ratio| Options { max_length_ratio: Some(ratio), ..options.clone() };
         assert_eq!(run(&by_length(3.0), None).unwrap().pairs, 1);
         assert_eq!(run(&by_length(2.0), None).unwrap().skipped[0], (5, Skipped::Unknown));
+        // Nor whether it makes one where the answers of the widest pair are the same.
+        let same = lab.read("scored_responses.jsonl").replace('ü', "é");
+        lab.write("scored_responses.jsonl", &same.replace(&"é".repeat(300), &"é".repeat(100)));
+        assert_eq!(run(&options, None).unwrap().skipped[0], (5, Skipped::Unknown));
     }
 
     #[test]

@@ -403,12 +403,27 @@ impl KnownScores {
     }
 }
 
-/// The head of a row of `scored_responses.jsonl`: which answer it is on, and the question.
-///
-/// # Errors
-/// If a field is missing or has another type.
-pub fn scored_head(mut row: Row) -> Result<(SampleId, String), RowError> {
-    Ok((take_sample_id(&mut row)?, row.take_string("query")?))
+/// The head of a row of `scored_responses.jsonl`: which answer it is on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScoredHead {
+    pub idx: SampleId,
+    pub query: String,
+    pub answer: String,
+    /// Over the document, the question and the answer; absent in files of other programs.
+    pub input_hash: Option<String>,
+}
+
+impl ScoredHead {
+    /// # Errors
+    /// If a field is missing or has another type.
+    pub fn from_row(mut row: Row) -> Result<Self, RowError> {
+        Ok(Self {
+            idx: take_sample_id(&mut row)?,
+            query: row.take_string("query")?,
+            answer: row.take_string("answer")?,
+            input_hash: row.take_optional_string("input_hash")?,
+        })
+    }
 }
 
 /// What pairing needs of a row of `scored_responses.jsonl`.
