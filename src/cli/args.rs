@@ -318,7 +318,7 @@ pub struct Pairs {
     /// Scored responses, as score writes them
     #[arg(long, value_name = "FILE")]
     pub scored: PathBuf,
-    /// Where the pairs go
+    /// Where the pairs go; an older file of pairs is replaced, any other is refused
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
     #[command(flatten)]

@@ -9,7 +9,7 @@ use super::remote::{JudgeServer, PolicyServer};
 use super::{Ending, stages};
 use crate::pipeline::run::Files;
 use crate::report;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -48,8 +48,7 @@ struct Question {
 pub fn demo(args: &Demo, common: &Common, cancel: &AtomicBool) -> Result<Ending> {
     std::fs::create_dir_all(&args.out)
         .with_context(|| format!("{}: can't be created", args.out.display()))?;
-    let data = args.out.join("sft.jsonl");
-    write_data(&data)?;
+    let data = write_data(&args.out)?;
     let common = Common { kv_memory: common.kv_memory.or(Some(KV_MEMORY)), ..common.clone() };
     let ending = stages::run(&run_args(args, &data), &common, cancel)?;
     if ending != Ending::Interrupted {
@@ -67,9 +66,12 @@ pub fn demo(args: &Demo, common: &Common, cancel: &AtomicBool) -> Result<Ending>
     Ok(ending)
 }
 
+/// Where the scores are explained.
+const PAGE: &str = "report.html";
+
 /// Explains the scores on a page; gives where it lies.
 fn write_report(files: &Files, data: &Path, out: &Path) -> Result<PathBuf> {
-    let page = out.join("report.html");
+    let page = out.join(PAGE);
     report::run(&report::Options {
         scored: files.scored.clone(),
         data: data.to_owned(),
@@ -122,8 +124,26 @@ fn run_args(args: &Demo, data: &Path) -> Run {
     }
 }
 
-/// The demo's prompts as `sft.jsonl`.
-fn write_data(file: &Path) -> Result<()> {
+/// The demo's prompts as `sft.jsonl` in a folder that holds no files of others; gives where they lie.
+fn write_data(folder: &Path) -> Result<PathBuf> {
+    let (file, lines) = (folder.join("sft.jsonl"), data()?);
+    let page = folder.join(PAGE);
+    let (kept, is_ours) = match std::fs::read(&file) {
+        Ok(there) => (&file, there == lines.as_bytes()),
+        Err(_) => (&page, !page.exists()),
+    };
+    ensure!(
+        is_ours,
+        "{}: is not the demo's: choose another folder (--out), or move the file away",
+        kept.display()
+    );
+    std::fs::write(&file, lines)
+        .with_context(|| format!("{}: can't be written", file.display()))?;
+    Ok(file)
+}
+
+/// The demo's prompts.
+fn data() -> Result<String> {
     let questions: Questions = toml::from_str(QUESTIONS)?;
     let mut lines = String::new();
     for q in questions.question {
@@ -137,7 +157,7 @@ fn write_data(file: &Path) -> Result<()> {
         lines.push_str(&row.to_string());
         lines.push('\n');
     }
-    std::fs::write(file, lines).with_context(|| format!("{}: can't be written", file.display()))
+    Ok(lines)
 }
 
 /// The rows of a file that the pipeline has just written.
@@ -190,11 +210,23 @@ mod tests {
     #[test]
     fn the_data_names_documents_that_exist() {
         let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("sft.jsonl");
-        write_data(&file).unwrap();
-        let rows = rows(&file).unwrap();
+        let rows = rows(&write_data(folder.path()).unwrap()).unwrap();
         assert_eq!(rows.len(), 2);
         assert!(rows.iter().all(|r| r["context"].as_str().unwrap().len() > 10_000));
+        // Once more.
+        write_data(folder.path()).unwrap();
+    }
+
+    #[test]
+    fn files_of_others_are_not_written_over() {
+        for name in ["sft.jsonl", PAGE] {
+            let folder = tempfile::tempdir().unwrap();
+            let file = folder.path().join(name);
+            std::fs::write(&file, "theirs").unwrap();
+            let refused = write_data(folder.path()).unwrap_err().to_string();
+            assert!(refused.contains(name) && refused.contains("--out"), "{refused}");
+            assert_eq!(std::fs::read_to_string(&file).unwrap(), "theirs");
+        }
     }
 
     #[test]

@@ -17,7 +17,7 @@
 use super::Error;
 use super::data::{Prompts, Seen, check_hash, prompt_of};
 use super::journal::json;
-use super::jsonl::{RowError, keep_inputs, make_folder, read_rows, replace};
+use super::jsonl::{RowError, first_row, keep_inputs, make_folder, read_rows, replace};
 use super::progress::list;
 use super::records::{EarlyStop, Pair, Prompt, Scored, ScoredHead, TrlPair, input_hash};
 use std::collections::HashMap;
@@ -44,7 +44,7 @@ pub struct Options {
     pub data: PathBuf,
     /// `scored_responses.jsonl`.
     pub scored: PathBuf,
-    /// `preference_pairs.jsonl`; an older one is replaced.
+    /// `preference_pairs.jsonl`; an older one is replaced, and nothing else.
     pub out: PathBuf,
     pub format: Format,
     /// Prompts with fewer scored answers are skipped.
@@ -139,7 +139,7 @@ pub fn run(
     options: &Options,
     tokens: Option<&dyn Fn(&str) -> usize>,
 ) -> Result<PairsSummary, Error> {
-    keep_inputs(&options.out, &[&options.data, &options.scored])?;
+    precheck(options)?;
     let (mut prompts, mut problems) = Prompts::open(&options.data)?;
     let (mut answers, more) = read_scored(&options.scored, &prompts)?;
     problems.extend(more);
@@ -165,6 +165,31 @@ pub fn run(
     })?;
     summary.average();
     Ok(summary)
+}
+
+/// Refuses an output that [`run`] would not replace: one of its inputs, or what holds anything but pairs.
+///
+/// # Errors
+/// [`Error::Tools`]; [`Error::Io`].
+pub fn precheck(options: &Options) -> Result<(), Error> {
+    const OURS: [&[&str]; 2] = [&["win_response", "lose_response"], &["chosen", "rejected"]];
+    let out = &options.out;
+    keep_inputs(out, &[&options.data, &options.scored])?;
+    // What is no file is written to, not replaced.
+    if !std::fs::metadata(out).is_ok_and(|found| found.is_file() && found.len() > 0) {
+        return Ok(());
+    }
+    let row = first_row(out)?;
+    let has = |names: &&[&str]| {
+        row.as_ref().is_some_and(|row| names.iter().all(|name| row.fields.contains_key(*name)))
+    };
+    match OURS.iter().any(has) {
+        true => Ok(()),
+        false => Err(Error::Tools(format!(
+            "{}: holds something other than pairs: choose another output, or move the file away",
+            out.display()
+        ))),
+    }
 }
 
 /// The answers to one prompt.
@@ -503,6 +528,22 @@ mod tests {
         assert!(
             told.ends_with("input_hash: says that it was made from another document or answer")
         );
+    }
+
+    #[test]
+    fn only_pairs_are_replaced() {
+        let lab = lab(&[(30.0, 2), (20.0, 1)]);
+        let options = Options { min_scored: 2, ..lab.pairs_options() };
+        for theirs in ["My notes\n", "{\"idx\":1,\"query\":\"q\"}\n", "\n"] {
+            lab.write("preference_pairs.jsonl", theirs);
+            let told = run(&options, None).unwrap_err().to_string();
+            assert!(told.contains("holds something other than pairs: choose another"), "{told}");
+            assert_eq!(lab.read("preference_pairs.jsonl"), theirs);
+        }
+        lab.write("preference_pairs.jsonl", "");
+        for format in [Format::LongReward, Format::Trl, Format::LongReward] {
+            assert_eq!(run(&Options { format, ..options.clone() }, None).unwrap().pairs, 1);
+        }
     }
 
     #[test]

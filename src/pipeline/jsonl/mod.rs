@@ -4,6 +4,6 @@ mod read;
 mod write;
 
 pub use read::{MAX_LINE, Place, Row, RowError, Span, read_rows};
-pub(crate) use read::{parse_span, read_span};
+pub(crate) use read::{first_row, parse_span, read_span};
 pub(super) use write::make_folder;
 pub use write::{Appender, Lock, keep_inputs, replace};

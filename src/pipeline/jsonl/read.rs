@@ -164,6 +164,18 @@ pub fn read_rows(
     Ok(problems)
 }
 
+/// The row on the first line of a file, if there is one.
+///
+/// # Errors
+/// [`Error::Io`] if the file can't be read.
+pub(crate) fn first_row(path: &Path) -> Result<Option<Row>, Error> {
+    let file = File::open(path).map_err(Error::io(path))?;
+    let mut lines = Lines { input: BufReader::new(file), offset: 0 };
+    let place = Place { path: path.into(), line: 1 };
+    let line = lines.next().map_err(Error::io(path))?;
+    Ok(line.and_then(|line| line.parse(&place).ok().flatten()))
+}
+
 /// Reads the text of a row again.
 pub(crate) fn read_span(file: &mut File, span: Span) -> std::io::Result<Vec<u8>> {
     file.seek(SeekFrom::Start(span.offset))?;
