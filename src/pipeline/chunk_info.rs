@@ -5,7 +5,7 @@ use super::data::Prompts;
 use super::drive::{Finding, Finished, Session, Stage, Unit, Work};
 use super::extracts::Extracts;
 use super::jsonl::keep_inputs;
-use super::output::{Settings, journal_path};
+use super::output::{Output, Settings, journal_path};
 use super::plan::{Judging, Opened, Plan, Target, with};
 use super::progress::Summary;
 use super::records::Prompt;
@@ -77,6 +77,15 @@ pub(super) fn target(
 ) -> Result<Target, Error> {
     let inputs = prompts.rows().iter().map(|row| (row.idx.to_string(), row.hash.clone()));
     Target::open(out, &settings(judging), inputs, on_mismatch)
+}
+
+/// Refuses before a long wait what [`target`] would refuse without a look at the records.
+pub(super) fn precheck(
+    out: &Path,
+    judging: &Judging,
+    on_mismatch: OnMismatch,
+) -> Result<(), Error> {
+    Output::precheck(out, &settings(judging), on_mismatch)
 }
 
 fn settings(judging: &Judging) -> Settings {

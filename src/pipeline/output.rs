@@ -50,8 +50,29 @@ pub struct Inputs<'a> {
 }
 
 impl Output {
-    /// Opens or makes the file. A torn last line is cut off. `inputs` are the ids that may stand
-    /// in it, each with the hash of what its record must have been made from.
+    /// Refuses before a long wait what [`open`](Self::open) would refuse without a look at the
+    /// records. Nothing is made or changed.
+    ///
+    /// # Errors
+    /// As of [`open`](Self::open).
+    pub fn precheck(
+        path: &Path,
+        settings: &Settings,
+        on_mismatch: OnMismatch,
+    ) -> Result<(), Error> {
+        let lock = with_suffix(path, ".lock");
+        if lock.exists() {
+            drop(Lock::take(&lock, path)?);
+        }
+        match check_meta(path, settings) {
+            Err(error) if on_mismatch == OnMismatch::StartOver && is_mismatch(&error) => {
+                check_stage(path, settings)
+            }
+            checked => checked,
+        }
+    }
+
+    /// Opens or makes the file. A torn last line is cut off.
     ///
     /// # Errors
     /// [`Error::NotOurs`]; [`Error::Settings`], [`Error::OtherInput`] and [`Error::Damaged`], these only
@@ -190,18 +211,24 @@ pub(super) fn is_mismatch(error: &Error) -> bool {
     matches!(error, Error::Settings { .. } | Error::OtherInput { .. } | Error::Damaged(_))
 }
 
-/// Deletes records that were made otherwise, and what was noted for more of them; says so.
-fn discard(path: &Path, settings: &Settings) -> Result<String, Error> {
+/// Refuses to delete what another stage wrote.
+fn check_stage(path: &Path, settings: &Settings) -> Result<(), Error> {
     const STAGE: &str = "stage";
     let stored = stored_settings(path)?;
-    if stored.get(STAGE) != settings.get(STAGE) {
-        let stage = stored.get(STAGE).map_or("another command", String::as_str);
-        return Err(Error::Tools(format!(
-            "{} was written by {stage}, and --force deletes only what the same command wrote: choose \
-             another output",
-            path.display()
-        )));
+    if stored.get(STAGE) == settings.get(STAGE) {
+        return Ok(());
     }
+    let stage = stored.get(STAGE).map_or("another command", String::as_str);
+    Err(Error::Tools(format!(
+        "{} was written by {stage}, and --force deletes only what the same command wrote: choose \
+         another output",
+        path.display()
+    )))
+}
+
+/// Deletes records that were made otherwise, and what was noted for more of them; says so.
+fn discard(path: &Path, settings: &Settings) -> Result<String, Error> {
+    check_stage(path, settings)?;
     let bytes = std::fs::metadata(path).map_or(0, |found| found.len());
     remove(path)?;
     remove(&journal_path(path))?;

@@ -59,6 +59,9 @@ pub fn run<E: From<Error>>(
     tokens: Option<&dyn Fn(&str) -> usize>,
 ) -> Result<RunSummary, E> {
     let plan = SamplePlan::open(options.sample)?;
+    // Told before candidates are sampled, which may take hours.
+    score::precheck(&options.score)?;
+    pairs::precheck(&options.pairs)?;
     let sampled = if plan.todo() == 0 { plan.close()? } else { sample(plan)? };
     if sampled.cancelled {
         return Ok(RunSummary { sampled, scored: None, pairs: None });

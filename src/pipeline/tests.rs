@@ -1,5 +1,6 @@
 //! The stages from files to files.
 
+use super::jsonl::Lock;
 use super::sample::{self, SamplePlan};
 use super::score::{self, ScorePlan, Tools};
 use super::testing::{End, Lab, Model, answer, copy, kind, run_score, tokens};
@@ -433,6 +434,36 @@ fn scores_and_their_extracts_go_to_different_files() {
     lab.write("given.jsonl", "");
     let given = score::Options { chunk_info: Some(lab.file("given.jsonl")), ..options };
     lab.score_with(given, &mut Model::new()).unwrap();
+}
+
+#[test]
+fn a_run_tells_before_it_samples_which_outputs_it_can_not_use() {
+    for name in [SCORED, CHUNKS, "preference_pairs.jsonl"] {
+        let mut lab = Lab::new();
+        std::fs::remove_file(lab.file("sampled_responses.jsonl")).unwrap();
+        lab.write(name, "theirs\n");
+        for on_mismatch in [OnMismatch::Refuse, OnMismatch::StartOver] {
+            lab.on_mismatch = on_mismatch;
+            let mut policy = Model::new();
+            let refused = lab.run(&mut policy, &mut Model::new()).unwrap_err().to_string();
+            assert!(refused.contains(name) && policy.submitted.is_empty(), "{refused}");
+        }
+    }
+    // Made with other settings, and in use.
+    let mut lab = Lab::new();
+    lab.score(&mut Model::new()).unwrap();
+    std::fs::remove_file(lab.file("sampled_responses.jsonl")).unwrap();
+    lab.seed = 2;
+    let mut policy = Model::new();
+    let refused = lab.run(&mut policy, &mut Model::new()).unwrap_err();
+    assert!(matches!(refused, Error::Settings { .. }) && policy.submitted.is_empty());
+    lab.on_mismatch = OnMismatch::StartOver;
+    let lock = lab.file(&format!("{SCORED}.lock"));
+    let held = Lock::take(&lock, &lab.file(SCORED)).unwrap();
+    let refused = lab.run(&mut policy, &mut Model::new()).unwrap_err();
+    assert!(matches!(refused, Error::Locked { .. }) && policy.submitted.is_empty());
+    drop(held);
+    assert!(lab.run(&mut policy, &mut Model::new()).unwrap().is_complete());
 }
 
 #[test]

@@ -12,7 +12,7 @@ use super::data::{Prompts, ResponseRow, read_chunk_info, read_responses};
 use super::drive::{Finding, Finished, Session, Stage, Unit};
 use super::jsonl::{Row, keep_inputs, read_rows};
 use super::outlook::{ByKind, WEIGHED, add};
-use super::output::{Settings, is_mismatch};
+use super::output::{Output, Settings, is_mismatch};
 use super::plan::{Judging, Opened, Plan, Target, with};
 use super::progress::Summary;
 use super::records::{ChunkInfo, KnownScores, SampleId, ScoreBy};
@@ -153,6 +153,23 @@ impl ScorePlan {
         let seen = Seen::default();
         self.plan.run(Scorer { work: self.work, tools, keeps_extracts, seen }, session)
     }
+}
+
+/// Refuses before a long wait what [`ScorePlan::open`] would refuse without a look at input and records.
+///
+/// # Errors
+/// As of [`ScorePlan::open`].
+pub fn precheck(options: &Options) -> Result<(), Error> {
+    check_paths(options)?;
+    let rule = options.on_mismatch;
+    Output::precheck(&options.out, &settings(options), rule)?;
+    if options.chunk_info.is_some() {
+        return Ok(());
+    }
+    let by_product = beside(&options.out);
+    let own_rule = if chunk_info::made(&by_product) { OnMismatch::Refuse } else { rule };
+    let checked = chunk_info::precheck(&by_product, &options.judging, own_rule);
+    checked.map_err(|error| kept_extracts(error, rule))
 }
 
 /// Outputs must be no inputs, and not each other.
