@@ -272,8 +272,15 @@ pub fn stored_settings(path: &Path) -> Result<Settings, Error> {
 /// Where a model was asked, which may change: what it is is said by the others.
 pub const URL: &str = "url";
 
+/// What a model was called, which says nothing where the checkpoint is known.
+const MODEL: &str = "model";
+const CHECKPOINT: &str = "checkpoint";
+
 fn changes(stored: &Settings, now: &Settings) -> String {
-    let names = stored.keys().chain(now.keys()).filter(|name| *name != URL);
+    let checkpoint = stored.get(CHECKPOINT);
+    let same_model = checkpoint.is_some() && checkpoint == now.get(CHECKPOINT);
+    let counts = |name: &&String| *name != URL && !(same_model && *name == MODEL);
+    let names = stored.keys().chain(now.keys()).filter(counts);
     let names: BTreeSet<&String> = names.collect();
     let show = |value: Option<&String>| value.map_or("not set".to_owned(), |v| format!("{v:?}"));
     names
@@ -387,6 +394,21 @@ mod tests {
         let anew = open(OnMismatch::StartOver).unwrap();
         assert!(!anew.contains("1") && anew.discarded().unwrap().contains("deleted"));
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "");
+    }
+
+    #[test]
+    fn another_name_of_the_same_checkpoint_is_no_other_setting() {
+        let settings = |model: &str, checkpoint: Option<&str>| -> Settings {
+            let checkpoint = checkpoint.map(|checkpoint| (CHECKPOINT, checkpoint));
+            let both = [Some((MODEL, model)), checkpoint].into_iter().flatten();
+            both.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+        };
+        assert_eq!(changes(&settings("smollm2", Some("c")), &settings("m.gguf", Some("c"))), "");
+        for checkpoints in [[Some("c"), Some("d")], [Some("c"), None], [None, None]] {
+            let [was, is] = checkpoints;
+            let told = changes(&settings("smollm2", was), &settings("m.gguf", is));
+            assert!(told.contains("model: was \"smollm2\""), "{told}");
+        }
     }
 
     #[test]
