@@ -3,7 +3,7 @@
 use super::data::Prompts;
 use super::drive::{Finding, Finished, Session, Stage, Unit, Work};
 use super::jsonl::keep_inputs;
-use super::output::Settings;
+use super::output::{NOT_IN_INPUT, Settings};
 use super::plan::{Opened, Plan, Target, with};
 use super::progress::Summary;
 use super::records::{Prompt, SampleId, Sampled};
@@ -47,7 +47,8 @@ impl SamplePlan {
         let ids = |idx| (0..options.n).map(move |k| SampleId { prompt: idx, k });
         let rows = prompts.rows().iter();
         let inputs = rows.flat_map(|row| ids(row.idx).map(|id| (id.to_string(), row.hash.clone())));
-        let target = Target::open(&options.out, &settings, inputs, options.on_mismatch)?;
+        let target = Target::open(&options.out, &settings, inputs, options.on_mismatch)
+            .map_err(|error| fewer(error, &prompts, options.n))?;
         let missing = |idx| {
             let wanted = ids(idx).filter(|id| !target.output.contains(&id.to_string()));
             wanted.map(|id| id.k).collect::<Vec<u64>>()
@@ -67,6 +68,23 @@ impl SamplePlan {
     /// [`Error::Broken`], [`Error::Io`], [`Error::Moved`], [`Error::Damaged`].
     pub fn run(self, session: &mut Session) -> Result<Summary, Error> {
         self.plan.run(self.work, session)
+    }
+}
+
+/// An output that holds more answers to a prompt than are asked for: that it could be deleted is no
+/// advice then.
+fn fewer(error: Error, prompts: &Prompts, n: u64) -> Error {
+    match error {
+        Error::OtherInput { path, id, why: NOT_IN_INPUT }
+            if id.parse().is_ok_and(|id: SampleId| prompts.get(id.prompt).is_some()) =>
+        {
+            let path = path.display();
+            Error::Tools(format!(
+                "{path}: holds candidate {id}, which is more than {n} of a prompt: give -n as large \
+                 as before, or choose another output"
+            ))
+        }
+        error => error,
     }
 }
 

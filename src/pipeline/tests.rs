@@ -566,8 +566,9 @@ fn sampling_resumes_grows_and_keeps_the_order() {
     let answers = whole.rows("sampled_responses.jsonl");
     assert_ne!(answers[0]["answer"], answers[1]["answer"]);
     assert_eq!(answers[0]["finish"], "stop");
-    let fewer = lab.sample(2, &mut Model::new()).unwrap_err();
-    assert!(matches!(fewer, Error::OtherInput { .. }));
+    let fewer = lab.sample(2, &mut Model::new()).unwrap_err().to_string();
+    assert!(fewer.contains("candidate 5-2, which is more than 2 of a prompt: give -n"), "{fewer}");
+    assert!(!fewer.contains("--force"), "{fewer}");
 }
 
 #[test]
