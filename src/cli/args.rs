@@ -156,6 +156,20 @@ pub struct Run {
     pub work: WorkArgs,
 }
 
+impl Run {
+    /// # Errors
+    /// Options that contradict each other.
+    pub fn check(&self) -> Result<()> {
+        let (n, min_scored) = (self.sampling.n, self.pairing.min_scored);
+        ensure!(
+            n >= min_scored,
+            "-n {n} and --min-scored {min_scored}: so few candidates make no pair; raise -n, or \
+             lower --min-scored"
+        );
+        self.scoring.method.check()
+    }
+}
+
 /// Writes candidates for each prompt
 ///
 /// Example: longreward sample --model my-sft-model --data sft.jsonl --out sampled_responses.jsonl
@@ -626,6 +640,19 @@ mod tests {
         let mut found = Vec::new();
         silent(&Cli::command(), &mut found);
         assert_eq!(found, Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_run_samples_as_many_candidates_as_a_pair_needs() {
+        let run = |more: &str| {
+            let base = "longreward run --judge m --data d --out-dir o";
+            super::super::parse_for_tests(&format!("{base} {more}"))
+        };
+        let told = run("-n 4").unwrap_err().to_string();
+        assert!(told.contains("-n 4 and --min-scored 5: "), "{told}");
+        for more in ["", "-n 5", "-n 2 --min-scored 2"] {
+            run(more).unwrap();
+        }
     }
 
     #[test]

@@ -95,10 +95,16 @@ impl MethodArgs {
     /// Options that contradict each other.
     pub fn check(&self) -> Result<()> {
         self.verdicts.check(self.passage_tokens)?;
+        let by_median = self.verdicts.vote_by == VoteChoice::Median;
         ensure!(
-            self.verdicts.vote_by == VoteChoice::Mean || self.score_by == ScoreChoice::Rating,
+            !by_median || self.score_by == ScoreChoice::Rating,
             "--vote-by median and --score-by expected: expected values are averaged over votes; \
              leave one of them out"
+        );
+        ensure!(
+            !by_median || self.calibration.is_none(),
+            "--vote-by median and --calibration: the scores are then expected values, which are \
+             averaged over votes; leave one of them out"
         );
         Ok(())
     }

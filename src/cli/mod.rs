@@ -107,7 +107,7 @@ fn expand(args: Vec<OsString>) -> Result<Vec<OsString>> {
 /// Options that contradict each other are wrong usage.
 fn checked(cli: Cli) -> Result<Cli> {
     match &cli.command {
-        Command::Run(args) => args.scoring.method.check()?,
+        Command::Run(args) => args.check()?,
         Command::Score(args) => args.scoring.method.check()?,
         Command::Verify(args) => args.scoring.method.check()?,
         Command::Bench(args) => args.scoring.method.check()?,

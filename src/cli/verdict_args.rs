@@ -160,6 +160,7 @@ mod tests {
             ("--preset fast --votes 3", "--verdict-first=false"),
             ("--vote-by median", "there is one vote only"),
             ("--votes 3 --vote-by median --score-by expected", "expected values are averaged"),
+            ("--votes 3 --vote-by median --calibration f", "--calibration: the scores are then"),
             ("--passage-overlap 128", "must be less than --passage-tokens"),
             ("--passage-overlap 16 --passage-tokens 16", "passages of 16 tokens"),
         ] {

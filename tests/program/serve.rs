@@ -512,10 +512,7 @@ fn options_of_score_are_options_of_a_request() {
     assert!(refused.contains("was fitted to another judge"), "{refused}");
     let server = Server::start(&world, &format!("--max-reply-tokens 8 --passages 2 {calibration}"));
     let cases = [
-        (
-            "--votes 3 --vote-by median",
-            json!({"votes": 3, "vote_by": "median", "score_by": "rating"}),
-        ),
+        ("--votes 3 --vote-by mean", json!({"votes": 3, "vote_by": "mean", "score_by": "rating"})),
         ("--preset fast --passage-tokens 20", json!({"preset": "fast", "passage_tokens": 20})),
         ("--whole-document", json!({"whole_document": true})),
         (
@@ -543,5 +540,7 @@ fn options_of_score_are_options_of_a_request() {
     assert!(refused(json!({"votes": "3"})).contains("options.votes"));
     let both = refused(json!({"votes": 3, "verdict_first": true}));
     assert!(both.contains("a verdict without analysis is not sampled"), "{both}");
+    let both = refused(json!({"votes": 3, "vote_by": "median"}));
+    assert!(both.contains("--vote-by median and --calibration"), "{both}");
     assert!(refused(json!({"embedder": "minilm"})).contains("start the server with --embedder"));
 }
