@@ -1,7 +1,7 @@
 //! Checking a file of scores: a sample of its records is made once more and must come out the same.
 
 use super::Error;
-use super::jsonl::{Row, read_rows, read_span, replace};
+use super::jsonl::{read_rows, read_span, replace};
 pub use super::output::changed_settings;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -43,11 +43,12 @@ pub fn choose(
     seed: u64,
     whole_prompts: bool,
 ) -> Result<(), Error> {
-    let records = records(scored)?;
+    let mut records = HashSet::new();
+    each_record(scored, |id, _| _ = records.insert(id))?;
     let mut found = Vec::new();
     read_rows(responses, |mut row| {
         let id = row.take_string("idx")?;
-        if records.contains_key(&id) {
+        if records.contains(&id) {
             let prompt = id.rsplit_once('-').map_or(id.as_str(), |(prompt, _)| prompt).to_owned();
             found.push((rank(&id, seed), prompt, row.span));
         }
@@ -85,8 +86,16 @@ fn rank(id: &str, seed: u64) -> [u8; 32] {
 /// # Errors
 /// [`Error::Io`]; [`Error::Damaged`].
 pub fn compare(scored: &Path, again: &Path) -> Result<Vec<Checked>, Error> {
-    let before = records(scored)?;
-    let mut all: Vec<Checked> = records(again)?
+    let mut now = HashMap::new();
+    each_record(again, |id, record| _ = now.insert(id, record))?;
+    // Of a large file only these are held.
+    let mut before = HashMap::new();
+    each_record(scored, |id, record| {
+        if now.contains_key(&id) {
+            before.insert(id, record);
+        }
+    })?;
+    let mut all: Vec<Checked> = now
         .into_iter()
         .map(|(id, now)| {
             let mut differences = Vec::new();
@@ -98,15 +107,15 @@ pub fn compare(scored: &Path, again: &Path) -> Result<Vec<Checked>, Error> {
     Ok(all)
 }
 
-fn records(path: &Path) -> Result<HashMap<String, Value>, Error> {
-    let mut records = HashMap::new();
-    let problems = read_rows(path, |row: Row| {
-        let id = row.clone().take_string("idx")?;
-        records.insert(id, Value::Object(row.fields));
+/// Passes each record of a file on, with its id.
+fn each_record(path: &Path, mut take: impl FnMut(String, Value)) -> Result<(), Error> {
+    let problems = read_rows(path, |mut row| {
+        let id = row.take_string("idx")?;
+        take(id, Value::Object(row.fields));
         Ok(())
     })?;
     match problems.into_iter().next() {
-        None => Ok(records),
+        None => Ok(()),
         Some(problem) => Err(Error::Damaged(problem)),
     }
 }
