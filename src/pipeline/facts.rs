@@ -124,7 +124,7 @@ impl Facts {
         let mut all: BTreeSet<Check> = (0..self.facts.len()).map(Check::One).collect();
         all.extend(checks.iter().copied());
         if let Some(context) = lookup.how.whole_document {
-            let document_tokens = (lookup.tokens)(document.text()).len();
+            let document_tokens = document.tokens();
             let fits = |check: &&Check| {
                 let rest = self.tokens_besides_evidence(**check, asker, lookup.tokens);
                 document_tokens + rest <= context
@@ -376,6 +376,18 @@ mod tests {
             assert_eq!(supported.whole_document, Some(fits), "{context}");
             assert_eq!(supported.evidences.len(), usize::from(!fits));
         }
+    }
+
+    #[test]
+    fn a_document_is_not_cut_into_tokens_again() {
+        let (judge, mut facts) = (judge(Settings::default()), Facts::default());
+        let how = Evidencing { passages: 1, whole_document: Some(100_000) };
+        let tokens = |text: &str| {
+            assert!(!text.contains(TEXT));
+            tokens(text)
+        };
+        let lookup = Lookup { how, retriever: &mut Retriever::Bm25, tokens: &tokens };
+        facts.begin(listing(&THREE), asker(&judge), &mut document(), lookup).unwrap();
     }
 
     #[test]

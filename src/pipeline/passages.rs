@@ -25,6 +25,11 @@ impl Passages {
         &self.text
     }
 
+    /// Tokens of the whole text.
+    pub fn tokens(&self) -> usize {
+        self.chunks.first().map_or(0, |chunk| chunk.total_tokens)
+    }
+
     /// The texts of the passages, in order.
     pub fn texts(&self) -> Vec<&str> {
         self.chunks.iter().map(|chunk| &self.text[chunk.bytes.clone()]).collect()
