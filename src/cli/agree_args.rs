@@ -34,7 +34,7 @@ pub struct Agree {
     #[arg(long, value_name = "FILE", requires = "labels", conflicts_with_all = ["compare", "recall_only", "model"])]
     pub scored: Option<PathBuf>,
     /// The judge: a folder, a .gguf file, a Hugging Face repo id, or the alias smollm2
-    #[arg(long, value_name = "M", required_unless_present_any = ["compare", "recall_only", "scored", "judge_url"], conflicts_with = "judge_url")]
+    #[arg(long, value_name = "M", required_unless_present_any = ["compare", "recall_only", "scored", "judge_url"], conflicts_with_all = ["judge_url", "judge_model"])]
     pub model: Option<String>,
     #[command(flatten)]
     pub server: JudgeServer,

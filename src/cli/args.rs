@@ -131,12 +131,12 @@ pub struct Demo {
 /// Example: longreward run --judge THUDM/glm-4-9b-chat --data sft.jsonl --out-dir out
 #[derive(Debug, Args)]
 pub struct Run {
-    #[arg(long, value_name = "M", help = MODEL_HELP, required_unless_present = "judge_url", conflicts_with = "judge_url")]
+    #[arg(long, value_name = "M", help = MODEL_HELP, required_unless_present = "judge_url", conflicts_with_all = ["judge_url", "judge_model"])]
     pub judge: Option<String>,
     #[command(flatten)]
     pub judge_server: JudgeServer,
     /// The model that writes the candidates; the judge if not given
-    #[arg(long, value_name = "M", conflicts_with = "policy_url")]
+    #[arg(long, value_name = "M", conflicts_with_all = ["policy_url", "policy_model"])]
     pub policy: Option<String>,
     #[command(flatten)]
     pub policy_server: PolicyServer,
@@ -175,7 +175,7 @@ impl Run {
 /// Example: longreward sample --model my-sft-model --data sft.jsonl --out sampled_responses.jsonl
 #[derive(Debug, Args)]
 pub struct Sample {
-    #[arg(long, value_name = "M", help = MODEL_HELP, required_unless_present = "policy_url", conflicts_with = "policy_url")]
+    #[arg(long, value_name = "M", help = MODEL_HELP, required_unless_present = "policy_url", conflicts_with_all = ["policy_url", "policy_model"])]
     pub model: Option<String>,
     #[command(flatten)]
     pub server: PolicyServer,
@@ -209,7 +209,7 @@ pub struct SamplingArgs {
 /// Example: longreward chunk-info --model M --data sft.jsonl --out chunk_info.jsonl
 #[derive(Debug, Args)]
 pub struct ChunkInfo {
-    #[arg(long, value_name = "M", help = MODEL_HELP, required_unless_present = "judge_url", conflicts_with = "judge_url")]
+    #[arg(long, value_name = "M", help = MODEL_HELP, required_unless_present = "judge_url", conflicts_with_all = ["judge_url", "judge_model"])]
     pub model: Option<String>,
     #[command(flatten)]
     pub server: JudgeServer,
@@ -231,7 +231,7 @@ pub struct ChunkInfo {
 /// --out scored_responses.jsonl
 #[derive(Debug, Args)]
 pub struct Score {
-    #[arg(long, value_name = "M", help = MODEL_HELP, required_unless_present = "judge_url", conflicts_with = "judge_url")]
+    #[arg(long, value_name = "M", help = MODEL_HELP, required_unless_present = "judge_url", conflicts_with_all = ["judge_url", "judge_model"])]
     pub model: Option<String>,
     #[command(flatten)]
     pub server: JudgeServer,

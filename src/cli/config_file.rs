@@ -10,14 +10,15 @@
 //! ```
 
 use anyhow::{Context, Result, bail, ensure};
-use clap::Command;
 use clap::error::{ContextKind, ContextValue};
+use clap::{Arg, Command};
 use std::ffi::OsString;
 use std::path::Path;
 use toml::{Table, Value};
 
 /// The arguments, with those of the file named by `--config` (if it is) put right after the
-/// command's name. An option that was typed as well is left out.
+/// command's name. An option that was typed as well is left out, and so is one that can't be used with
+/// one that was typed.
 ///
 /// # Errors
 /// The file can't be read, is no TOML, or names an option that no command (or not its own) has.
@@ -30,7 +31,20 @@ pub fn expand(args: Vec<OsString>, cli: &Command) -> Result<Vec<OsString>> {
     let table = read(Path::new(&file))?;
     let mut added = Vec::new();
     Reader { cli, path: &path }.read(&table, 0, &mut added).with_context(|| file_name(&file))?;
+    added.retain(|(name, _)| !path.last().is_some_and(|own| is_displaced(own, name, &args)));
     Ok(insert(args, at, added))
+}
+
+/// Whether an option of a command conflicts with one that was typed.
+fn is_displaced(command: &Command, name: &str, typed: &[OsString]) -> bool {
+    let with_name = || command.get_arguments().filter_map(|arg| Some((arg, arg.get_long()?)));
+    let conflict = |one: &Arg, other: &Arg| {
+        command.get_arg_conflicts_with(one).iter().any(|arg| arg.get_id() == other.get_id())
+    };
+    let Some((own, _)) = with_name().find(|(_, long)| *long == name) else { return false };
+    with_name()
+        .filter(|(_, long)| is_typed(typed, long))
+        .any(|(other, _)| conflict(own, other) || conflict(other, own))
 }
 
 /// The command that is typed, as the names of which it consists (`eval`, `longbench`), and where the
@@ -212,6 +226,21 @@ mod tests {
         let toml = "threads = 3\n";
         let got = expanded(toml, "longreward pull m").unwrap();
         assert_eq!(got.join(" "), "longreward pull --threads=3 m");
+    }
+
+    #[test]
+    fn what_is_typed_goes_before_what_it_conflicts_with() {
+        let got = |toml: &str, typed: &str| expanded(toml, typed).unwrap().join(" ");
+        let judge = "[score]\nmodel = \"m\"\nseed = 7\n";
+        let typed = "--judge-url u --judge-model j";
+        let want = format!("longreward score --seed=7 {typed}");
+        assert_eq!(got(judge, &format!("longreward score {typed}")), want);
+        let server = "[score]\njudge-url = \"u\"\njudge-model = \"j\"\nseed = 7\n";
+        let want = "longreward score --seed=7 --model m";
+        assert_eq!(got(server, "longreward score --model m"), want);
+        // Which of two says that they conflict does not matter.
+        let typed = "longreward agree --labels l --scored s";
+        assert_eq!(got("[agree]\nmodel = \"m\"\n", typed), typed);
     }
 
     #[test]

@@ -68,12 +68,12 @@ pub struct RunArgs {
     #[arg(long, value_name = "DIR")]
     pub data: PathBuf,
     /// The model that answers
-    #[arg(long, value_name = "M", help = MODEL_HELP, required_unless_present = "policy_url", conflicts_with = "policy_url")]
+    #[arg(long, value_name = "M", help = MODEL_HELP, required_unless_present = "policy_url", conflicts_with_all = ["policy_url", "policy_model"])]
     pub model: Option<String>,
     #[command(flatten)]
     pub policy: PolicyServer,
     /// The model that rates the answers, which may be the same; without a judge there are no ratings
-    #[arg(long, value_name = "M", conflicts_with = "judge_url")]
+    #[arg(long, value_name = "M", conflicts_with_all = ["judge_url", "judge_model"])]
     pub judge: Option<String>,
     #[command(flatten)]
     pub server: JudgeServer,

@@ -26,7 +26,7 @@ pub struct Verify {
     /// The scores
     #[arg(value_name = "OUT")]
     pub scored: PathBuf,
-    #[arg(long, value_name = "M", help = super::args::MODEL_HELP, required_unless_present = "judge_url", conflicts_with = "judge_url")]
+    #[arg(long, value_name = "M", help = super::args::MODEL_HELP, required_unless_present = "judge_url", conflicts_with_all = ["judge_url", "judge_model"])]
     pub model: Option<String>,
     #[command(flatten)]
     pub server: JudgeServer,
