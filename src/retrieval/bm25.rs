@@ -1,7 +1,7 @@
 //! Search by shared words: Okapi BM25 (Robertson and Zaragoza 2009) with the never-negative idf
 //! `ln(1 + (N - n + 0.5) / (n + 0.5))`.
 
-use super::script::is_unspaced;
+use super::script::{is_unspaced, narrow};
 use std::collections::HashMap;
 
 /// How soon a repeated term stops to count.
@@ -58,11 +58,11 @@ impl Bm25 {
     }
 }
 
-/// Lower-cased words, and the pairs of neighbours in runs of Chinese and Japanese characters (a run
+/// Lower-cased words with full-width characters folded, and the pairs of neighbours in runs of Chinese and Japanese characters (a run
 /// of one is a term itself), in the order of the text.
 pub fn terms(text: &str) -> Vec<String> {
     let mut terms = Vec::new();
-    let text = text.to_lowercase();
+    let text = text.chars().map(narrow).collect::<String>().to_lowercase();
     for run in text.split(|c: char| !c.is_alphanumeric()) {
         let mut rest = run;
         while let Some(first) = rest.chars().next() {
@@ -96,6 +96,7 @@ mod tests {
     fn words_are_lower_cased_and_han_runs_become_pairs() {
         assert_eq!(terms("The GLM-4's Café"), ["the", "glm", "4", "s", "café"]);
         assert_eq!(terms("大桥建成，1913年"), ["大桥", "桥建", "建成", "1913", "年"]);
+        assert_eq!(terms("ＧＬＭ－４于１９１３年"), terms("GLM-4于1913年"));
         assert_eq!(terms("用Rust写かな"), ["用", "rust", "写か", "かな"]);
         assert_eq!(terms(" -- "), Vec::<String>::new());
     }
