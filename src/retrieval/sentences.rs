@@ -35,10 +35,18 @@ pub fn sentences(text: &str) -> Vec<&str> {
 /// where the one before it ends, with the blanks between them.
 pub fn sentence_ends(text: &str) -> Vec<usize> {
     let mut ends = Vec::new();
-    let mut start = 0;
+    let (mut start, mut skipped) = (0, 0);
     for (at, mark) in text.char_indices() {
         let after = at + mark.len_utf8();
-        if at < start || !ends_sentence(&text[start..at], mark, &text[after..]) {
+        if at < start.max(skipped) {
+            continue;
+        }
+        if matches!(mark, '.' | '!' | '?') && !may_end(&text[after..]) {
+            // What follows the other marks of the run is the same.
+            skipped = after + closers(&text[after..]);
+            continue;
+        }
+        if !ends_sentence(&text[start..at], mark, &text[after..]) {
             continue;
         }
         let end = after + closers(&text[after..]);
@@ -76,15 +84,20 @@ pub fn nearest(text: &str, sentences: &[String]) -> Option<usize> {
     (0..scores.len()).reduce(better).filter(|&best| scores[best] > 0.0)
 }
 
-/// Whether `mark`, between the sentence so far and the rest of the text, ends the sentence.
+/// Whether `mark`, between the sentence so far and the rest of the text, ends the sentence; of `.`, `!`
+/// and `?` those that [`may_end`] one.
 fn ends_sentence(before: &str, mark: char, after: &str) -> bool {
     match mark {
         '\n' => !line_goes_on(after),
-        '。' | '！' | '？' | '；' => true,
-        '!' | '?' => blank_follows(after) && !goes_on(after),
-        '.' => blank_follows(after) && !goes_on(after) && !is_abbreviation(before, after),
+        '。' | '！' | '？' | '；' | '!' | '?' => true,
+        '.' => !is_abbreviation(before, after),
         _ => false,
     }
+}
+
+/// Whether a sentence can end before this text, if it is not a full-width mark that ends it.
+fn may_end(after: &str) -> bool {
+    blank_follows(after) && !goes_on(after)
 }
 
 /// Bytes of the quotes and brackets that close right after a sentence's mark, and of further marks.
@@ -196,6 +209,14 @@ mod tests {
             assert_eq!(sentences(text), [text]);
         }
         assert_eq!(sentences("No. The author disagrees."), ["No.", "The author disagrees."]);
+    }
+
+    #[test]
+    fn a_long_run_of_marks_is_gone_through_once() {
+        let run = ".".repeat(1 << 20);
+        for text in [format!("{run}x"), format!("Then {run}\" and so on")] {
+            assert_eq!(sentences(&text), [text.as_str()]);
+        }
     }
 
     #[test]
