@@ -9,7 +9,12 @@ use models::{Decoder, DtypeChoice, KvPool, LoadOptions, Workspace};
 pub const BLOCKS_PER_SEQUENCE: usize = 40;
 
 pub fn options() -> LoadOptions {
-    LoadOptions { dtype: DtypeChoice::F32, device: Device::Cpu }
+    LoadOptions { dtype: DtypeChoice::F32, device: device() }
+}
+
+/// Metal where the tests are built for it, else the processor.
+fn device() -> Device {
+    if cfg!(feature = "metal") { Device::new_metal(0).unwrap() } else { Device::Cpu }
 }
 
 /// A tiny model with dummy weights.
@@ -51,7 +56,7 @@ pub struct Bench<'a> {
 impl<'a> Bench<'a> {
     pub fn new(decoder: &'a Decoder, sequences: usize) -> Self {
         let blocks = sequences * BLOCKS_PER_SEQUENCE;
-        let pool = KvPool::new(decoder.config(), blocks, KvDtype::F32, &Device::Cpu).unwrap();
+        let pool = KvPool::new(decoder.config(), blocks, KvDtype::F32, decoder.device()).unwrap();
         Self::on(OnProcessor { decoder, pool, work: Workspace::default() }, sequences)
     }
 
