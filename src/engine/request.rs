@@ -30,7 +30,7 @@ pub struct SamplingParams {
     /// Subtracted from a token's logit for each time that the sample has it.
     pub frequency_penalty: f32,
     /// Added to the logits of these tokens.
-    pub logit_bias: Vec<(u32, f32)>,
+    pub logit_bias: Arc<[(u32, f32)]>,
 }
 
 impl Default for SamplingParams {
@@ -44,7 +44,7 @@ impl Default for SamplingParams {
             repetition_penalty: 1.0,
             presence_penalty: 0.0,
             frequency_penalty: 0.0,
-            logit_bias: Vec::new(),
+            logit_bias: Arc::default(),
         }
     }
 }

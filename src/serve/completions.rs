@@ -12,7 +12,7 @@ use super::{ApiError, App, body, form, now, prompt, sampling};
 use crate::chat::Usage;
 use crate::chat::service::{Generation, PromptLogprobs, Sampled, Update};
 use crate::chat::wire::{
-    CompletionChoice, CompletionLogprobs, CompletionRequest, CompletionResponse,
+    CompletionChoice, CompletionLogprobs, CompletionRequest, CompletionResponse, PromptInput,
 };
 use axum::extract::{Request, State};
 use axum::response::Response;
@@ -20,6 +20,9 @@ use std::sync::Arc;
 
 /// Tokens of a completion, if the request does not say.
 const DEFAULT_TOKENS: usize = 16;
+
+/// Tokens of prompts, and likeliest ones in their places, that one answer repeats, at most.
+const MAX_ECHOED: usize = 4 << 20;
 
 /// Continues prompts.
 pub async fn completions(
@@ -30,8 +33,10 @@ pub async fn completions(
     let model = app.model(request.model.clone())?;
     let mut pattern = pattern(&app, &request)?;
     pattern.constraint = form::constraint(&app, &request.sampling, None).await?;
+    check_count(&app, &request.prompt, pattern.n)?;
     let with_prefix = request.add_special_tokens.unwrap_or(true);
     let prompts = prompt::plain(&app, request.prompt, with_prefix).await?;
+    check_echo(&pattern, request.echo == Some(true), &prompts)?;
     let fields = request.sampling;
     let asked = Some(fields.max_tokens.unwrap_or(DEFAULT_TOKENS));
     let one = |prompt: &Plain| {
@@ -75,6 +80,34 @@ fn pattern(app: &App, request: &CompletionRequest) -> Result<Generation, ApiErro
     let logprobs = request.logprobs.map(|k| sampling::top_logprobs("logprobs", k)).transpose()?;
     let prompt_logprobs = logprobs.filter(|_| request.echo == Some(true));
     Ok(Generation { logprobs, prompt_logprobs, goes_on: true, ..pattern })
+}
+
+/// More samples than are ever taken are refused before anything is made of their prompts.
+fn check_count(app: &App, prompts: &PromptInput, n: usize) -> Result<(), ApiError> {
+    let (count, limit) = (prompts.count(), app.handle.capacity());
+    let samples = count.saturating_mul(n);
+    if count > 1 && samples > limit {
+        let why = format!(
+            "{count} prompts with n = {n} are {samples} samples; at most {limit} are taken"
+        );
+        return Err(ApiError::field("prompt", why));
+    }
+    Ok(())
+}
+
+/// Each sample of a prompt repeats all of it.
+fn check_echo(pattern: &Generation, echo: bool, prompts: &[Plain]) -> Result<(), ApiError> {
+    let tokens: usize = prompts.iter().map(|prompt| prompt.tokens.len()).sum();
+    let places = tokens.saturating_mul(pattern.n);
+    let echoed = places.saturating_mul(pattern.prompt_logprobs.unwrap_or(0) + 1);
+    if echo && echoed > MAX_ECHOED {
+        let why = format!(
+            "would repeat {echoed} tokens, the likeliest ones included; at most {MAX_ECHOED} are repeated: \
+             ask for fewer prompts, samples or logprobs"
+        );
+        return Err(ApiError::field("echo", why));
+    }
+    Ok(())
 }
 
 /// What every part of an answer says.

@@ -5,7 +5,7 @@ use crate::chat::wire::{ChatMessage, Content, PromptInput};
 use crate::tokenizer::Turn;
 use std::sync::Arc;
 
-/// Texts of more bytes are encoded on a thread that may block.
+/// Texts of more bytes are encoded, and lists of more tokens are decoded, on a thread that may block.
 const SHORT: usize = 4096;
 
 /// A prompt of `/v1/completions`.
@@ -99,10 +99,8 @@ pub async fn plain(
     let prompts: Vec<Plain> = match prompts {
         PromptInput::Text(text) => encode_all(app, vec![text], with_prefix).await?,
         PromptInput::Texts(texts) => encode_all(app, texts, with_prefix).await?,
-        PromptInput::Tokens(tokens) => vec![decode(app, tokens)?],
-        PromptInput::ManyTokens(lists) => {
-            lists.into_iter().map(|tokens| decode(app, tokens)).collect::<Result<_, _>>()?
-        }
+        PromptInput::Tokens(tokens) => decode_all(app, vec![tokens]).await?,
+        PromptInput::ManyTokens(lists) => decode_all(app, lists).await?,
     };
     if prompts.is_empty() || prompts.iter().any(|prompt| prompt.tokens.is_empty()) {
         return Err(ApiError::field("prompt", "is empty"));
@@ -142,6 +140,13 @@ async fn encode_all(
     blocking(bytes, encode).await
 }
 
+async fn decode_all(app: &Arc<App>, lists: Vec<Vec<u32>>) -> Result<Vec<Plain>, ApiError> {
+    let tokens = lists.iter().map(Vec::len).sum();
+    let decoding = app.clone();
+    let decode = move || lists.into_iter().map(|tokens| decode(&decoding, tokens)).collect();
+    blocking(tokens, decode).await?
+}
+
 fn decode(app: &App, tokens: Vec<u32>) -> Result<Plain, ApiError> {
     let vocab = app.handle.vocab();
     if let Some(token) = tokens.iter().find(|&&token| token as usize >= vocab) {
@@ -151,16 +156,16 @@ fn decode(app: &App, tokens: Vec<u32>) -> Result<Plain, ApiError> {
     Ok(Plain { text: app.handle.tokenizer().decode(&tokens), tokens })
 }
 
-/// Runs what takes long for large texts where it stops nobody else.
+/// Runs what takes long for large prompts where it stops nobody else.
 async fn blocking<T: Send + 'static>(
-    bytes: usize,
+    size: usize,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, ApiError> {
-    if bytes <= SHORT {
+    if size <= SHORT {
         return Ok(work());
     }
     let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|e| ApiError::internal(format!("the prompt was not encoded: {e}")))
+    done.map_err(|e| ApiError::internal(format!("the prompt was not read: {e}")))
 }
 
 #[cfg(test)]

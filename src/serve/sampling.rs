@@ -4,6 +4,7 @@ use super::{ApiError, App};
 use crate::chat::service::{Generation, REPETITION_PENALTIES, SamplingParams};
 use crate::chat::wire::SamplingFields;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 /// Samples of one prompt, at most.
 const MAX_SAMPLES: usize = 128;
@@ -85,8 +86,8 @@ fn within(
     Err(ApiError::field(field, format!("is {value}, but must be {low} to {high}")))
 }
 
-fn biases(app: &App, fields: &SamplingFields) -> Result<Vec<(u32, f32)>, ApiError> {
-    let Some(biases) = &fields.logit_bias else { return Ok(Vec::new()) };
+fn biases(app: &App, fields: &SamplingFields) -> Result<Arc<[(u32, f32)]>, ApiError> {
+    let Some(biases) = &fields.logit_bias else { return Ok(Arc::default()) };
     let vocab = app.handle.vocab();
     let one = |(token, bias): (&String, &f32)| {
         let field = format!("logit_bias.{token}");
@@ -99,7 +100,7 @@ fn biases(app: &App, fields: &SamplingFields) -> Result<Vec<(u32, f32)>, ApiErro
     biases.iter().map(one).collect()
 }
 
-fn stops(fields: &SamplingFields) -> Result<Vec<String>, ApiError> {
+fn stops(fields: &SamplingFields) -> Result<Arc<[String]>, ApiError> {
     let stops = fields.stop.clone().map_or_else(Vec::new, |stop| stop.into_vec());
     if stops.len() > MAX_STOPS {
         return Err(ApiError::field("stop", format!("at most {MAX_STOPS} strings are taken")));
@@ -107,7 +108,7 @@ fn stops(fields: &SamplingFields) -> Result<Vec<String>, ApiError> {
     if stops.iter().any(|stop| stop.len() > MAX_STOP) {
         return Err(ApiError::field("stop", format!("a string has more than {MAX_STOP} bytes")));
     }
-    Ok(stops)
+    Ok(stops.into())
 }
 
 /// Checks that prompt and reply fit together, and gives the tokens that the reply may have: those

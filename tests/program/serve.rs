@@ -255,6 +255,11 @@ fn a_full_house_says_when_to_come_again() {
     assert!(refused.body.contains("rate limit"), "{refused:?}");
     // More than there ever is room for is another matter.
     server.post(CHAT, &with(ask("x"), json!({"n": 3}))).expect(400);
+    // Prompts are counted before they are looked at.
+    let many = json!({"prompt": [[1], [2], [999_999]]});
+    let error = server.post(PLAIN, &many).expect(400).json()["error"].clone();
+    assert_eq!(error["param"], "prompt");
+    assert!(error["message"].as_str().unwrap().contains("3 prompts with n = 1"), "{error}");
     // Clients that go make room.
     drop(streams);
     server.wait_for("open_samples", |open| open == 0);
@@ -297,6 +302,9 @@ fn what_can_not_be_served_is_refused_by_field() {
     ] {
         refused(CHAT, with(ask("x"), fields), 400, field);
     }
+    let echoed = json!({"prompt": vec![5; 4000], "n": 64, "echo": true, "logprobs": 20});
+    let error = refused(PLAIN, with(echoed, json!({"max_tokens": 1})), 400, "echo");
+    assert!(error["message"].as_str().unwrap().contains("5376000 tokens"), "{error}");
     let error = refused(CHAT, with(ask("x"), json!({"model": "gpt-5"})), 404, "model");
     assert_eq!(error["code"], "model_not_found");
     refused(PLAIN, json!({"prompt": [1, 1008]}), 400, "prompt");

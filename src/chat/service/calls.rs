@@ -76,7 +76,7 @@ impl Chat for ServiceChat {
             Ok(Encoded { request, goes_on, stops }) => {
                 let updates = self.sender.clone();
                 self.open.insert(id, Partial::default());
-                let (ended, _permit) = (false, None);
+                let (stops, ended, _permit) = (stops.into(), false, None);
                 let submission = Submission { tag: id, goes_on, stops, updates, ended, _permit };
                 self.handle.order(request, submission);
             }

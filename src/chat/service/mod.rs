@@ -43,7 +43,7 @@ pub struct Generation {
     pub params: SamplingParams,
     pub seed: u64,
     /// A sample ends before the first of these.
-    pub stop: Vec<String>,
+    pub stop: Arc<[String]>,
     /// The checkpoint's stop tokens are tokens like any other.
     pub ignore_stop_tokens: bool,
     /// `Some(k)`: log-probabilities of the tokens and of the `k` likeliest in each place.
@@ -141,7 +141,7 @@ struct Submission {
     /// Names it among those with the same `updates`.
     tag: u64,
     goes_on: bool,
-    stops: Vec<String>,
+    stops: Arc<[String]>,
     updates: UnboundedSender<(u64, Update)>,
     /// Whether its end was told.
     ended: bool,
@@ -312,7 +312,7 @@ impl Handle {
         let mut encoder = Encoder::new(self.tokenizer.clone(), self.template.clone());
         let task = encoder.score(&asked.continuations, &asked.closing);
         let (updates, ticket) = unbounded_channel();
-        let (stops, _permit) = (Vec::new(), Some(permit));
+        let (stops, _permit) = (Arc::default(), Some(permit));
         let submission =
             Submission { tag: 0, goes_on: true, stops, updates, ended: false, _permit };
         self.order(Request { prompt: asked.prompt, task }, submission);

@@ -25,7 +25,7 @@ pub fn generation(max_new_tokens: usize) -> Generation {
         max_new_tokens,
         params: SamplingParams::default(),
         seed: 1,
-        stop: Vec::new(),
+        stop: Arc::default(),
         ignore_stop_tokens: true,
         logprobs: None,
         prompt_logprobs: None,

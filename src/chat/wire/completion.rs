@@ -42,6 +42,17 @@ pub enum PromptInput {
     ManyTokens(Vec<Vec<u32>>),
 }
 
+impl PromptInput {
+    /// How many prompts there are.
+    pub fn count(&self) -> usize {
+        match self {
+            Self::Text(_) | Self::Tokens(_) => 1,
+            Self::Texts(texts) => texts.len(),
+            Self::ManyTokens(lists) => lists.len(),
+        }
+    }
+}
+
 /// The whole answer, or a piece of a streamed one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CompletionResponse {

@@ -194,14 +194,14 @@ fn the_penalty_weakens_each_seen_token_once() {
 #[test]
 fn what_grows_beyond_all_numbers_can_still_be_drawn() {
     assert_eq!(penalise(&[f32::MAX, 1.0], &[0], 0.5), [f32::MAX, 1.0]);
-    let bias = vec![(1, f32::MAX), (1, f32::MAX), (0, f32::MIN), (0, f32::MIN)];
+    let bias = [(1, f32::MAX), (1, f32::MAX), (0, f32::MIN), (0, f32::MIN)].into();
     let params = SamplingParams { logit_bias: bias, ..params(1.0) };
     assert_eq!(tokens(&[5.0, 1e30, 3.0], &params, 0..3), [1; 3]);
 }
 
 #[test]
 fn biases_and_penalties_on_the_sample_are_added() {
-    let bias = vec![(1, 2.5), (9, 1.0)];
+    let bias = [(1, 2.5), (9, 1.0)].into();
     let params = SamplingParams {
         presence_penalty: 0.5,
         frequency_penalty: 0.25,

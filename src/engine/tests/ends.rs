@@ -125,7 +125,7 @@ fn logits_that_are_no_numbers_end_their_request_and_no_other() {
     };
     // Where the prompt ends with the token, where a sample comes to it, and where a continuation has it.
     let mut forced = generate(5, 0);
-    forced.params.logit_bias = vec![(9, f32::MAX)];
+    forced.params.logit_bias = [(9, f32::MAX)].into();
     let bad = [
         (request(vec![1, 9], Generate { n: 3, ..generate(5, 0) }), 1),
         (request(vec![1, 2, 3], forced), 3),

@@ -137,7 +137,7 @@ fn a_gpu_reads_logits_as_the_host_does() {
         temperature: 0.0,
         repetition_penalty: 1.3,
         frequency_penalty: 0.2,
-        logit_bias: vec![(3, 1.5), (7, -2.0)],
+        logit_bias: [(3, 1.5), (7, -2.0)].into(),
         ..SamplingParams::default()
     };
     requests.push(request(prompt(30, 4), Generate { params: changed, ..generate(9, 4) }));
