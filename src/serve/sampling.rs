@@ -3,6 +3,7 @@
 use super::{ApiError, App};
 use crate::chat::service::{Generation, REPETITION_PENALTIES, SamplingParams};
 use crate::chat::wire::SamplingFields;
+use serde_json::Value;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -30,6 +31,7 @@ pub fn generation(app: &App, fields: &SamplingFields) -> Result<Generation, ApiE
     if fields.stream_options.is_some() && fields.stream != Some(true) {
         return Err(ApiError::field("stream_options", "is only for stream: true"));
     }
+    refuse_unsupported(fields)?;
     Ok(Generation {
         prompt: Vec::new(),
         n,
@@ -43,6 +45,36 @@ pub fn generation(app: &App, fields: &SamplingFields) -> Result<Generation, ApiE
         constraint: None,
         goes_on: false,
     })
+}
+
+/// Fields that would make another reply, had this server what they ask for.
+fn refuse_unsupported(fields: &SamplingFields) -> Result<(), ApiError> {
+    let named = [
+        ("guided_grammar", &fields.guided_grammar),
+        ("functions", &fields.functions),
+        ("function_call", &fields.function_call),
+        ("stop_token_ids", &fields.stop_token_ids),
+        ("min_tokens", &fields.min_tokens),
+    ];
+    let named =
+        named.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value.as_ref()?)));
+    let others = fields.structured_outputs.iter().flat_map(|outputs| &outputs.others);
+    let others = others.map(|(name, value)| (format!("structured_outputs.{name}"), value));
+    match named.chain(others).find(|(_, value)| asks(value)) {
+        Some((name, _)) => Err(ApiError::unsupported(&name, "is not supported")),
+        None => Ok(()),
+    }
+}
+
+/// Many clients write out what they do not ask for.
+fn asks(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => false,
+        Value::Number(number) => number.as_u64() != Some(0),
+        Value::String(text) => !matches!(text.as_str(), "" | "none"),
+        Value::Array(values) => !values.is_empty(),
+        Value::Bool(true) | Value::Object(_) => true,
+    }
 }
 
 fn params(app: &App, fields: &SamplingFields) -> Result<SamplingParams, ApiError> {

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 /// An answer to be scored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ScoreRequest {
     /// The document.
     pub context: String,

@@ -299,9 +299,21 @@ fn what_can_not_be_served_is_refused_by_field() {
         (json!({"stream_options": {"include_usage": true}}), "stream_options"),
         (json!({"tools": [{"type": "function"}]}), "tools[0]"),
         (json!({"tools": [{"type": "function", "function": {"name": "f"}}]}), "tools"),
+        (json!({"functions": [{"name": "f"}], "function_call": "auto"}), "functions"),
+        (json!({"function_call": {"name": "f"}}), "function_call"),
+        (json!({"guided_grammar": "root ::= \"a\""}), "guided_grammar"),
+        (json!({"structured_outputs": {"grammar": "g"}}), "structured_outputs.grammar"),
+        (json!({"structured_outputs": {"json_object": true}}), "structured_outputs.json_object"),
+        (json!({"stop_token_ids": [5]}), "stop_token_ids"),
+        (json!({"min_tokens": 5}), "min_tokens"),
     ] {
         refused(CHAT, with(ask("x"), fields), 400, field);
     }
+    // What these ask for by default is nothing.
+    let nothing = json!({"functions": [], "function_call": "none", "guided_grammar": null,
+        "structured_outputs": {"grammar": null, "disable_fallback": false},
+        "stop_token_ids": [], "min_tokens": 0});
+    server.post(CHAT, &with(ask("x"), nothing)).expect(200);
     let echoed = json!({"prompt": vec![5; 4000], "n": 64, "echo": true, "logprobs": 20});
     let error = refused(PLAIN, with(echoed, json!({"max_tokens": 1})), 400, "echo");
     assert!(error["message"].as_str().unwrap().contains("5376000 tokens"), "{error}");
@@ -544,6 +556,9 @@ fn options_of_score_are_options_of_a_request() {
         let request = json!({"context": "c", "query": "q", "answer": "a", "options": options});
         server.post("/longreward/score", &request).expect(400).json()["error"].to_string()
     };
+    let misplaced = json!({"context": "c", "query": "q", "answer": "a", "votes": 3});
+    let error = server.post("/longreward/score", &misplaced).expect(400);
+    assert!(error.body.contains("votes"), "{error:?}");
     assert!(refused(json!({"vote": 3})).contains("vote"));
     assert!(refused(json!({"votes": "3"})).contains("options.votes"));
     let both = refused(json!({"votes": 3, "verdict_first": true}));

@@ -1,5 +1,6 @@
 //! The types of the OpenAI API, as both sides of a connection write and read them: plain data, no
-//! transport. Fields that nobody here uses are not listed; unknown ones are ignored.
+//! transport. Fields that nobody here uses are not listed, but for those that the server refuses because they
+//! change what a reply is; unknown ones are ignored.
 //!
 //! Requests hold what was sent, absent or `null` fields as `None`. What values are allowed is the
 //! server's business.
@@ -112,6 +113,9 @@ pub struct StructuredOutputs {
     pub json: Option<serde_json::Value>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub regex: Option<String>,
+    /// Whatever else is there.
+    #[serde(flatten)]
+    pub others: serde_json::Map<String, serde_json::Value>,
 }
 
 /// Fields that chat and text completions share, and what other servers add to them (`top_k` and
@@ -164,6 +168,17 @@ pub struct SamplingFields {
     pub repetition_penalty: Option<f32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ignore_eos: Option<bool>,
+    /// From here on what is refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guided_grammar: Option<serde_json::Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub functions: Option<serde_json::Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub function_call: Option<serde_json::Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_token_ids: Option<serde_json::Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_tokens: Option<serde_json::Value>,
 }
 
 /// A model in `/v1/models`.
