@@ -60,15 +60,16 @@ struct Scored {
 /// the verdicts of run 0 on rows as they are: other runs and variants are no further answers. An
 /// answer that is not the same text in both is a bad row. `labels` say which rows of the latter are
 /// on the same prompt; without them, only the two answers of a pair are.
+/// The comparison is `None` if no answer is in both.
 ///
 /// # Errors
-/// [`Error::Io`]; [`Error::Tools`] if no answer is in both.
+/// [`Error::Io`].
 pub fn compare(
     a: &Path,
     b: &Path,
     labels: &[Item],
     bootstrap: Bootstrap,
-) -> Result<(Comparison, Vec<RowError>), Error> {
+) -> Result<(Option<Comparison>, Vec<RowError>), Error> {
     let prompts: HashMap<&str, String> =
         labels.iter().map(|item| (item.idx.as_str(), item.prompt())).collect();
     let (in_a, mut problems) = read(a, &HashMap::new(), &prompts)?;
@@ -79,8 +80,7 @@ pub fn compare(
     let both: Vec<(&Scored, &Scored)> =
         in_b.iter().filter_map(|b| Some((by_id.get(&b.id)?, b))).collect();
     if both.is_empty() {
-        let (a, b) = (a.display(), b.display());
-        return Err(Error::Tools(format!("{a} and {b} have no answer in common")));
+        return Ok((None, problems));
     }
     let names = names(&both);
     let scores = names.iter().map(|name| compared(name, &both, &bootstrap)).collect();
@@ -94,7 +94,7 @@ pub fn compare(
         bootstrap,
         scores,
     };
-    Ok((comparison, problems))
+    Ok((Some(comparison), problems))
 }
 
 /// Dimensions that some answer has in both files, in the order of the first.
@@ -233,12 +233,12 @@ mod tests {
         format!("{row}\n")
     }
 
-    fn run(a: &str, b: &str) -> Result<(Comparison, Vec<RowError>), Error> {
+    fn run(a: &str, b: &str) -> (Option<Comparison>, Vec<RowError>) {
         let dir = tempfile::tempdir().unwrap();
         let [path_a, path_b] = ["a.jsonl", "b.jsonl"].map(|name| dir.path().join(name));
         std::fs::write(&path_a, a).unwrap();
         std::fs::write(&path_b, b).unwrap();
-        compare(&path_a, &path_b, &[], Bootstrap { resamples: 20, seed: 0 })
+        compare(&path_a, &path_b, &[], Bootstrap { resamples: 20, seed: 0 }).unwrap()
     }
 
     #[test]
@@ -249,7 +249,8 @@ mod tests {
         let b = row("1-1", "y", [4.0, 10.0])
             + &row("1-0", "x", [1.0, 15.0])
             + &row("3-0", "z", [5.0, 9.0]);
-        let (found, problems) = run(&a, &b).unwrap();
+        let (found, problems) = run(&a, &b);
+        let found = found.unwrap();
         assert_eq!((found.answers, found.prompts, found.only_a, found.only_b), (2, 1, 1, 1));
         assert_eq!(problems, []);
         let names: Vec<&str> = found.scores.iter().map(|one| one.name.as_str()).collect();
@@ -294,9 +295,10 @@ mod tests {
         std::fs::write(&b, file([3.0, 5.0])).unwrap();
         let bootstrap = Bootstrap { resamples: 20, seed: 0 };
         let (alone, problems) = compare(&a, &b, &[], bootstrap).unwrap();
+        let alone = alone.unwrap();
         assert_eq!((alone.answers, alone.prompts, problems), (2, 2, Vec::new()));
         assert_eq!(alone.scores[0].metrics["mean_difference"].value, Some(2.5));
-        let (labelled, _) = compare(&a, &b, &items, bootstrap).unwrap();
+        let labelled = compare(&a, &b, &items, bootstrap).unwrap().0.unwrap();
         assert_eq!((labelled.answers, labelled.prompts), (2, 1));
         assert_eq!(labelled.scores[0].metrics["accuracy_with_ties"].value, Some(1.0));
     }
@@ -306,10 +308,10 @@ mod tests {
         let a = row("1-0", "x", [1.0, 10.0]) + &row("1-1", "y", [2.0, 20.0]);
         let b =
             row("1-0", "other", [1.0, 1.0]) + &row("1-1", "y", [2.0, 2.0]) + "{\"idx\":\"1-2\"}";
-        let (found, problems) = run(&a, &b).unwrap();
-        assert_eq!((found.answers, problems.len()), (1, 2));
+        let (found, problems) = run(&a, &b);
+        assert_eq!((found.unwrap().answers, problems.len()), (1, 2));
         assert!(problems[0].to_string().contains("b.jsonl:1: field \"idx\" has another text"));
-        let nothing = run(&a, &row("7-0", "x", [1.0, 1.0])).unwrap_err();
-        assert!(nothing.to_string().contains("no answer in common"));
+        let (nothing, problems) = run(&a, "{\"idx\":\"7-0\"}");
+        assert_eq!((nothing, problems.len()), (None, 1));
     }
 }

@@ -47,11 +47,15 @@ fn compare_files(a: &Path, b: &Path, labels: Option<&Path>, args: &Agree) -> Res
     let Labels { items, mut problems } = labels.unwrap_or_default();
     let (comparison, more) = compare(a, b, &items, bootstrap(args))?;
     problems.extend(more);
+    tell(&problems);
+    let comparison = comparison
+        .with_context(|| format!("{} and {} have no answer in common", a.display(), b.display()))?;
     finish(&comparison, &problems, args)
 }
 
 fn recall_only(labels: &Path, args: &Agree) -> Result<Ending> {
     let Labels { items, problems } = Labels::read(labels, args.format.into(), args.limit)?;
+    tell(&problems);
     let text = args.model.as_deref().map(model::open_text).transpose()?;
     let tokenizer = text.map(|(_, text)| text.tokenizer);
     let tokens = |text: &str| tokenizer.as_ref().map_or(Vec::new(), |t| t.encode_offsets(text));
@@ -140,6 +144,7 @@ fn scored(labels: &Path, args: &Agree) -> Result<Ending> {
     let Labels { items, mut problems } = Labels::read(labels, args.format.into(), args.limit)?;
     let Matched { mut judged, problems: more, without, ambiguous } = matched(&items, scored)?;
     problems.extend(more);
+    tell(&problems);
     anyhow::ensure!(
         !judged.is_empty(),
         "{}: no labelled answer was scored; they are found by query, answer and (where labels have one) \
@@ -258,15 +263,17 @@ fn bootstrap(args: &Agree) -> Bootstrap {
     Bootstrap { resamples: args.resamples, seed: args.work.seed }
 }
 
+/// Before anything that they may be the reason of.
+fn tell(problems: &[RowError]) {
+    problems.iter().for_each(|problem| eprintln!("{problem}"));
+}
+
 /// Prints and writes what was measured without a judge.
 fn finish(
     measured: &(impl Serialize + fmt::Display),
     problems: &[RowError],
     args: &Agree,
 ) -> Result<Ending> {
-    for problem in problems {
-        eprintln!("{problem}");
-    }
     show(measured, args)?;
     if problems.is_empty() {
         return Ok(Ending::Done);

@@ -159,4 +159,15 @@ fn scores_that_are_there_are_compared_with_labels() {
     world.write("none.jsonl", "{\"query\": \"q\", \"answer\": \"a\", \"rating\": 1}\n");
     let refused = world.expect(1, &args.replace("scored_labels", "none"));
     assert!(refused.contains("no labelled answer was scored"), "{refused}");
+    // The rows that can't be read are told, since they may be why.
+    world.write("none.jsonl", "[{\"query\": \"q\"");
+    let refused = world.expect(1, &args.replace("scored_labels", "none"));
+    assert!(refused.contains("the array has no end"), "{refused}");
+    let refused = world.expect(1, "agree --labels none.jsonl --recall-only --embedder bm25");
+    assert!(refused.contains("the array has no end"), "{refused}");
+    let refused = world.expect(1, "agree --compare none.jsonl s/scored_responses.jsonl");
+    assert!(
+        refused.contains("none.jsonl:1: is no") && refused.contains("no answer in common"),
+        "{refused}"
+    );
 }
