@@ -112,7 +112,7 @@ fn judge(labels: &Path, args: &Agree, common: &Common, cancel: &AtomicBool) -> R
     let options = options(labels, out, args, &judge)?;
     let cut = options.method.claim_passage;
     let plan = JudgingPlan::open(options)?;
-    let (items, settings) = (plan.items().to_vec(), plan.settings().clone());
+    let (items, settings) = (plan.items(), plan.settings().clone());
     let known = Vectors::default();
     let mut retriever = embedder::retriever(&args.judging.embedder, false)?.remembering(&known);
     let tokens = |text: &str| tokenizer.encode_offsets(text);

@@ -33,7 +33,7 @@ pub(super) struct Answers {
     ready: BTreeSet<Part>,
 }
 
-/// What the answers are about; empty if nothing is given.
+/// What the answers are about; empty if nothing is given, or no dimension reads it.
 #[derive(Debug)]
 struct Document {
     passages: Passages,
@@ -65,7 +65,10 @@ impl Answers {
         let dimensions: Vec<Dimension> =
             method.dimensions.iter().copied().filter(applies).collect();
         let complete = dimensions.contains(&Dimension::Completeness);
-        let document = Document::new(context.unwrap_or_default(), complete, judging, method, tools);
+        // Most documents are long: they are kept and cut only where they are read.
+        let is_read = dimensions.iter().any(|dimension| needs_document(*dimension));
+        let text = context.filter(|_| is_read).unwrap_or_default();
+        let document = Document::new(text, complete, judging, method, tools);
         let answer = |text: &&str| Answer {
             text: (*text).to_owned(),
             hash: input_hash(&[text]),

@@ -26,6 +26,7 @@ use answers::{Answers, verdicts_on};
 use claim::ClaimWork;
 use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 /// What is judged, how, and where it goes.
 #[derive(Debug, Clone)]
@@ -82,7 +83,7 @@ pub type JudgingPlan = Opened<Rows>;
 /// The rows of labels, and what is missing of them.
 #[derive(Debug)]
 pub struct Rows {
-    items: Vec<Item>,
+    items: Arc<[Item]>,
     /// Rows and runs that are not there yet.
     jobs: VecDeque<Task>,
     judging: Judging,
@@ -118,12 +119,12 @@ impl JudgingPlan {
         let jobs = missing.copied().collect();
         let (seed, targets) = (judging.seed, vec![target]);
         let plan = Plan { stage: "agree", settings, seed, targets, problems };
-        Ok(Self { plan, work: Rows { items, jobs, judging, method } })
+        Ok(Self { plan, work: Rows { items: items.into(), jobs, judging, method } })
     }
 
     /// The good rows of the labels.
-    pub fn items(&self) -> &[Item] {
-        &self.work.items
+    pub fn items(&self) -> Arc<[Item]> {
+        self.work.items.clone()
     }
 
     /// Judges what is missing.

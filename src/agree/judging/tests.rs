@@ -209,6 +209,30 @@ fn no_row_is_passed_over_for_want_of_a_document() {
 }
 
 #[test]
+fn documents_that_no_dimension_reads_are_not_encoded() {
+    let lab = Lab::new();
+    lab.write(LABELS, &text(&rows()[4..5]));
+    let encoded = |dimension: Dimension| {
+        let mut options = options(&lab);
+        options.out = lab.file(dimension.name());
+        options.method.dimensions = vec![dimension];
+        let texts = std::cell::Cell::new(0);
+        let tokens = |text: &str| {
+            texts.set(texts.get() + usize::from(!text.is_empty()));
+            tokens(text)
+        };
+        let (mut retriever, mut model) = (Retriever::Bm25, Model::new());
+        let tools = Tools { tokens: &tokens, retriever: &mut retriever };
+        let cancel = AtomicBool::new(false);
+        let mut session = Session { chat: &mut model, progress: &mut Quiet, cancel: &cancel };
+        JudgingPlan::open(options).unwrap().run(tools, &mut session).unwrap();
+        texts.get()
+    };
+    assert_eq!(encoded(Dimension::Helpfulness), 0);
+    assert!(encoded(Dimension::Faithfulness) > 0);
+}
+
+#[test]
 fn bad_rows_and_failed_verdicts_are_counted_and_the_rest_goes_on() {
     let lab = Lab::new();
     lab.write(LABELS, &(text(&rows()) + "{\"claim\":\"c\"}\n"));
