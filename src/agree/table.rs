@@ -145,7 +145,7 @@ fn show(estimate: Estimate) -> String {
 
 fn predictors(f: &mut fmt::Formatter, predictors: &[Predictor], columns: Columns) -> fmt::Result {
     let mut table = Table::new("", columns);
-    predictors.iter().for_each(|one| table.add(&one.name, &one.metrics, columns));
+    predictors.iter().for_each(|one| table.add(&one.title(), &one.metrics, columns));
     if table.0.len() > 1 {
         write!(f, "{table}")?;
     }

@@ -48,6 +48,8 @@ struct Reading {
 struct Named {
     #[serde(alias = "kind")]
     name: String,
+    /// Rows that it rests on, where these are not all.
+    items: Option<usize>,
     metrics: Metrics,
 }
 
@@ -209,7 +211,8 @@ fn rows_of(predictors: &[Named], metric: &str) -> Vec<Interval> {
     let row = |one: &Named| {
         let estimate = one.metrics.get(metric).filter(|estimate| estimate.value.is_some())?;
         let marked = one.name.starts_with("judge");
-        Some(Interval { name: one.name.clone(), estimate: *estimate, marked })
+        let rows = one.items.map_or(String::new(), |items| format!(" ({items} rows)"));
+        Some(Interval { name: one.name.clone() + &rows, estimate: *estimate, marked })
     };
     predictors.iter().filter_map(row).collect()
 }

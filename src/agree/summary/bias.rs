@@ -1,6 +1,6 @@
 //! Whether a judge likes long answers better than people do.
 
-use crate::agree::metrics::{Bootstrap, Metrics, PairCounts, mean, partial, pearson};
+use crate::agree::metrics::{Bootstrap, Metrics, PairCounts, mean, only, partial, pearson};
 use serde::{Deserialize, Serialize};
 
 /// Lengths that differ by less than this share of the longer are similar.
@@ -39,13 +39,21 @@ impl LengthBias {
             .zip(labels.iter().zip(scores))
             .map(|(lengths, (&label, &score))| Compared::new(lengths, label, score))
             .collect();
-        let count = |has: fn(&Compared) -> bool| pairs.iter().filter(|pair| has(pair)).count();
+        let count = |has: Kind| pairs.iter().filter(|pair| has(pair)).count();
+        let mut metrics = bootstrap.estimate(prompts, |items| measure(&pairs, items));
+        for (name, has) in ACCURACIES {
+            // Prompts without such a pair would only seem to be something to draw from.
+            let prompts = only(prompts, |item| has(&pairs[item]));
+            metrics.extend(
+                bootstrap.estimate(&prompts, |items| vec![(name, accuracy(&pairs, items))]),
+            );
+        }
         Self {
             predictor: predictor.to_owned(),
             longer_better: count(Compared::longer_better),
             shorter_better: count(Compared::shorter_better),
             similar: count(Compared::similar),
-            metrics: bootstrap.estimate(prompts, |items| measure(&pairs, items)),
+            metrics,
         }
     }
 }
@@ -84,13 +92,24 @@ impl Compared {
     }
 }
 
+/// Whether a pair is of a kind.
+type Kind = fn(&Compared) -> bool;
+
+/// Accuracies on the pairs of a kind.
+const ACCURACIES: [(&str, Kind); 3] = [
+    ("accuracy_longer_better", Compared::longer_better),
+    ("accuracy_shorter_better", Compared::shorter_better),
+    ("accuracy_similar", Compared::similar),
+];
+
+fn accuracy(pairs: &[Compared], items: &[usize]) -> Option<f64> {
+    let sign = |value: f64| value.total_cmp(&0.0);
+    let drawn = items.iter().map(|&item| (sign(pairs[item].label), sign(pairs[item].score)));
+    PairCounts::new(drawn).ties_as_half()
+}
+
 fn measure(pairs: &[Compared], items: &[usize]) -> Vec<(&'static str, Option<f64>)> {
     let drawn = || items.iter().map(|&item| &pairs[item]);
-    let accuracy = |has: fn(&Compared) -> bool| {
-        let sign = |value: f64| value.total_cmp(&0.0);
-        let of_kind = drawn().filter(|pair| has(pair));
-        PairCounts::new(of_kind.map(|pair| (sign(pair.label), sign(pair.score)))).ties_as_half()
-    };
     let longer = |difference: fn(&Compared) -> f64| {
         mean(&drawn().filter_map(|pair| pair.prefers_longer(difference(pair))).collect::<Vec<_>>())
     };
@@ -98,9 +117,6 @@ fn measure(pairs: &[Compared], items: &[usize]) -> Vec<(&'static str, Option<f64
     let (label, score) = (column(|pair| pair.label), column(|pair| pair.score));
     let length = column(|pair| pair.length);
     vec![
-        ("accuracy_longer_better", accuracy(Compared::longer_better)),
-        ("accuracy_shorter_better", accuracy(Compared::shorter_better)),
-        ("accuracy_similar", accuracy(Compared::similar)),
         ("judge_prefers_longer", longer(|pair| pair.score)),
         ("people_prefer_longer", longer(|pair| pair.label)),
         ("score_and_label", pearson(&score, &label)),

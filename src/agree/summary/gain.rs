@@ -5,7 +5,7 @@ use super::predictor::{Measures, Predictor, accuracies, correlations, counts_by_
 use super::{pairwise, rating, support};
 use crate::agree::judging::Judged;
 use crate::agree::labels::{Item, Level};
-use crate::agree::metrics::{Bootstrap, Metrics, clusters};
+use crate::agree::metrics::{Bootstrap, Metrics, clusters, only};
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 
@@ -65,9 +65,10 @@ fn of_claims(a: &Rows, b: &Rows, bootstrap: &Bootstrap) -> Vec<Predictor> {
     let pairs = pairs(support::by_judge(&a.claims), support::by_judge(&b.claims));
     predictors(&labels, pairs, |a, b| {
         let count = Level::ALL.len();
-        bootstrap.estimate(&prompts, |items| {
+        let metrics = bootstrap.estimate(&prompts, |items| {
             difference(a.measures(&labels, count, items), b.measures(&labels, count, items))
-        })
+        });
+        (prompts.clone(), metrics)
     })
 }
 
@@ -76,9 +77,11 @@ fn of_pairs(a: &Rows, b: &Rows, bootstrap: &Bootstrap) -> Vec<Predictor> {
     let prompts = clusters(a.pairs.iter().map(|row| row.item.prompt()));
     let pairs = pairs(pairwise::by_judge(&a.pairs), pairwise::by_judge(&b.pairs));
     predictors(&labels, pairs, |a, b| {
-        bootstrap.estimate(&prompts, |items| {
+        let known = only(&prompts, |item| a.known[item] && b.known[item]);
+        let metrics = bootstrap.estimate(&known, |items| {
             difference(a.measures(&labels, items), b.measures(&labels, items))
-        })
+        });
+        (known, metrics)
     })
 }
 
@@ -87,14 +90,16 @@ fn of_ratings(a: &Rows, b: &Rows, bootstrap: &Bootstrap) -> Vec<Predictor> {
     let prompts = clusters(a.ratings.iter().map(|row| row.item.prompt()));
     let pairs = pairs(rating::by_judge(&a.ratings), rating::by_judge(&b.ratings));
     predictors(&labels, pairs, |a, b| {
-        let mut metrics = bootstrap.estimate(&prompts, |items| {
-            difference(correlations(&labels, a, items), correlations(&labels, b, items))
+        let known = only(&prompts, |item| a[item].is_some() && b[item].is_some());
+        let [a, b] = [a, b].map(|values| rating::or_zero(values));
+        let mut metrics = bootstrap.estimate(&known, |items| {
+            difference(correlations(&labels, &a, items), correlations(&labels, &b, items))
         });
-        let [a, b] = [a, b].map(|values| counts_by_prompt(&labels, values, &prompts));
-        metrics.extend(bootstrap.estimate(&one_each(prompts.len()), |drawn| {
+        let [a, b] = [a, b].map(|values| counts_by_prompt(&labels, &values, &known));
+        metrics.extend(bootstrap.estimate(&one_each(a.len()), |drawn| {
             difference(accuracies(&a, drawn), accuracies(&b, drawn))
         }));
-        metrics
+        (known, metrics)
     })
 }
 
@@ -109,17 +114,19 @@ fn pairs<T>(a: Vec<(&'static str, T)>, b: Vec<(&'static str, T)>) -> Vec<(&'stat
     a.into_iter().filter_map(find).collect()
 }
 
-/// A predictor of each pair; none where there are no labels.
+/// A predictor of each pair, by the items that it is measured on and the measures; none where there are no labels.
 fn predictors<L, T>(
     labels: &[L],
     pairs: Vec<(&'static str, T, T)>,
-    measure: impl Fn(&T, &T) -> Metrics,
+    measure: impl Fn(&T, &T) -> (Vec<Vec<usize>>, Metrics),
 ) -> Vec<Predictor> {
     if labels.is_empty() {
         return Vec::new();
     }
-    let predictor =
-        |(name, a, b): (&str, T, T)| Predictor { name: name.to_owned(), metrics: measure(&a, &b) };
+    let predictor = |(name, a, b): (&str, T, T)| {
+        let (measured, metrics) = measure(&a, &b);
+        Predictor::new(name, &measured, labels.len(), metrics)
+    };
     pairs.into_iter().map(predictor).collect()
 }
 

@@ -100,7 +100,7 @@ fn lengths(row: &PairRow) -> [f64; 2] {
     [length(a), length(b)]
 }
 
-/// By the mean rating, by its expected value, and by each dimension alone.
+/// By the mean rating, by its expected value, and by each dimension that some pair was judged in, alone.
 pub(super) fn by_judge(rows: &[PairRow]) -> Vec<(&'static str, Differences)> {
     let means = differences(rows, |_, answer| answer.mean());
     let expected = differences(rows, |_, answer| answer.expected().or_else(|| answer.mean()));
@@ -108,8 +108,9 @@ pub(super) fn by_judge(rows: &[PairRow]) -> Vec<(&'static str, Differences)> {
     let expected = Differences { probabilities, ..expected };
     let mut found = vec![("judge", means), ("judge, expected", expected)];
     for dimension in Dimension::ALL {
-        if rows.iter().all(|row| row.runs[0].iter().all(|one| score(one, dimension).is_some())) {
-            found.push((dimension.name(), differences(rows, |_, one| score(one, dimension))));
+        let one = differences(rows, |_, answer| score(answer, dimension));
+        if one.known.contains(&true) {
+            found.push((dimension.name(), one));
         }
     }
     found
@@ -120,13 +121,13 @@ pub(in crate::agree) fn score(answer: &Details, dimension: Dimension) -> Option<
     scores.iter().find(|score| score.dimension == dimension).map(|score| score.score)
 }
 
-/// The value of the first answer less that of the second; 0 where there is none.
+/// The value of the first answer less that of the second.
 fn differences(rows: &[PairRow], value: impl Fn(&str, &Details) -> Option<f64>) -> Differences {
     let difference = |row: &PairRow| {
         let ([a, b], [text_a, text_b]) = (row.runs[0], &row.label.responses);
         Some(value(text_a, a)? - value(text_b, b)?)
     };
-    Differences::new(rows.iter().map(|row| difference(row).unwrap_or(0.0)).collect())
+    Differences::of_some(rows.iter().map(difference).collect())
 }
 
 /// The probability that the first answer's sum of scores is the higher, plus half that of a tie;

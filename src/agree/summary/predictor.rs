@@ -10,8 +10,27 @@ use std::cmp::Ordering;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Predictor {
     pub name: String,
+    /// Items that it says something of, where these are not all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub items: Option<usize>,
     /// Measures by name; which ones depends on the kind of label.
     pub metrics: Metrics,
+}
+
+impl Predictor {
+    /// Measured on these of `all` items.
+    pub(super) fn new(name: &str, measured: &[Vec<usize>], all: usize, metrics: Metrics) -> Self {
+        let items = measured.iter().map(Vec::len).sum();
+        Self { name: name.to_owned(), items: (items < all).then_some(items), metrics }
+    }
+
+    /// Its name, with its items where these are not all.
+    pub fn title(&self) -> String {
+        match self.items {
+            Some(items) => format!("{} ({items} rows)", self.name),
+            None => self.name.clone(),
+        }
+    }
 }
 
 /// Measures of a sample by name, always in the same order.
@@ -43,7 +62,7 @@ impl Classes {
         bootstrap: &Bootstrap,
     ) -> Predictor {
         let metrics = bootstrap.estimate(clusters, |items| self.measures(labels, count, items));
-        Predictor { name: name.to_owned(), metrics }
+        Predictor::new(name, clusters, self.values.len(), metrics)
     }
 
     /// All measures of some items.
@@ -76,16 +95,25 @@ impl Classes {
 
 /// By how much the first of each pair is held to be better than the second.
 pub(super) struct Differences {
+    /// 0 where nothing is known.
     pub values: Vec<f64>,
+    pub known: Vec<bool>,
     /// Probabilities that the first is better, where there are some.
     pub probabilities: Vec<Option<f64>>,
 }
 
 impl Differences {
-    /// Without probabilities.
+    /// Of all pairs, without probabilities.
     pub fn new(values: Vec<f64>) -> Self {
+        Self::of_some(values.into_iter().map(Some).collect())
+    }
+
+    /// Of those pairs that have a value, without probabilities.
+    pub fn of_some(values: Vec<Option<f64>>) -> Self {
+        let known = values.iter().map(Option::is_some).collect();
         let probabilities = vec![None; values.len()];
-        Self { values, probabilities }
+        let values = values.into_iter().map(Option::unwrap_or_default).collect();
+        Self { values, known, probabilities }
     }
 
     /// Compares with labels: 1 where the first is better, -1 where the second is, else 0.
@@ -96,8 +124,9 @@ impl Differences {
         clusters: &[Vec<usize>],
         bootstrap: &Bootstrap,
     ) -> Predictor {
-        let metrics = bootstrap.estimate(clusters, |items| self.measures(labels, items));
-        Predictor { name: name.to_owned(), metrics }
+        let known = only(clusters, |item| self.known[item]);
+        let metrics = bootstrap.estimate(&known, |items| self.measures(labels, items));
+        Predictor::new(name, &known, self.values.len(), metrics)
     }
 
     /// All measures of some pairs.
@@ -146,7 +175,7 @@ fn side(difference: f64) -> usize {
     }
 }
 
-/// Compares numbers with numbers. `prompts` are items whose order among themselves counts.
+/// Compares numbers with numbers. `prompts` are items whose order among themselves counts; others are left out.
 pub(super) fn measure_values(
     name: &str,
     labels: &[f64],
@@ -155,7 +184,7 @@ pub(super) fn measure_values(
     bootstrap: &Bootstrap,
 ) -> Predictor {
     let metrics = bootstrap.estimate(prompts, |items| correlations(labels, values, items));
-    let mut predictor = Predictor { name: name.to_owned(), metrics };
+    let mut predictor = Predictor::new(name, prompts, values.len(), metrics);
     predictor.metrics.extend(within_prompts(labels, values, prompts, bootstrap));
     predictor
 }
@@ -171,7 +200,8 @@ pub(super) fn correlations(labels: &[f64], values: &[f64], items: &[usize]) -> M
     ]
 }
 
-/// Pairwise accuracy within prompts: what is drawn is a prompt with all its pairs.
+/// Pairwise accuracy within prompts: what is drawn is a prompt with all its pairs. Prompts without a pair would only
+/// seem to be something to draw from.
 pub(in crate::agree) fn within_prompts(
     labels: &[f64],
     values: &[f64],
@@ -179,17 +209,17 @@ pub(in crate::agree) fn within_prompts(
     bootstrap: &Bootstrap,
 ) -> Metrics {
     let counts = counts_by_prompt(labels, values, prompts);
-    bootstrap.estimate(&one_each(prompts.len()), |drawn| accuracies(&counts, drawn))
+    bootstrap.estimate(&one_each(counts.len()), |drawn| accuracies(&counts, drawn))
 }
 
-/// Pairs of items of each prompt, counted.
+/// Pairs of items of each prompt that has some, counted.
 pub(super) fn counts_by_prompt(
     labels: &[f64],
     values: &[f64],
     prompts: &[Vec<usize>],
 ) -> Vec<PairCounts> {
     let within = |prompt| PairCounts::within(std::slice::from_ref(prompt), labels, values);
-    prompts.iter().map(within).collect()
+    prompts.iter().filter(|items| items.len() > 1).map(within).collect()
 }
 
 /// Clusters of one item.

@@ -43,8 +43,9 @@ impl RatingSummary {
         let prompts = clusters(rows.iter().map(|row| row.item.prompt()));
         let mut predicted = by_judge(rows);
         predicted.extend(baselines(rows, embed)?);
-        let measure = |(name, values): &(&str, Vec<f64>)| {
-            measure_values(name, &labels, values, &prompts, bootstrap)
+        let measure = |(name, values): &(&str, Column)| {
+            let known = only(&prompts, |item| values[item].is_some());
+            measure_values(name, &labels, &or_zero(values), &known, bootstrap)
         };
         let mut predictors: Vec<Predictor> = predicted.iter().map(measure).collect();
         predictors.extend(people(rows, &prompts, bootstrap));
@@ -58,9 +59,17 @@ impl RatingSummary {
     }
 }
 
-/// By the mean rating, by its expected value, and by each dimension alone.
-pub(super) fn by_judge(rows: &[RatingRow]) -> Vec<(&'static str, Vec<f64>)> {
-    let column = |value: &dyn Fn(&Details) -> Option<f64>| -> Option<Vec<f64>> {
+/// Values of the answers that have one.
+type Column = Vec<Option<f64>>;
+
+/// All of them, 0 where there is none.
+pub(super) fn or_zero(values: &[Option<f64>]) -> Vec<f64> {
+    values.iter().map(|value| value.unwrap_or_default()).collect()
+}
+
+/// By the mean rating, by its expected value, and by each dimension that some answer was judged in, alone.
+pub(super) fn by_judge(rows: &[RatingRow]) -> Vec<(&'static str, Column)> {
+    let column = |value: &dyn Fn(&Details) -> Option<f64>| -> Column {
         rows.iter().map(|row| value(row.runs[0])).collect()
     };
     let mut found = vec![
@@ -68,21 +77,24 @@ pub(super) fn by_judge(rows: &[RatingRow]) -> Vec<(&'static str, Vec<f64>)> {
         ("judge, expected", column(&|one| one.expected().or_else(|| one.mean()))),
     ];
     found.extend(Dimension::ALL.map(|d| (d.name(), column(&|one| score(one, d)))));
-    found.into_iter().filter_map(|(name, values)| Some((name, values?))).collect()
+    found.retain(|(_, values)| values.iter().any(Option::is_some));
+    found
 }
 
 fn baselines(
     rows: &[RatingRow],
     embed: Option<&mut dyn Embed>,
-) -> Result<Vec<(&'static str, Vec<f64>)>, EmbedError> {
-    let column = |value: fn(&Rating) -> f64| rows.iter().map(|row| value(row.label)).collect();
+) -> Result<Vec<(&'static str, Column)>, EmbedError> {
+    let column =
+        |value: fn(&Rating) -> f64| rows.iter().map(|row| Some(value(row.label))).collect();
     let mut baselines = vec![
         ("length", column(|row| length(&row.answer))),
         ("word overlap", column(|row| overlap(&row.query, &row.answer))),
     ];
     if let Some(embed) = embed {
-        let near = |row: &RatingRow| nearest(embed, &row.label.query, &[&row.label.answer]);
-        let values: Result<Vec<f64>, EmbedError> = rows.iter().map(near).collect();
+        let near =
+            |row: &RatingRow| nearest(embed, &row.label.query, &[&row.label.answer]).map(Some);
+        let values: Result<Column, EmbedError> = rows.iter().map(near).collect();
         baselines.push(("embedding", values?));
     }
     Ok(baselines)

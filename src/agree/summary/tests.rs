@@ -69,6 +69,12 @@ fn pair(idx: &str, query: &str, lengths: [usize; 2], label: Preference) -> Item 
     }
 }
 
+fn rating(idx: &str, rating: f64) -> Item {
+    let (query, answer, votes) = ("q".to_owned(), idx.to_owned(), Vec::new());
+    let rating = Rating { query, context: None, answer, author: None, rating, votes };
+    Item { idx: idx.to_owned(), kind: Kind::Rating(rating) }
+}
+
 fn metrics<'a>(predictors: &'a [Predictor], name: &str) -> &'a Metrics {
     let found = predictors.iter().find(|predictor| predictor.name == name);
     &found.unwrap_or_else(|| panic!("no {name}")).metrics
@@ -243,11 +249,6 @@ fn gains_of_pairs_and_ratings_are_by_predictor() {
     assert_eq!(value("helpfulness", "accuracy_ties_half"), Some(0.0));
     assert_eq!(value("judge, expected", "accuracy_without_ties"), None);
 
-    let rating = |idx: &str, rating: f64| {
-        let (query, answer, votes) = ("q".to_owned(), idx.to_owned(), Vec::new());
-        let rating = Rating { query, context: None, answer, author: None, rating, votes };
-        Item { idx: idx.to_owned(), kind: Kind::Rating(rating) }
-    };
     let items = [rating("1", 1.0), rating("2", 2.0), rating("3", 3.0)];
     let says = |scores: [f64; 3]| {
         of_items(&items, |i| Found::Rating { details: answered(scores[i], scores[i]).into() })
@@ -256,6 +257,70 @@ fn gains_of_pairs_and_ratings_are_by_predictor() {
     let rating = Gain::new(&items, &up, &down, String::new(), &NO_INTERVALS).unwrap().rating;
     let value = |metric: &str| rating[0].metrics[metric].value.unwrap();
     assert!((value("spearman") - 2.0).abs() < 1e-12 && value("accuracy_with_ties") == 1.0);
+}
+
+#[test]
+fn a_dimension_is_measured_on_the_rows_that_were_judged_in_it() {
+    let in_both =
+        |score: f64| Details { logicality: Some(rated(score, score)), ..answered(5.0, 5.0) };
+    let items = [1, 2, 3].map(|i| rating(&i.to_string(), f64::from(i)));
+    let details = [in_both(1.0), answered(5.0, 5.0), in_both(2.0)];
+    let records = of_items(&items, |i| Found::Rating { details: details[i].clone().into() });
+    let summary = Summary::new(&items, &records, NO_INTERVALS, None).unwrap();
+    let ratings = summary.rating.unwrap().predictors;
+    assert_eq!(value(&ratings, "logicality", "pearson"), Some(1.0));
+    let title = |predictors: &[Predictor], name: &str| {
+        predictors.iter().find(|one| one.name == name).map(Predictor::title)
+    };
+    assert_eq!(title(&ratings, "logicality").unwrap(), "logicality (2 rows)");
+    assert_eq!(title(&ratings, "judge").unwrap(), "judge");
+    let gain = Gain::new(&items, &records, &records, String::new(), &NO_INTERVALS).unwrap();
+    assert_eq!(title(&gain.rating, "logicality").unwrap(), "logicality (2 rows)");
+
+    let items = [1, 2].map(|i| pair(&i.to_string(), "q", [1, 2], Preference::A));
+    let worse = [in_both(0.0), answered(5.0, 5.0)];
+    let records = of_items(&items, |i| Found::Pairwise {
+        a: details[i].clone().into(),
+        b: worse[i].clone().into(),
+    });
+    let summary = Summary::new(&items, &records, NO_INTERVALS, None).unwrap();
+    let pairs = summary.pairwise.unwrap().predictors;
+    assert_eq!(value(&pairs, "logicality", "accuracy_with_ties"), Some(1.0));
+    assert_eq!(title(&pairs, "logicality").unwrap(), "logicality (1 rows)");
+    let gain = Gain::new(&items, &records, &records, String::new(), &NO_INTERVALS).unwrap();
+    assert_eq!(title(&gain.pairwise, "logicality").unwrap(), "logicality (1 rows)");
+}
+
+#[test]
+fn prompts_without_pairs_are_nothing_to_draw_from() {
+    let mut items: Vec<Item> = (1..=5).map(|i| rating(&i.to_string(), f64::from(i))).collect();
+    for (i, item) in items.iter_mut().enumerate() {
+        let Kind::Rating(rating) = &mut item.kind else { panic!() };
+        rating.query = if i < 2 { "q".to_owned() } else { i.to_string() };
+    }
+    let scores = [2.0, 1.0, 3.0, 2.0, 4.0];
+    let says = of_items(&items, |i| Found::Rating { details: answered(scores[i], 5.0).into() });
+    let bootstrap = Bootstrap { resamples: 50, seed: 0 };
+    let ratings = Summary::new(&items, &says, bootstrap, None).unwrap().rating.unwrap().predictors;
+    let gain = Gain::new(&items, &says, &says, String::new(), &bootstrap).unwrap().rating;
+    for predictors in [ratings, gain] {
+        let judge = metrics(&predictors, "judge");
+        assert!(judge["pearson"].low.is_some());
+        assert!(judge["accuracy_with_ties"].value.is_some());
+        assert_eq!(judge["accuracy_with_ties"].low, None);
+    }
+    let items = [
+        pair("1", "q", [9, 5], Preference::A),
+        pair("2", "r", [5, 9], Preference::A),
+        pair("3", "s", [5, 9], Preference::A),
+    ];
+    let found = Found::Pairwise { a: answered(2.0, 2.0).into(), b: answered(1.0, 1.0).into() };
+    let says = of_items(&items, |_| found.clone());
+    let pairwise = Summary::new(&items, &says, bootstrap, None).unwrap().pairwise.unwrap();
+    let bias = &pairwise.length_bias[0].metrics;
+    let interval = |name: &str| (bias[name].value.is_some(), bias[name].low.is_some());
+    assert_eq!(interval("accuracy_longer_better"), (true, false));
+    assert_eq!(interval("accuracy_shorter_better"), (true, true));
 }
 
 #[test]
