@@ -8,7 +8,7 @@ use super::judging::{Details, Found, Judged, Variant};
 use super::labels::{Item, Kind, Pair, Rating};
 use crate::pipeline::Error;
 use crate::pipeline::jsonl::{Row, RowError, read_rows};
-use crate::pipeline::records::{SampleId, input_hash};
+use crate::pipeline::records::{EarlyStop, SampleId, input_hash};
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -22,13 +22,17 @@ pub struct Matched {
     pub without: Vec<String>,
     /// Labels without a document whose answers were scored on several.
     pub ambiguous: Vec<String>,
+    /// Labels of which early stop left an answer without all its scores: a mean of those that are there is of
+    /// other dimensions than the means of others.
+    pub stopped: Vec<String>,
 }
 
 /// An answer to a question about some document.
 #[derive(Debug)]
 struct Answered {
     document: Document,
-    details: Details,
+    /// `None` where early stop left some out.
+    details: Option<Details>,
 }
 
 /// As far as a row tells which.
@@ -47,6 +51,7 @@ type Answers = HashMap<String, Vec<Answered>>;
 enum Missing {
     Without,
     Ambiguous,
+    Stopped,
 }
 
 /// Finds the scores of labelled answers. Claims have none.
@@ -69,6 +74,7 @@ pub fn matched(items: &[Item], scored: &Path) -> Result<Matched, Error> {
             Ok(found) => matched.judged.push(record(item, found)),
             Err(Missing::Without) => matched.without.push(item.idx.clone()),
             Err(Missing::Ambiguous) => matched.ambiguous.push(item.idx.clone()),
+            Err(Missing::Stopped) => matched.stopped.push(item.idx.clone()),
         }
     }
     Ok(matched)
@@ -80,7 +86,8 @@ fn key(query: &str, answer: &str) -> String {
 
 fn found(item: &Item, answers: &Answers) -> Result<Found, Missing> {
     let get = |query: &str, context: &Option<String>, answer: &str| {
-        details(answers, query, context.as_deref(), answer).map(|found| Box::new(found.clone()))
+        let found = answer_on(answers, query, context.as_deref(), answer)?;
+        found.details.clone().map(Box::new).ok_or(Missing::Stopped)
     };
     match &item.kind {
         Kind::Support(_) => Err(Missing::Without),
@@ -93,14 +100,14 @@ fn found(item: &Item, answers: &Answers) -> Result<Found, Missing> {
     }
 }
 
-/// Of an answer on this document, or on the only one. A file of another program does not tell
+/// An answer on this document, or on the only one. A file of another program does not tell
 /// documents, so that there the only one will do.
-fn details<'a>(
+fn answer_on<'a>(
     answers: &'a Answers,
     query: &str,
     context: Option<&str>,
     answer: &str,
-) -> Result<&'a Details, Missing> {
+) -> Result<&'a Answered, Missing> {
     let known = answers.get(&key(query, answer)).ok_or(Missing::Without)?;
     let hash = context.map(|context| input_hash(&[&input_hash(&[context, query]), answer]));
     let may_be = |one: &&Answered| match (&one.document, &hash) {
@@ -109,11 +116,11 @@ fn details<'a>(
     };
     let exact = known.iter().find(|one| matches!(&one.document, Document::Hash(_)) && may_be(one));
     if let (Some(exact), true) = (exact, hash.is_some()) {
-        return Ok(&exact.details);
+        return Ok(exact);
     }
     let mut found = known.iter().filter(may_be);
     match (found.next(), found.next()) {
-        (Some(one), None) => Ok(&one.details),
+        (Some(one), None) => Ok(one),
         (None, _) => Err(Missing::Without),
         (Some(_), Some(_)) => Err(Missing::Ambiguous),
     }
@@ -140,10 +147,13 @@ fn answered(mut row: Row) -> Result<(String, Answered), RowError> {
             Document::Prompt(id.map_err(|why| row.error(Some("idx"), why))?.prompt)
         }
     };
+    if EarlyStop::is_in(&row) {
+        return Ok((key, Answered { document, details: None }));
+    }
     let details = Details::take(&mut row)?;
     match details.verdicts().is_empty() {
         true => Err(row.error(Some("details"), "has no verdict that is known")),
-        false => Ok((key, Answered { document, details })),
+        false => Ok((key, Answered { document, details: Some(details) })),
     }
 }
 
@@ -163,14 +173,21 @@ mod tests {
             let details = json!({"helpfulness": rated});
             json!({"idx": "1-0", "query": "q", "answer": answer, "details": details})
         };
-        let rows =
-            [response("x"), response("y"), json!({"idx": "1-2", "query": "q", "answer": "z"})];
+        let mut stopped = response("w");
+        stopped["early_stop"] = json!({});
+        let rows = [
+            response("x"),
+            response("y"),
+            json!({"idx": "1-2", "query": "q", "answer": "z"}),
+            stopped,
+        ];
         std::fs::write(&scored, rows.map(|row| format!("{row}\n")).concat()).unwrap();
         let rows = [
             json!({"query": "q", "response_a": "x", "response_b": "y", "label": "a"}),
             json!({"query": "q", "response_a": "x", "response_b": "?", "label": "a"}),
             json!({"query": "q", "answer": "y", "rating": 3}),
             json!({"claim": "c", "evidence": "e", "label": "supported"}),
+            json!({"query": "q", "response_a": "x", "response_b": "w", "label": "a"}),
         ];
         std::fs::write(&labels, rows.map(|row| format!("{row}\n")).concat()).unwrap();
         let items = Labels::read(&labels, Format::Auto, None).unwrap().items;
@@ -180,6 +197,7 @@ mod tests {
             (ids, found.without),
             (vec!["1#0", "3#0"], vec!["2".to_owned(), "4".to_owned()])
         );
+        assert_eq!(found.stopped, ["5"]);
         assert!(found.judged[0].forced);
         assert!(found.problems[0].to_string().contains("scored:3: field \"details\" is missing"));
     }

@@ -7,13 +7,16 @@ use super::{Ending, embedder, model};
 use crate::agree::bias::{Bias, Known};
 use crate::agree::calibrate::labels_hash;
 use crate::agree::compare::compare;
-use crate::agree::judging::{Judged, JudgingPlan, Method, Options, Tools, Variants, read_judged};
+use crate::agree::judging::{
+    Details, Judged, JudgingPlan, Method, Options, Tools, Variants, read_judged,
+};
 use crate::agree::labels::{Item, Labels};
 use crate::agree::metrics::Bootstrap;
 use crate::agree::passages::Cut;
 use crate::agree::recall::{Recall, Trial, recall};
 use crate::agree::scored::{Matched, matched};
 use crate::agree::summary::{Gain, Summary};
+use crate::judge::Dimension;
 use crate::pipeline::jsonl::{RowError, keep_inputs, replace};
 use crate::pipeline::score::PASSAGE_TOKENS;
 use crate::pipeline::{Error, Settings, Tokens, stored_settings};
@@ -142,7 +145,8 @@ fn judge(labels: &Path, args: &Agree, common: &Common, cancel: &AtomicBool) -> R
 fn scored(labels: &Path, args: &Agree) -> Result<Ending> {
     let scored = args.scored.as_deref().context("--scored is missing")?;
     let Labels { items, mut problems } = Labels::read(labels, args.format.into(), args.limit)?;
-    let Matched { mut judged, problems: more, without, ambiguous } = matched(&items, scored)?;
+    let Matched { mut judged, problems: more, without, ambiguous, stopped } =
+        matched(&items, scored)?;
     problems.extend(more);
     tell(&problems);
     anyhow::ensure!(
@@ -151,22 +155,26 @@ fn scored(labels: &Path, args: &Agree) -> Result<Ending> {
          context, to the letter",
         scored.display()
     );
-    if let Some(first) = without.first() {
-        eprintln!("{} labelled rows without scores, the first is {first:?}", without.len());
-    }
-    if let Some(first) = ambiguous.first() {
-        eprintln!(
-            "{} labelled rows without context, whose answers were scored on several documents, the first \
-             is {first:?}",
-            ambiguous.len()
-        );
+    let left_out = [
+        (&without, "labelled rows without scores"),
+        (
+            &ambiguous,
+            "labelled rows without context, whose answers were scored on several documents",
+        ),
+        (&stopped, "labelled rows with an answer that --early-stop left without all its scores"),
+    ];
+    for (rows, what) in left_out {
+        if let Some(first) = rows.first() {
+            eprintln!("{} {what}, the first is {first:?}", rows.len());
+        }
     }
     let settings = stored_settings(scored).unwrap_or_default();
     let settings = calibrate(&mut judged, &items, settings, args)?;
     let measured = measure(&items, &judged, settings, args, None)?;
     let summary = Summary { labels: labels.display().to_string(), ..measured };
     let ending = finish(&summary, &problems, args)?;
-    Ok(if without.is_empty() && ambiguous.is_empty() { ending } else { Ending::Incomplete })
+    let is_whole = left_out.iter().all(|(rows, _)| rows.is_empty());
+    Ok(if is_whole { ending } else { Ending::Incomplete })
 }
 
 /// Corrects verdicts by the file that is given, if one is, and notes that among the settings.
@@ -202,9 +210,24 @@ fn measure(
     let known = Known { lang, own, seeds_by_text, bootstrap: bootstrap(args) };
     let bias = Bias::new(items, judged, &known);
     let bias = (!bias.is_empty()).then_some(bias);
+    warn_of_mixture(judged);
     let measured = Summary::new(items, judged, bootstrap(args), embed)?;
     let gain = args.gain_over.as_deref().map(|file| gain(file, items, judged, args)).transpose()?;
     Ok(Summary { settings, bias, gain, ..measured })
+}
+
+fn warn_of_mixture(judged: &[Judged]) {
+    let dimensions = |answer: &Details| -> Vec<Dimension> {
+        answer.verdicts().iter().map(|score| score.dimension).collect()
+    };
+    let mut sets = judged.iter().flat_map(|one| one.found.answers()).map(dimensions);
+    let first = sets.next();
+    if sets.any(|set| Some(set) != first) {
+        eprintln!(
+            "warning: not all answers were judged in the same dimensions; \"judge\" is the mean of those that \
+             each was judged in, only lines of one dimension compare like with like"
+        );
+    }
 }
 
 fn gain(file: &Path, items: &[Item], judged: &[Judged], args: &Agree) -> Result<Gain> {

@@ -150,12 +150,23 @@ fn scores_that_are_there_are_compared_with_labels() {
     let args = "agree --labels scored_labels.jsonl --scored s/scored_responses.jsonl --out m.jsonl";
     let said = world.expect(3, args);
     assert!(said.contains("1 labelled rows without scores, the first is \"3\""), "{said}");
+    assert!(!said.contains("warning"), "{said}");
     let summary = summary(&world, "m");
     assert_eq!(
         (&summary["pairwise"]["items"], &summary["rating"]["items"]),
         (&json!(1), &json!(1))
     );
     assert!(summary["settings"]["checkpoint"].is_string());
+    let scored = world.read("s/scored_responses.jsonl");
+    let mut rows: Vec<Value> =
+        scored.lines().map(|row| serde_json::from_str(row).unwrap()).collect();
+    rows[0]["details"].as_object_mut().unwrap().remove("faithfulness").unwrap();
+    rows[1]["early_stop"] = json!({});
+    let rows: String = rows.iter().map(|row| format!("{row}\n")).collect();
+    world.write("mixed.jsonl", rows);
+    let said = world.expect(3, &args.replace("s/scored_responses", "mixed"));
+    assert!(said.contains("warning: not all answers were judged in the same dimensions"), "{said}");
+    assert!(said.contains("1 labelled rows with an answer that --early-stop left"), "{said}");
     world.write("none.jsonl", "{\"query\": \"q\", \"answer\": \"a\", \"rating\": 1}\n");
     let refused = world.expect(1, &args.replace("scored_labels", "none"));
     assert!(refused.contains("no labelled answer was scored"), "{refused}");

@@ -95,20 +95,11 @@ fn rows<'a>(items: &'a [Item], judged: &'a [Judged]) -> Vec<Row<'a>> {
     items.iter().filter_map(row).collect()
 }
 
-/// The answers of a record; none of a claim.
-fn answers(found: &Found) -> Vec<&Details> {
-    match found {
-        Found::Support { .. } => Vec::new(),
-        Found::Pairwise { a, b } => vec![a, b],
-        Found::Rating { details } => vec![details],
-    }
-}
-
 /// The degree of support of a claim (0 to 1), or the mean of each answer.
 fn scores(found: &Found) -> Vec<f64> {
     match found {
         Found::Support { details } => vec![details.score],
-        _ => answers(found).iter().filter_map(|answer| answer.mean()).collect(),
+        _ => found.answers().iter().filter_map(|answer| answer.mean()).collect(),
     }
 }
 
@@ -118,7 +109,7 @@ fn expected(found: &Found) -> Vec<f64> {
         Found::Support { details } => vec![details.expected.unwrap_or(details.score)],
         _ => {
             let of = |answer: &&Details| answer.expected().or_else(|| answer.mean());
-            answers(found).iter().filter_map(of).collect()
+            found.answers().iter().filter_map(of).collect()
         }
     }
 }

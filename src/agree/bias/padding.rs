@@ -1,6 +1,6 @@
 //! Whether an answer is worth more with sentences that say nothing.
 
-use super::{Row, answers, expected, preference, scores};
+use super::{Row, expected, preference, scores};
 use crate::agree::judging::Variant;
 use crate::agree::metrics::{Bootstrap, Metrics, clusters, mean};
 use crate::agree::summary::score;
@@ -49,7 +49,7 @@ fn both(row: &Row) -> Option<Both> {
     let other = *row.variants.get(&Variant::Padded)?;
     let minus = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a - b).collect::<Vec<f64>>();
     let shift = |dimension: Dimension| -> Vec<f64> {
-        let pairs = answers(other).into_iter().zip(answers(row.plain));
+        let pairs = other.answers().into_iter().zip(row.plain.answers());
         pairs.filter_map(|(a, b)| Some(score(a, dimension)? - score(b, dimension)?)).collect()
     };
     Some(Both {

@@ -72,6 +72,17 @@ pub enum Found {
     Rating { details: Box<Details> },
 }
 
+impl Found {
+    /// The answers; none of a claim.
+    pub fn answers(&self) -> Vec<&Details> {
+        match self {
+            Self::Support { .. } => Vec::new(),
+            Self::Pairwise { a, b } => vec![a, b],
+            Self::Rating { details } => vec![details],
+        }
+    }
+}
+
 /// One dimension of an answer.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Score<'a> {
