@@ -335,7 +335,27 @@ fn write_summary(measured: &impl Serialize, path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// `agree.jsonl` → `agree.summary.json`.
+/// `agree.jsonl` → `agree.summary.json`. Whatever else a name ends with is part of it.
 fn summary_path(out: &Path) -> PathBuf {
-    out.with_extension("summary.json")
+    if out.extension().is_some_and(|extension| extension == "jsonl") {
+        return out.with_extension("summary.json");
+    }
+    let mut name = out.as_os_str().to_owned();
+    name.push(".summary.json");
+    name.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn different_outputs_have_different_summaries() {
+        let names = ["d/agree.jsonl", "m-0.5.jsonl", "m-0.5", "m-0.7"];
+        assert_eq!(
+            names.map(|name| summary_path(Path::new(name))),
+            ["d/agree", "m-0.5", "m-0.5", "m-0.7"]
+                .map(|name| PathBuf::from(format!("{name}.summary.json")))
+        );
+    }
 }

@@ -38,7 +38,8 @@ pub struct Agree {
     pub model: Option<String>,
     #[command(flatten)]
     pub server: JudgeServer,
-    /// The judge's verdicts; the measures go to the same name with .summary.json
+    /// The judge's verdicts; the measures go to the same name with .summary.json in the
+    /// place of .jsonl
     #[arg(long, value_name = "FILE", required_unless_present_any = ["compare", "recall_only", "scored"])]
     pub out: Option<PathBuf>,
     /// How the labels are written; auto tells by the fields of each row
