@@ -488,10 +488,10 @@ pub struct Bench {
     #[arg(long, default_value_t = 1.0, value_name = "F", requires = "dummy")]
     pub dummy_factor: f64,
     /// Prompt lengths
-    #[arg(long, value_delimiter = ',', default_value = "512,2048", value_name = "N,…")]
+    #[arg(long, value_delimiter = ',', default_value = "512,2048", value_name = "N,…", value_parser = values::count())]
     pub prefill: Vec<usize>,
     /// Numbers of sequences that decode at once
-    #[arg(long, value_delimiter = ',', default_value = "1,16", value_name = "N,…")]
+    #[arg(long, value_delimiter = ',', default_value = "1,16", value_name = "N,…", value_parser = values::count())]
     pub decode: Vec<usize>,
     /// Tokens in the cache before decoding
     #[arg(long, default_value_t = 512, value_name = "N")]

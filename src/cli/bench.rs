@@ -201,6 +201,7 @@ fn given(file: &Path, args: &Bench, common: &Common) -> Result<()> {
     });
     let mut asked = asked.collect::<Result<Vec<_>>>()?;
     asked.retain(|one| one.new_tokens > 0);
+    anyhow::ensure!(!asked.is_empty(), "{}: no request has new tokens", file.display());
     let mut engine = model::engine(weights(args, common)?, common)?;
     let mut table = Table { json: args.json, ..Table::default() };
     table.measurements.push(requests(&mut engine, asked)?);

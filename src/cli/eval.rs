@@ -66,6 +66,7 @@ fn run(
     common: &Common,
     cancel: &AtomicBool,
 ) -> Result<Ending> {
+    check_not_empty(&suite, &args.data)?;
     let files = Files::of(&args.out_dir);
     let judge_prompts = JudgePrompts::load(args.prompts.as_deref())?;
     let mut about = About::of(&suite);
@@ -100,6 +101,14 @@ fn run(
         show(&summary, &predictions, &verdicts, &files)?;
     }
     Ok(ending)
+}
+
+fn check_not_empty(suite: &Suite, data: &Path) -> Result<()> {
+    if suite.items.is_empty() {
+        suite.problems.iter().for_each(|problem| eprintln!("{problem}"));
+        anyhow::bail!("{}: there is no good row in the sets that are asked for", data.display());
+    }
+    Ok(())
 }
 
 fn predict(

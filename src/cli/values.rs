@@ -87,6 +87,8 @@ mod tests {
         const PAIRS: &str = "pairs --data d --scored s --out o";
         const GENERATE: &str = "generate --model m --prompt x";
         const SERVE: &str = "serve --model m";
+        const VERIFY: &str = "verify s --model m --data d --responses r";
+        const BENCH: &str = "bench --model m";
         const EVAL: &str = "eval longbench --data d --model m --out-dir o";
         for (command, option, bad, good) in [
             (SAMPLE, "--temperature", "nan", "0"),
@@ -115,6 +117,9 @@ mod tests {
             (SERVE, "--max-connections", "0", "2048"),
             (SERVE, "--max-body", "0", "1000"),
             (EVAL, "--temperature", "nan", "0"),
+            (VERIFY, "--sample", "0", "1"),
+            (BENCH, "--prefill", "0", "1,2"),
+            (BENCH, "--decode", "1,0", "1"),
         ] {
             let parse = |value| parse_for_tests(&format!("longreward {command} {option}={value}"));
             let told = parse(bad).map(drop).unwrap_err().to_string();

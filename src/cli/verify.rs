@@ -5,6 +5,7 @@ use super::args::{Common, ScoringArgs, WorkArgs};
 use super::method_args::score_options;
 use super::remote::{JudgeServer, RemoteArgs};
 use super::stages::{Lazy, ScoreFiles, run_score};
+use super::values;
 use crate::pipeline::score::ScorePlan;
 use crate::pipeline::verify::{Checked, changed_settings, choose, compare};
 use anyhow::Result;
@@ -42,7 +43,7 @@ pub struct Verify {
     #[arg(long, value_name = "FILE")]
     pub chunk_info: Option<PathBuf>,
     /// Records to score once more
-    #[arg(long, default_value_t = 5, value_name = "N")]
+    #[arg(long, default_value_t = 5, value_name = "N", value_parser = values::count())]
     pub sample: usize,
     /// Another seed, another sample
     #[arg(long, default_value_t = 0, value_name = "S")]

@@ -1,6 +1,7 @@
 //! The program from outside, with a tiny random model and data made here: no network, no Python.
 
 mod harness;
+mod nothing;
 
 mod agree;
 mod bad_rows;

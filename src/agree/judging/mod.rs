@@ -15,6 +15,7 @@ use super::labels::{Format, Item, Kind, Labels};
 use super::passages::Cut;
 use crate::agree::padding::padded;
 use crate::judge::{Dimension, Lang, LangChoice, Verdict};
+use crate::pipeline::jsonl::RowError;
 use crate::pipeline::score::evidence_settings;
 use crate::pipeline::{
     ByKind, Error, Evidencing, Finding, Finished, Judging, OnMismatch, Opened, PLAIN, Plan,
@@ -25,7 +26,7 @@ use crate::retrieval::chunk::Cutting;
 use answers::{Answers, verdicts_on};
 use claim::ClaimWork;
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// What is judged, how, and where it goes.
@@ -109,6 +110,7 @@ impl JudgingPlan {
         let Options { labels, format, limit, out, judging, method, on_mismatch, .. } = options;
         let (runs, variants) = (options.runs, options.variants);
         let Labels { items, problems } = Labels::read(&labels, format, limit)?;
+        check_not_empty(&labels, &items, &problems)?;
         check_contexts(&items, &method.dimensions)?;
         let lang = judging.judge.settings().lang;
         let all = tasks(&items, runs, &variants, lang);
@@ -152,6 +154,14 @@ fn tasks(items: &[Item], runs: usize, variants: &Variants, lang: LangChoice) -> 
         [plain, others.collect::<Vec<Task>>()].concat()
     };
     items.iter().enumerate().flat_map(of_item).collect()
+}
+
+fn check_not_empty(labels: &Path, items: &[Item], problems: &[RowError]) -> Result<(), Error> {
+    if !items.is_empty() {
+        return Ok(());
+    }
+    let problems: String = problems.iter().map(|problem| format!("\n{problem}")).collect();
+    Err(Error::Tools(format!("{} has no good row{problems}", labels.display())))
 }
 
 /// Every answer must have a dimension that it can be judged in.

@@ -233,6 +233,18 @@ fn documents_that_no_dimension_reads_are_not_encoded() {
 }
 
 #[test]
+fn labels_without_a_good_row_are_an_error_that_says_why() {
+    let lab = Lab::new();
+    lab.write(LABELS, "[{\"claim\": \"c\"");
+    let refused = JudgingPlan::open(options(&lab)).unwrap_err().to_string();
+    assert!(
+        refused.contains("has no good row") && refused.contains("the array has no end"),
+        "{refused}"
+    );
+    assert!(!lab.file(OUT).exists());
+}
+
+#[test]
 fn bad_rows_and_failed_verdicts_are_counted_and_the_rest_goes_on() {
     let lab = Lab::new();
     lab.write(LABELS, &(text(&rows()) + "{\"claim\":\"c\"}\n"));

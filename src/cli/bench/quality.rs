@@ -32,6 +32,10 @@ pub fn quality(args: &Bench, common: &Common) -> Result<()> {
         tokens.truncate(args.quality_tokens);
         texts.push(tokens);
     }
+    let longest = texts.iter().map(Vec::len).max().unwrap_or(0);
+    if longest < 2 {
+        bail!("--quality: no text has two tokens, so that none is predicted");
+    }
     let prompts = prompts(&texts, args.quality_replies);
     let wide = Common {
         device: DeviceChoice::Cpu,
