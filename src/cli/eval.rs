@@ -122,6 +122,7 @@ fn predict(
     }
     let tokenizer = policy.text()?.tokenizer.clone();
     let tokens = |text: &str| tokenizer.encode_offsets(text);
+    plan.check_room(&tokens)?;
     policy.session(work, cancel, |session| plan.run(&tokens, session))
 }
 

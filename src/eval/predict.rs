@@ -8,8 +8,11 @@ use crate::pipeline::{
     Error, Finding, Finished, OnMismatch, Opened, Plan, Session, Settings, Stage, Summary, Target,
     Tokens, Unit, Work, with,
 };
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
+
+/// Tokens of a document, at least, that a prompt must have room for.
+const DOCUMENT: usize = 16;
 
 /// How predictions are made, and where they go.
 #[derive(Debug, Clone)]
@@ -54,6 +57,29 @@ impl PredictPlan {
         let (seed, targets) = (options.seed, vec![target]);
         let plan = Plan { stage: "predict", settings, seed, targets, problems };
         Ok(Self { plan, work: Items { sets, items, inputs, jobs, options } })
+    }
+
+    /// Whether prompts have room for their document, or a piece of it, beside the reply. `tokens` are the policy's own.
+    ///
+    /// # Errors
+    /// [`Error::Tools`] for a set that has none.
+    pub fn check_room(&self, tokens: &Tokens) -> Result<(), Error> {
+        let Items { sets, items, inputs, jobs, options } = &self.work;
+        let Window { context, max_input, .. } = options.window;
+        let asked: BTreeSet<usize> = jobs.iter().map(|&item| items[item].set).collect();
+        for set in asked {
+            let (Set { name, max_new_tokens, .. }, frame) =
+                (&sets[set], tokens(&inputs.frame(set)).len());
+            let limit = options.window.input(*max_new_tokens);
+            if limit < frame + DOCUMENT {
+                return Err(Error::Tools(format!(
+                    "{name}: beside {max_new_tokens} new tokens the model's context of {context} and an input of at most \
+                     {max_input} tokens leave {limit} for a prompt, whose own words take {frame}: nothing would be left \
+                     of the document"
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Predicts what is missing. `tokens` are the policy's own.

@@ -86,6 +86,7 @@ pub enum Inputs {
 /// Rows of LongBench's files.
 #[derive(Debug, Default)]
 pub struct Rows {
+    /// Of each set.
     pub files: Vec<RowFile>,
     /// Of each item.
     pub places: Vec<RowPlace>,
@@ -118,6 +119,16 @@ pub struct RowFile {
 }
 
 impl Inputs {
+    /// What all prompts of a set have in common.
+    pub fn frame(&self, set: usize) -> String {
+        match self {
+            Inputs::Held(_) => String::new(),
+            Inputs::Rows(rows) => {
+                rows.files.get(set).map_or(String::new(), |file| file.pattern.fill(&[]))
+            }
+        }
+    }
+
     /// The whole prompt of an item.
     ///
     /// # Errors

@@ -143,6 +143,25 @@ fn predict(
 }
 
 #[test]
+fn a_prompt_must_have_room_for_some_of_its_document() {
+    let world = World::new();
+    let checked = |context: usize| {
+        let mut options = predicting(&world.path(&context.to_string()), 0);
+        options.window.context = context;
+        let plan =
+            PredictPlan::open(world.suite(Protocol::LongReward, &["qasper"]), options).unwrap();
+        plan.check_room(&characters).map_err(|error| error.to_string())
+    };
+    let (reply, template, seam, newlines, document) = (1024, 4, 16, 2, 16);
+    let least = reply + template + seam + newlines + document;
+    assert_eq!(checked(least), Ok(()));
+    let refused = checked(least - 1).unwrap_err();
+    assert!(refused.starts_with("qasper: beside 1024 new tokens"), "{refused}");
+    assert!(refused.contains("context of 1061"), "{refused}");
+    assert!(checked(100).is_err());
+}
+
+#[test]
 fn a_policy_is_asked_as_longreward_asks() {
     let world = World::new();
     let suite = world.suite(Protocol::LongReward, &[]);
