@@ -27,7 +27,8 @@ pub struct Index<'a> {
 
 #[derive(Debug, Serialize)]
 struct PromptRow<'a> {
-    idx: u64,
+    /// As text, since numbers of the page's script are exact up to 2^53 only.
+    idx: String,
     query: &'a str,
     /// Characters of the document.
     chars: usize,
@@ -39,7 +40,8 @@ struct PromptRow<'a> {
 #[derive(Debug, Default, Serialize)]
 struct Columns {
     prompt: Vec<usize>,
-    k: Vec<u64>,
+    /// As text, like `idx`.
+    k: Vec<String>,
     /// Helpfulness, logicality, faithfulness, completeness, total.
     scores: [Vec<Option<f64>>; 5],
     forced: Vec<u8>,
@@ -67,10 +69,10 @@ pub fn index(input: &Input) -> Index<'_> {
     for (position, prompt) in input.prompts.iter().enumerate() {
         let Prompt { idx, query, chars, candidates, .. } = prompt;
         let (first, count) = (columns.k.len(), candidates.len());
-        prompts.push(PromptRow { idx: *idx, query, chars: *chars, first, count });
+        prompts.push(PromptRow { idx: idx.to_string(), query, chars: *chars, first, count });
         for candidate in candidates {
             columns.prompt.push(position);
-            columns.k.push(candidate.id.k);
+            columns.k.push(candidate.id.k.to_string());
             columns.forced.push(candidate.forced.into());
             columns.cut.push(candidate.cut.into());
             let stopped = candidate.stopped.as_ref();

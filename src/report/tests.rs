@@ -80,6 +80,19 @@ fn blocks_hold_what_single_views_show() {
 }
 
 #[test]
+fn numbers_that_scripts_would_round_are_texts() {
+    let (lab, idx) = (Lab::new(), (1u64 << 53) + 1);
+    let prompt = json!({"idx": idx, "query": "q", "answer": "", "context": "plain"});
+    lab.write_rows("sft.jsonl", &[prompt]);
+    let row = scored_row(&format!("{idx}-{idx}"), "q", "x", "plain");
+    lab.write_rows("scored_responses.jsonl", &[row]);
+    let (_, page) = lab.report(&lab.options());
+    let index: Value = serde_json::from_str(element(&page, "index")).unwrap();
+    let text = json!("9007199254740993");
+    assert_eq!((&index["prompts"][0]["idx"], &index["candidates"]["k"][0]), (&text, &text));
+}
+
+#[test]
 fn the_same_files_give_the_same_bytes() {
     let lab = lab();
     let (_, first) = lab.report(&lab.options());

@@ -318,7 +318,7 @@ def check_difference(page):
         whole = page.js("""const t = document.querySelectorAll('section[data-view=compare] .side .box .text')[arguments[0]];
             const rows = JSON.parse(document.getElementById('index').textContent).candidates;
             const row = rows.k.findIndex((k, r) => rows.prompt[r] === 0 && k === arguments[1]);
-            return t.textContent === JSON.parse(document.getElementById('answers').textContent)[row]""", i, int(id.split("-")[1]))
+            return t.textContent === JSON.parse(document.getElementById('answers').textContent)[row]""", i, id.split("-")[1])
         assert whole, id
 
 

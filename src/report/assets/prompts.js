@@ -54,7 +54,7 @@ function promptsView(section) {
   let found = 0;
   function filter() {
     const wanted = words.value.toLowerCase().split(/\s+/).filter((word) => word !== "");
-    const meets = (prompt) => wanted.every((word) => String(prompt.idx) === word || prompt.query.toLowerCase().includes(word));
+    const meets = (prompt) => wanted.every((word) => prompt.idx === word || prompt.query.toLowerCase().includes(word));
     const rows = index.prompts.map((_, p) => p).filter((p) => meets(index.prompts[p]));
     found = rows.length;
     list.show(rows);
