@@ -3,6 +3,7 @@
 use super::{Claim, Kind, Level, Pair, Preference, Rating, most_frequent};
 use crate::pipeline::jsonl::{Row, RowError};
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 /// Reads a row of any kind.
 pub fn kind(row: &mut Row) -> Result<Kind, RowError> {
@@ -96,7 +97,7 @@ pub fn take_evidence(row: &mut Row) -> Result<Vec<String>, RowError> {
     }
 }
 
-/// Takes sets of numbers of sentences; a flat list is one set. Empty sets are left out.
+/// Takes sets of numbers of sentences, each number once; a flat list is one set. Empty sets are left out.
 pub fn take_sets(
     row: &mut Row,
     field: &str,
@@ -110,8 +111,9 @@ pub fn take_sets(
         let numbers = value.as_array().ok_or_else(|| row.wrong_type(field, wanted, value))?;
         numbers.iter().map(|number| sentence(row, field, number, sentences)).collect()
     };
-    let sets: Vec<Vec<usize>> = sets.iter().map(set).collect::<Result<_, _>>()?;
-    Ok(sets.into_iter().filter(|set| !set.is_empty()).collect())
+    let sets: Vec<BTreeSet<usize>> = sets.iter().map(set).collect::<Result<_, _>>()?;
+    let sets = sets.into_iter().map(Vec::from_iter);
+    Ok(sets.filter(|set| !set.is_empty()).collect())
 }
 
 fn sentence(row: &Row, field: &str, value: &Value, sentences: usize) -> Result<usize, RowError> {

@@ -141,7 +141,7 @@ mod tests {
             r#"{"claim":"c","evidence":["s0","s1"],"label":"supported","supporting":[1]}
                {"idx":"p","query":"q","response_a":"x","response_b":"y","labels":["a","tie","a"],"author_b":"m"}
                {"idx":7,"query":"q","context":"d","answer":"x","ratings":[3,4.5]}
-               {"claim":"c","evidence":"text","label":"not_supported","supporting":[[0],[]]}"#,
+               {"claim":"c","evidence":"text","label":"not_supported","supporting":[[0,0],[]]}"#,
             Format::Auto,
             None,
         );
