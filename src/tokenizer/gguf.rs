@@ -228,8 +228,10 @@ fn byte_level(
         let known: Vec<_> = WORDINGS.iter().flat_map(|row| row.names).copied().collect();
         metadata.invalid(key, format!("{name:?} isn't known here, only {}", known.join(", ")))
     })?;
+    let ids = vocabulary.ids();
+    let merges = merges(metadata, &ids)?;
     let bpe = BPE::builder()
-        .vocab_and_merges(vocabulary.ids(), merges(metadata)?)
+        .vocab_and_merges(ids, merges)
         .ignore_merges(wording.ignore_merges)
         .build()
         .map_err(|e| metadata.invalid("tokenizer.ggml.merges", e))?;
@@ -240,13 +242,19 @@ fn byte_level(
     Ok((pipeline, &wording.prefix))
 }
 
-fn merges(metadata: &Metadata) -> Result<Vec<(String, String)>, TokenizerError> {
+/// The pairs, whose parts and unions are all tokens: the crate `tokenizers` panics at a union that is longer than any.
+fn merges(metadata: &Metadata, ids: &Vocab) -> Result<Vec<(String, String)>, TokenizerError> {
     let key = "tokenizer.ggml.merges";
     let split = |(number, merge): (usize, &str)| {
         // A token may begin with the separator itself only where it is no byte-level token.
         let (a, b) = merge.split_once(' ').ok_or_else(|| {
             metadata.invalid(key, format!("entry {number}, {merge:?}, isn't a pair"))
         })?;
+        let union = [a, b].concat();
+        if let Some(unknown) = [a, b, &union].into_iter().find(|&text| !ids.contains_key(text)) {
+            let reason = format!("entry {number}, {merge:?}: {unknown:?} is no token");
+            return Err(metadata.invalid(key, reason));
+        }
         Ok((a.to_owned(), b.to_owned()))
     };
     metadata.texts(key)?.into_iter().enumerate().map(split).collect()

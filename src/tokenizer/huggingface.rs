@@ -1,7 +1,8 @@
 //! `tokenizer.json`, and what the pipelines read from it do at the edges of a text.
 
 use super::files::{self, Config};
-use super::{Definition, Pipeline, TokenizerError, sha256_hex};
+use super::{Definition, Pipeline, TokenizerError, caught, sha256_hex};
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 use std::path::Path;
 use tokenizers::{NormalizerWrapper, PreTokenizerWrapper};
@@ -9,8 +10,12 @@ use tokenizers::{NormalizerWrapper, PreTokenizerWrapper};
 pub(super) fn load(folder: &Path) -> Result<Definition, TokenizerError> {
     let path = folder.join("tokenizer.json");
     let bytes = files::read(&path)?;
-    let mut pipeline =
-        Pipeline::from_bytes(&bytes).map_err(|error| TokenizerError::invalid(&path, error))?;
+    let not_json = |error| TokenizerError::invalid(&path, format!("not JSON: {error}"));
+    // The crate `tokenizers` panics at wrong syntax in a decoder, and elsewhere names no place.
+    serde_json::from_slice::<IgnoredAny>(&bytes).map_err(not_json)?;
+    let mut pipeline = caught(&path, || {
+        Pipeline::from_bytes(&bytes).map_err(|error| TokenizerError::invalid(&path, error))
+    })?;
     // Settings of some training or other that files carry along.
     pipeline.with_padding(None);
     pipeline.with_truncation(None).map_err(|error| TokenizerError::invalid(&path, error))?;

@@ -33,7 +33,9 @@ pub use stream::StreamDecoder;
 use crate::hexadecimal::hexadecimal;
 use models::source::Source;
 use special::{Piece, Special, Specials, is_control};
+use std::any::Any;
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use token_bytes::TokenBytes;
@@ -109,7 +111,7 @@ impl Tokenizer {
     /// the file and the key.
     pub fn load(source: &Source) -> Result<Self, TokenizerError> {
         let definition = match source {
-            Source::Gguf(path) => gguf::load(path)?,
+            Source::Gguf(path) => caught(path, || gguf::load(path))?,
             Source::Folder(folder) => {
                 if folder.join("tokenizer.json").is_file() {
                     huggingface::load(folder)?
@@ -293,6 +295,24 @@ const ENCODES: &str = "loading has checked that every text can be encoded";
 
 fn encode_with(pipeline: &Pipeline, text: &str) -> Vec<u32> {
     pipeline.encode_fast(text, false).expect(ENCODES).get_ids().to_vec()
+}
+
+/// Runs what builds a pipeline from a file: the crate `tokenizers` panics at vocabularies whose parts contradict each
+/// other.
+fn caught<T>(
+    path: &Path,
+    make: impl FnOnce() -> Result<T, TokenizerError>,
+) -> Result<T, TokenizerError> {
+    catch_unwind(AssertUnwindSafe(make)).unwrap_or_else(|panic| {
+        let reason = message(&*panic);
+        let reason = format!("its vocabulary contradicts itself ({reason}); get the file anew");
+        Err(TokenizerError::invalid(path, reason))
+    })
+}
+
+fn message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason is given")
 }
 
 /// Makes the pipeline take control tokens in a text for ordinary text, all of them: by itself it

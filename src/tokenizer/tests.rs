@@ -331,6 +331,12 @@ fn listed_control_tokens_replace_those_of_glm_4() {
     assert!(message.contains("tokenizer_config.json: added_tokens_decoder: id"), "{message}");
 }
 
+/// A merge whose union is no token and longer than any.
+const LONG_MERGE: &str = r#"{
+    "version": "1.0", "decoder": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false},
+    "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": [["a", "b"], ["ab", "ab"]]}
+}"#;
+
 fn error(result: Result<(Tokenizer, super::ChatTemplate), TokenizerError>) -> String {
     result.err().expect("an error").to_string()
 }
@@ -348,6 +354,14 @@ fn errors_name_file_and_key() {
     assert!(message.ends_with("key tokenizer.ggml.tokens: has the wrong type"), "{message}");
     let message = error(load_gguf(&metadata[..2]));
     assert!(message.ends_with("key tokenizer.ggml.tokens: is missing"), "{message}");
+    let mut metadata = byte_level_metadata("smollm", &[]);
+    let longest = "a".repeat(99);
+    for (merge, unknown) in [("a b", "ab"), ("a xy", "xy"), (&format!("{longest} a"), &longest)] {
+        metadata[4].1 = Value::Array(vec![Value::String(merge.into())]);
+        let message = error(load_gguf(&metadata));
+        let wanted = format!("tokenizer.ggml.merges: entry 0, {merge:?}: {unknown:?} is no token");
+        assert!(message.ends_with(&wanted), "{message}");
+    }
     let message = error(load_gguf(&[("general.alignment", Value::U32(0))]));
     assert!(message.contains("model.gguf: key `general.alignment`: 0"), "{message}");
     let message = error(load_gguf(&[("tokenizer.ggml.tokens", Value::Array(vec![]))]));
@@ -355,8 +369,15 @@ fn errors_name_file_and_key() {
 
     let message = error(load_folder(&[]));
     assert!(message.contains("expected tokenizer.json"), "{message}");
-    let message = error(load_folder(&[("tokenizer.json", "{\"version\": 1")]));
-    assert!(message.contains("tokenizer.json: "), "{message}");
+    for (damaged, problem) in [
+        ("{\"version\": 1".to_owned(), "not JSON: EOF"),
+        (WORD_PIECE.replace("\"cleanup\": true", "\"cleanup\" true"), "at line 18 column"),
+        (LONG_MERGE.to_owned(), "its vocabulary contradicts itself"),
+        (WORD_PIECE.replace("\"##s\": 5", "\"##s\": 4294967295"), "\"##s\" has the id 4294967295"),
+    ] {
+        let message = error(load_folder(&[("tokenizer.json", &damaged)]));
+        assert!(message.contains("tokenizer.json: ") && message.contains(problem), "{message}");
+    }
     for (file, problem) in [
         ("YQ== 0\nYg==\n", "line 2: expected a base64 token"),
         ("YQ== 0\nYg== 2\n", "line 2: rank 2, but 1 is next"),

@@ -2,6 +2,10 @@
 
 use super::Pipeline;
 use serde_json::Value;
+use std::collections::HashMap;
+
+/// Ids without a token that any vocabulary may have.
+const MOST_GAPS: usize = 1 << 20;
 
 /// How a vocabulary writes bytes that aren't plain text.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -30,7 +34,7 @@ impl TokenBytes {
     pub fn new(pipeline: &Pipeline) -> Result<Self, String> {
         let alphabet = alphabet(pipeline)?;
         let added = pipeline.get_added_tokens_decoder();
-        let count = pipeline.get_vocab(true).values().max().map_or(0, |&max| max as usize + 1);
+        let count = table_size(&pipeline.get_vocab(true))?;
         let mut table = Self {
             bytes: Vec::new(),
             ends: Vec::with_capacity(count),
@@ -69,6 +73,16 @@ impl TokenBytes {
     pub fn is_special(&self, id: u32) -> bool {
         self.special.get(id as usize).copied().unwrap_or(false)
     }
+}
+
+/// The largest id + 1. A table of that size is made, so an id far beyond all others is refused.
+fn table_size(vocab: &HashMap<String, u32>) -> Result<usize, String> {
+    let Some((token, &id)) = vocab.iter().max_by_key(|&(_, &id)| id) else { return Ok(0) };
+    let (tokens, size) = (vocab.len(), id as usize + 1);
+    if size > 2 * tokens + MOST_GAPS {
+        return Err(format!("token {token:?} has the id {id} in a vocabulary of {tokens} tokens"));
+    }
+    Ok(size)
 }
 
 fn written(token: &str, alphabet: Alphabet, byte_of: &[Option<u8>; 512]) -> Vec<u8> {
