@@ -3,8 +3,8 @@
 use super::args::{Common, Dtype, KvType};
 use super::decoder::AnyDecoder;
 use crate::engine::{AnyRunner, Engine, Limits, Runner};
-use crate::tokenizer::{ChatTemplate, Tokenizer};
-use anyhow::{Result, bail};
+use crate::tokenizer::{ChatTemplate, Tokenizer, Turn};
+use anyhow::{Result, bail, ensure};
 use kernels::kv::{BLOCK, KvDtype};
 use models::source::{Resolved, resolve};
 use models::{DtypeChoice, KvPool, LoadOptions, ModelConfig};
@@ -40,12 +40,41 @@ pub fn open_text(model: &str) -> Result<(Resolved, Text)> {
     Ok((found, Text { tokenizer, template, name }))
 }
 
+/// Refuses a model whose embedding has no row for a token of a text or of the template's, before a record is found out
+/// to have one. Control tokens that are never read may lie beyond: some checkpoints add one for padding.
+///
+/// # Errors
+/// Names such a token.
+pub fn check_tokens(text: &Text, vocab: usize) -> Result<()> {
+    let Text { tokenizer, template, name } = text;
+    // What the template complains of is told where it is used.
+    let prompt = template.encode(tokenizer, &[Turn::user("")], "").unwrap_or_default();
+    let largest = prompt.into_iter().max().unwrap_or_default().max(tokenizer.largest_encoded());
+    let written = tokenizer.token_bytes(largest);
+    ensure!(
+        (largest as usize) < vocab,
+        "{name}: token {largest} ({:?}) of the tokenizer has no row in the weights, which are for {vocab} tokens: they \
+         don't belong together",
+        String::from_utf8_lossy(&written)
+    );
+    let ends = tokenizer.stop_tokens().iter().map(|&id| id as usize + 1);
+    let tokens = ends.fold(tokenizer.vocab_size(), usize::max);
+    if tokens > vocab {
+        tracing::warn!(
+            "{name}: the tokenizer has {tokens} tokens, and the weights are for {vocab}: control tokens beyond can't be \
+             read or written"
+        );
+    }
+    Ok(())
+}
+
 /// Finds and loads a model.
 ///
 /// # Errors
 /// As [`open_text`], or what is wrong with the checkpoint.
 pub fn open(model: &str, common: &Common) -> Result<Opened> {
     let (found, text) = open_text(model)?;
+    check_tokens(&text, models::config::read(&found.source)?.vocab)?;
     let decoder = load(&found, common)?;
     Ok(Opened { decoder, text })
 }
@@ -142,5 +171,25 @@ pub fn limits(common: &Common, on_gpu: bool) -> Limits {
     Limits {
         tokens_per_step: common.batch_tokens.unwrap_or(tokens).max(1),
         sequences: common.max_sequences.unwrap_or(sequences).max(1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tokenizer::testing::{load_folder, ranked_tokens, tiktoken_file};
+
+    #[test]
+    fn tokens_of_texts_and_templates_need_rows_and_other_control_tokens_do_not() {
+        let file = tiktoken_file();
+        let (tokenizer, template) = load_folder(&[("tokenizer.model", &file)]).unwrap();
+        let (tokenizer, template) = (Arc::new(tokenizer), Arc::new(template));
+        let text = Text { tokenizer, template, name: "m".to_owned() };
+        // GLM-4's template ends with `<|assistant|>`, behind which are control tokens of other turns.
+        let needed = ranked_tokens().len() + 9;
+        assert!(needed < text.tokenizer.vocab_size());
+        check_tokens(&text, needed).unwrap();
+        let error = check_tokens(&text, needed - 1).unwrap_err().to_string();
+        assert!(error.starts_with("m: token ") && error.contains("\"<|assistant|>\""), "{error}");
     }
 }

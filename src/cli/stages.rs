@@ -25,7 +25,7 @@ use crate::pipeline::run::Files;
 use crate::pipeline::sample::{self, SamplePlan};
 use crate::pipeline::score::{ScorePlan, Tools};
 use crate::pipeline::{self, CHUNK_TOKENS, Judging, OnMismatch, Session, Settings, Summary, URL};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use models::source::{Resolved, digest};
 use std::cell::RefCell;
 use std::fs::File;
@@ -198,12 +198,8 @@ impl<'a> Lazy<'a> {
     /// # Errors
     /// The device can't be opened, or the weights lack tokens of the text's.
     pub fn stand_in(&mut self, engine: Engine<AnyRunner>) -> Result<()> {
-        let (tokens, vocab) = (self.text()?.tokenizer.vocab_size(), engine.runner().vocab());
-        ensure!(
-            tokens <= vocab,
-            "the tokenizer has {tokens} tokens, and the random weights are for {vocab}: take another shape, or a \
-             larger --dummy-factor"
-        );
+        model::check_tokens(self.text()?, engine.runner().vocab())
+            .context("take another shape for the random weights, or a larger --dummy-factor")?;
         self.stands_in = true;
         self.use_engine(engine)
     }
@@ -234,7 +230,9 @@ impl<'a> Lazy<'a> {
     /// # Errors
     /// The checkpoint can't be read, or there is not enough memory.
     pub fn engine(&self) -> Result<Engine<AnyRunner>> {
-        model::engine(model::load(self.found()?, self.common)?, self.common)
+        let found = self.found()?;
+        model::check_tokens(self.text()?, models::config::read(&found.source)?.vocab)?;
+        model::engine(model::load(found, self.common)?, self.common)
     }
 
     /// Runs a stage that asks the model.

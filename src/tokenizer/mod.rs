@@ -247,6 +247,13 @@ impl Tokenizer {
         self.bytes.len()
     }
 
+    /// The largest id that a text can have, or the [`Tokenizer::raw_prefix`] before it.
+    pub fn largest_encoded(&self) -> u32 {
+        let writes = |id: &u32| !self.is_control(*id) && !self.bytes.of(*id).is_empty();
+        let largest = (0..self.bytes.len() as u32).rev().find(writes);
+        largest.into_iter().chain(self.raw_prefix.iter().copied()).max().unwrap_or_default()
+    }
+
     /// Ids of the ordinary tokens whose text begins with `prefix`, ascending.
     pub fn starting_with(&self, prefix: &str) -> Vec<u32> {
         let ordinary = |id: &u32| !self.is_control(*id);

@@ -1,6 +1,6 @@
 //! `generate`, `tokenize`, `inspect` and `bench`.
 
-use crate::harness::World;
+use crate::harness::{World, score};
 use serde_json::Value;
 
 fn json(text: &str) -> Value {
@@ -62,6 +62,17 @@ fn tokens_of_a_file_are_listed() {
     let tokens = object["tokens"].as_array().unwrap();
     assert_eq!(object["count"], tokens.len());
     assert!(tokens.iter().all(|t| t.as_u64().unwrap() < 1000), "no control tokens: {object}");
+}
+
+#[test]
+fn a_tokenizer_that_is_larger_than_the_model_is_refused_before_weights_are_read() {
+    let world = World::new();
+    let config = world.read("model/config.json").replace("1008", "900");
+    world.write("model/config.json", config);
+    for args in ["inspect model", &score("run", "")] {
+        let told = world.expect(1, args);
+        assert!(told.contains("model: token 10") && told.contains("are for 900 tokens"), "{told}");
+    }
 }
 
 #[test]
