@@ -325,6 +325,65 @@ fn no_damaged_byte_of_a_gguf_header_makes_the_loader_panic() {
     damage(&bytes, 1500, &path, &Source::Gguf(path.clone()));
 }
 
+/// Where a tensor's type stands in a header; its offset follows.
+fn type_of(tensor: &str, bytes: &[u8]) -> usize {
+    let end = bytes.windows(tensor.len()).position(|name| name == tensor.as_bytes()).unwrap();
+    let dims = end + tensor.len();
+    dims + 4 + 8 * usize::from(bytes[dims])
+}
+
+#[test]
+fn tensors_of_a_gguf_file_that_share_their_bytes_or_name_are_refused() {
+    let file = gguf(|_| ());
+    let bytes = std::fs::read(file.path()).unwrap();
+    let changed = tempfile::NamedTempFile::new().unwrap();
+    let refusal = |bytes: Vec<u8>| {
+        std::fs::write(changed.path(), bytes).unwrap();
+        gguf_refusal(changed.path())
+    };
+    let (one, other) = ("blk.0.attn_norm.weight", "blk.1.attn_norm.weight");
+    let offset = |tensor: &str| type_of(tensor, &bytes) + 4..type_of(tensor, &bytes) + 12;
+    let mut shared = bytes.clone();
+    shared.copy_within(offset(one), offset(other).start);
+    let message = refusal(shared);
+    let wanted = format!("tensor `{other}`: overlaps tensor `{one}`");
+    assert!(message.contains(&wanted), "{message}");
+    let mut shifted = bytes.clone();
+    shifted[offset(one).start] += 4;
+    let message = refusal(shifted);
+    assert!(message.contains(&format!("tensor `{one}`: begins at ")), "{message}");
+    let mut doubled = bytes.clone();
+    let name = type_of(other, &bytes) - 12 - other.len();
+    doubled[name..name + other.len()].copy_from_slice(one.as_bytes());
+    assert!(refusal(doubled).contains("lists two tensors of one name"));
+}
+
+#[test]
+fn types_that_can_not_be_read_are_named_with_what_to_take_instead() {
+    let file = gguf(|_| ());
+    let mut bytes = std::fs::read(file.path()).unwrap();
+    let place = type_of("output_norm.weight", &bytes);
+    for (number, name) in [(20, "20 (IQ4_NL)"), (39, "39 (MXFP4)"), (99, "99 (an unknown one)")] {
+        bytes[place] = number;
+        std::fs::write(file.path(), &bytes).unwrap();
+        let message = gguf_refusal(file.path());
+        let wanted = format!("holds tensors of type {name}, which can't be read; take a Q4_K_M");
+        assert!(message.contains(&wanted), "{message}");
+    }
+}
+
+#[test]
+fn a_part_of_a_gguf_file_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("x.gguf");
+    for count in [Value::U16(3), Value::I32(3)] {
+        let metadata = [("split.no", &Value::U16(1)), ("split.count", &count)];
+        gguf_file::write(&mut File::create(&path).unwrap(), &metadata, &[]).unwrap();
+        let error = crate::config::read(&Source::Gguf(path.clone())).unwrap_err().to_string();
+        assert!(error.contains("x.gguf: is part 2 of 3 of a model"), "{error}");
+    }
+}
+
 #[test]
 fn an_alignment_of_zero_is_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,13 +1,12 @@
-//! The value of `general.alignment`, found by walking the metadata as candle's reader will.
+//! What candle's reader of headers does not tell, found by walking them as it does: the value of `general.alignment` and
+//! how many tensors are listed.
 
 /// Deeper arrays that reader refuses.
 const MOST_DEPTH: usize = 64;
 
 /// The alignment that a header names, if it is whole so far and names one; of several the last.
 pub fn alignment(file: &[u8]) -> Option<u64> {
-    let mut header = Walk { rest: file, wide: true };
-    header.take(4)?;
-    header.wide = header.number(4)? > 1;
+    let mut header = Walk::begin(file)?;
     header.length()?;
     let mut found = None;
     for _ in 0..header.length()? {
@@ -19,6 +18,11 @@ pub fn alignment(file: &[u8]) -> Option<u64> {
     found
 }
 
+/// How many tensors a header lists, be they of one name.
+pub fn tensors(file: &[u8]) -> Option<u64> {
+    Walk::begin(file)?.length()
+}
+
 struct Walk<'a> {
     rest: &'a [u8],
     /// Lengths have 8 bytes; 4 in the first version of the format.
@@ -26,6 +30,14 @@ struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
+    /// Up to the number of tensors.
+    fn begin(file: &'a [u8]) -> Option<Self> {
+        let mut header = Walk { rest: file, wide: true };
+        header.take(4)?;
+        header.wide = header.number(4)? > 1;
+        Some(header)
+    }
+
     fn take(&mut self, count: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.rest.split_at_checked(count)?;
         self.rest = rest;
