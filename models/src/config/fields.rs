@@ -32,6 +32,11 @@ impl<'a> Fields<'a> {
         self.object.get(key).filter(|v| !v.is_null())
     }
 
+    /// Whether a key is there and says that there is none.
+    pub fn is_null(&self, key: &str) -> bool {
+        self.object.get(key).is_some_and(Value::is_null)
+    }
+
     pub fn has(&self, key: &str) -> bool {
         self.value(key).is_some()
     }

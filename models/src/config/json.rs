@@ -45,13 +45,7 @@ pub(crate) fn parse(text: &str, file: &Path) -> Result<Value> {
 }
 
 fn architecture(fields: &Fields) -> Result<Architecture> {
-    let (key, name) = match fields.value("architectures").and_then(|list| list.get(0)) {
-        Some(name) => ("architectures", name),
-        None => {
-            let name = fields.value("model_type");
-            ("model_type", name.ok_or_else(|| fields.bad("architectures", "missing"))?)
-        }
-    };
+    let (key, name) = named(fields).ok_or_else(|| fields.bad("architectures", "missing"))?;
     match name.as_str() {
         Some("LlamaForCausalLM" | "llama" | "MistralForCausalLM" | "mistral") => Ok(Architecture::Llama),
         Some("ChatGLMModel" | "ChatGLMForConditionalGeneration" | "chatglm") => {
@@ -71,10 +65,17 @@ fn architecture(fields: &Fields) -> Result<Architecture> {
     }
 }
 
+/// The name of the architecture, and where it stands.
+fn named<'a>(fields: &Fields<'a>) -> Option<(&'static str, &'a Value)> {
+    let first = fields.value("architectures").and_then(|list| list.get(0));
+    let name = first.map(|name| ("architectures", name));
+    name.or_else(|| Some(("model_type", fields.value("model_type")?)))
+}
+
 /// All architectures but `ChatGLMModel`: their keys are the same. Defaults are those of the
 /// configuration classes that write these files.
 fn hugging_face(fields: &Fields, architecture: Architecture) -> Result<ModelConfig> {
-    refuse_unsupported(fields)?;
+    refuse_unsupported(fields, architecture)?;
     let glm = matches!(architecture, Architecture::Glm | Architecture::Glm4);
     let hidden = fields.size("hidden_size")?;
     let heads = fields.size("num_attention_heads")?;
@@ -82,14 +83,14 @@ fn hugging_face(fields: &Fields, architecture: Architecture) -> Result<ModelConf
         Architecture::Llama | Architecture::Qwen2 => head_dim(fields, hidden)?,
         _ => fields.size_or("head_dim", 128)?,
     };
-    let bias = fields.flag_or("attention_bias", architecture == Architecture::Qwen2)?;
+    let bias = fields.flag_or("attention_bias", glm || architecture == Architecture::Qwen2)?;
     let rope = rope(fields, architecture, head_dim)?;
     Ok(ModelConfig {
         architecture,
         hidden,
         layers: fields.size("num_hidden_layers")?,
         heads,
-        kv_heads: fields.size_or("num_key_value_heads", if glm { 2 } else { heads })?,
+        kv_heads: fields.size_or("num_key_value_heads", kv_heads(fields, architecture, heads))?,
         head_dim,
         ffn: fields.size("intermediate_size")?,
         vocab: fields.size("vocab_size")?,
@@ -101,6 +102,23 @@ fn hugging_face(fields: &Fields, architecture: Architecture) -> Result<ModelConf
         tied: fields.flag_or("tie_word_embeddings", false)?,
         stored_dtype: stored_dtype(fields)?,
     })
+}
+
+/// Key and value heads where there is no number of them.
+fn kv_heads(fields: &Fields, architecture: Architecture, heads: usize) -> usize {
+    match architecture {
+        Architecture::Glm | Architecture::Glm4 => 2,
+        _ if fields.is_null("num_key_value_heads") => heads,
+        Architecture::Qwen2 | Architecture::Qwen3 => 32,
+        _ if is_mistral(fields) => 8,
+        _ => heads,
+    }
+}
+
+/// Whether a Llama is a Mistral by its name: the networks are the same, some defaults are not.
+fn is_mistral(fields: &Fields) -> bool {
+    let name = named(fields).and_then(|(_, name)| name.as_str());
+    matches!(name, Some("MistralForCausalLM" | "mistral"))
 }
 
 /// `ChatGLMModel`, whose keys are its own.
@@ -149,9 +167,9 @@ fn head_dim(fields: &Fields, hidden: usize) -> Result<usize> {
     fields.size_or("head_dim", hidden / heads)
 }
 
-fn refuse_unsupported(fields: &Fields) -> Result<()> {
+fn refuse_unsupported(fields: &Fields, architecture: Architecture) -> Result<()> {
     fields.require("mlp_bias", false)?;
-    refuse_windows(fields)?;
+    refuse_windows(fields, architecture)?;
     match fields.text("hidden_act")? {
         None | Some("silu" | "swish") => {}
         Some(other) => {
@@ -161,11 +179,20 @@ fn refuse_unsupported(fields: &Fields) -> Result<()> {
     refuse_quantised(fields)
 }
 
-/// Attention to the last so many tokens only. Qwen's files name a window that they switch off.
-fn refuse_windows(fields: &Fields) -> Result<()> {
+/// Attention to the last so many tokens only. Qwen's files name a window that they switch off. Mistral's that name none,
+/// and Qwen's that switch it on, have one of 4096 tokens.
+fn refuse_windows(fields: &Fields, architecture: Architecture) -> Result<()> {
+    let qwen = matches!(architecture, Architecture::Qwen2 | Architecture::Qwen3);
     let switched_off = fields.value("use_sliding_window") == Some(&Value::Bool(false));
+    let switched_on = qwen && fields.flag_or("use_sliding_window", false)?;
     if fields.has("sliding_window") && !switched_off {
         return Err(fields.bad("sliding_window", "windows of attention are not supported"));
+    }
+    let by_default = switched_on || is_mistral(fields);
+    if by_default && !switched_off && !fields.is_null("sliding_window") {
+        let problem = "missing, which means 4096, and windows of attention are not supported; write null if the model \
+                       has none";
+        return Err(fields.bad("sliding_window", problem));
     }
     let layers = fields.value("layer_types").and_then(Value::as_array);
     let other = layers.into_iter().flatten().find(|kind| *kind != "full_attention");
@@ -189,11 +216,25 @@ fn rotated_dim(head_dim: usize, share: f64) -> usize {
 /// Newer files keep all rotary settings in `rope_parameters`; older ones have `rope_theta` and
 /// `partial_rotary_factor` at the top and the rest in `rope_scaling`.
 fn rope(fields: &Fields, architecture: Architecture, head_dim: usize) -> Result<RopeConfig> {
-    let parameters = match fields.nested("rope_parameters")? {
-        Some(parameters) => Some(parameters),
-        None => fields.nested("rope_scaling")?,
-    };
-    let float = |key: &str, default: f64| match &parameters {
+    let new = fields.nested("rope_parameters")?;
+    let old = fields.nested("rope_scaling")?;
+    let both = new.is_some() && old.is_some();
+    let rope = rope_of(fields, new.as_ref().or(old.as_ref()), architecture, head_dim)?;
+    // Which of them a library takes depends on its version.
+    if both && rope_of(fields, old.as_ref(), architecture, head_dim)? != rope {
+        let problem = "stands beside rope_parameters and says something else; remove one of them";
+        return Err(fields.bad("rope_scaling", problem));
+    }
+    Ok(rope)
+}
+
+fn rope_of(
+    fields: &Fields,
+    parameters: Option<&Fields>,
+    architecture: Architecture,
+    head_dim: usize,
+) -> Result<RopeConfig> {
+    let float = |key: &str, default: f64| match parameters {
         Some(inner) if inner.has(key) => inner.float(key),
         _ => fields.float_or(key, default),
     };
@@ -202,7 +243,7 @@ fn rope(fields: &Fields, architecture: Architecture, head_dim: usize) -> Result<
         theta: float("rope_theta", 10_000.0)?,
         rotated_dim: rotated_dim(head_dim, float("partial_rotary_factor", spec.rotated_share)?),
         style: spec.rope_style,
-        scaling: parameters.map_or(Ok(RopeScaling::None), |p| scaling(&p, fields))?,
+        scaling: parameters.map_or(Ok(RopeScaling::None), |p| scaling(p, fields))?,
     })
 }
 

@@ -118,6 +118,53 @@ fn rope_parameters_of_newer_files_mean_the_same() {
 }
 
 #[test]
+fn rope_scaling_may_stand_beside_rope_parameters_only_if_it_says_the_same() {
+    let mut value = llama31();
+    value["rope_parameters"] = value["rope_scaling"].clone();
+    value["rope_parameters"]["rope_theta"] = json!(500_000);
+    assert_eq!(parse(&value).unwrap(), parse(&llama31()).unwrap());
+    for (key, other) in
+        [("rope_scaling", json!({"type": "linear", "factor": 4})), ("rope_theta", json!(1e4))]
+    {
+        let mut value = value.clone();
+        value[key] = other;
+        let message = refusal(&value);
+        assert!(message.contains("`rope_scaling`: stands beside rope_parameters"), "{message}");
+    }
+    value["rope_scaling"] = json!(null);
+    value["rope_theta"] = json!(null);
+    assert_eq!(parse(&value).unwrap(), parse(&llama31()).unwrap());
+}
+
+#[test]
+fn what_a_file_leaves_out_is_what_its_own_class_has() {
+    let without = |mut value: serde_json::Value, key: &str| {
+        value.as_object_mut().unwrap().remove(key);
+        value
+    };
+    let mut mistral = llama31();
+    mistral["architectures"] = json!(["MistralForCausalLM"]);
+    mistral["num_attention_heads"] = json!(16);
+    assert!(refusal(&mistral).contains("`sliding_window`: missing, which means 4096"));
+    mistral["sliding_window"] = json!(null);
+    let mut qwen = qwen25();
+    (qwen["num_attention_heads"], qwen["hidden_size"]) = (json!(64), json!(4096));
+    for (value, of_class) in [(mistral, 8), (qwen, 32)] {
+        let mut value = without(value, "num_key_value_heads");
+        assert_eq!(parse(&value).unwrap().kv_heads, of_class);
+        value["num_key_value_heads"] = json!(null);
+        let config = parse(&value).unwrap();
+        assert_eq!(config.kv_heads, config.heads);
+    }
+    let mut windowed = without(qwen25(), "sliding_window");
+    windowed["use_sliding_window"] = json!(true);
+    assert!(refusal(&windowed).contains("`sliding_window`: missing"));
+    let mut glm = without(llama31(), "attention_bias");
+    glm["architectures"] = json!(["Glm4ForCausalLM"]);
+    assert!(parse(&glm).unwrap().qkv_bias);
+}
+
+#[test]
 fn linear_scaling_is_understood_under_both_names_of_its_key() {
     for key in ["type", "rope_type"] {
         let mut value = llama31();
