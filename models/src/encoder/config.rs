@@ -3,6 +3,7 @@
 
 use crate::config::{Fields, MOST_LAYERS, parse, read_text};
 use crate::error::{ModelError, Result};
+use crate::source::POOLING;
 use serde_json::Value;
 use std::path::Path;
 
@@ -63,7 +64,7 @@ pub(super) fn read(folder: &Path) -> Result<EncoderConfig> {
     if let Some(tokens) = if_present(&sentence, max_tokens)?.flatten() {
         config.max_tokens = tokens.min(config.positions);
     }
-    let pooling_file = folder.join("1_Pooling").join("config.json");
+    let pooling_file = folder.join(POOLING);
     if let Some(pooling) = if_present(&pooling_file, pooling)? {
         config.pooling = pooling;
     }

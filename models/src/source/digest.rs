@@ -1,6 +1,6 @@
 //! What a checkpoint is, whatever its name: SHA-256 over the contents of its files.
 
-use super::{Places, Source, SourceError};
+use super::{POOLING, Places, Source, SourceError};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use std::fs::File;
@@ -12,8 +12,8 @@ use std::time::UNIX_EPOCH;
 const KINDS: [&str; 4] = ["json", "safetensors", "model", "jinja"];
 
 /// Of a GGUF file what `sha256sum` prints; of a folder the SHA-256 of the lines (digest, two
-/// spaces, name) that `sha256sum` prints for its configuration, weight and tokenizer files in the
-/// order of their names.
+/// spaces, name) that `sha256sum` prints for its configuration, weight and tokenizer files, among them
+/// an embedder's `1_Pooling/config.json`, in the order of their names.
 ///
 /// Reading all weights takes a while, so the digest of a file is remembered in the user's cache
 /// together with its length and the time of its last change, and taken from there while these are the
@@ -34,7 +34,7 @@ fn digest_in(source: &Source, places: &Places) -> Result<String, SourceError> {
             let digests = files.par_iter().map(one).collect::<Result<Vec<_>, _>>()?;
             let mut hasher = Sha256::new();
             for (path, digest) in files.iter().zip(digests) {
-                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                let name = path.strip_prefix(folder).unwrap_or(path).display();
                 hasher.update(format!("{digest}  {name}\n"));
             }
             Ok(hex(&hasher.finalize()))
@@ -51,6 +51,7 @@ fn files_of(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
             files.push(path);
         }
     }
+    files.extend(Some(folder.join(POOLING)).filter(|path| path.is_file()));
     files.sort();
     Ok(files)
 }
@@ -124,7 +125,13 @@ mod tests {
         let list = hex(&Sha256::digest(format!("{ABC}  config.json\n")));
         assert_eq!(digest_in(&Source::Folder(model.clone()), &places).unwrap(), list);
         std::fs::write(model.join("a.safetensors"), "abc").unwrap();
-        assert_ne!(digest_in(&Source::Folder(model), &places).unwrap(), list);
+        assert_ne!(digest_in(&Source::Folder(model.clone()), &places).unwrap(), list);
+        std::fs::remove_file(model.join("a.safetensors")).unwrap();
+        std::fs::create_dir(model.join("1_Pooling")).unwrap();
+        std::fs::write(model.join(POOLING), "abc").unwrap();
+        let list =
+            hex(&Sha256::digest(format!("{ABC}  1_Pooling/config.json\n{ABC}  config.json\n")));
+        assert_eq!(digest_in(&Source::Folder(model), &places).unwrap(), list);
     }
 
     #[test]

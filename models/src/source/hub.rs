@@ -6,7 +6,7 @@
 //! ```
 
 use super::places::Places;
-use super::{Resolved, Source, SourceError};
+use super::{POOLING, Resolved, Source, SourceError};
 use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
 use hf_hub::{Cache, Repo, RepoType};
 use std::collections::BTreeSet;
@@ -58,7 +58,7 @@ const SMALL_FILES: [&str; 11] = [
     "chat_template.jinja",
     "modules.json",
     "sentence_bert_config.json",
-    "1_Pooling/config.json",
+    POOLING,
     INDEX,
 ];
 const INDEX: &str = "model.safetensors.index.json";
@@ -82,10 +82,8 @@ const ASSUMPTIONS: [Assumption; 2] = [
     },
 ];
 /// What only embedders have.
-const OF_EMBEDDERS: Assumption = Assumption {
-    any_of: &["1_Pooling/config.json", "modules.json"],
-    assumed: "vectors are means over all tokens",
-};
+const OF_EMBEDDERS: Assumption =
+    Assumption { any_of: &[POOLING, "modules.json"], assumed: "vectors are means over all tokens" };
 
 /// The repo's folder in the cache, fetched as far as it isn't there.
 pub(super) fn obtain(id: &RepoId, places: &Places) -> Result<Resolved, SourceError> {

@@ -13,6 +13,9 @@ pub use digest::digest;
 use places::Places;
 use std::path::{Path, PathBuf};
 
+/// How a sentence embedder makes one vector of those of all tokens.
+pub(crate) const POOLING: &str = "1_Pooling/config.json";
+
 /// A model on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
