@@ -8,6 +8,7 @@ mod safetensors;
 mod tests;
 
 pub use gguf::read_header as read_gguf_header;
+pub(crate) use safetensors::read_index;
 
 use crate::config::ModelConfig;
 use crate::error::{ModelError, Result};

