@@ -1,6 +1,6 @@
 //! Reading candle's processor tensors as slices, and splitting work over threads.
 
-use candle_core::{DType, Device, Result, Storage, Tensor, bail};
+use candle_core::{Device, Result, Storage, Tensor, WithDType, bail};
 use rayon::prelude::*;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -16,15 +16,27 @@ pub fn has_own(device: &Device) -> bool {
 /// # Errors
 /// Another device, type or a non-contiguous layout; `what` names the tensor.
 pub fn with_f32<T>(t: &Tensor, what: &str, f: impl FnOnce(&[f32]) -> Result<T>) -> Result<T> {
-    if t.dtype() != DType::F32 {
-        bail!("{what} must be f32, not {:?}", t.dtype());
+    with_numbers(t, what, f)
+}
+
+/// As [`with_f32`], of any type.
+///
+/// # Errors
+/// As there.
+pub fn with_numbers<N: WithDType, T>(
+    t: &Tensor,
+    what: &str,
+    f: impl FnOnce(&[N]) -> Result<T>,
+) -> Result<T> {
+    if t.dtype() != N::DTYPE {
+        bail!("{what} must be {}, not {:?}", N::DTYPE.as_str(), t.dtype());
     }
     let (storage, layout) = t.storage_and_layout();
     let Some((start, end)) = layout.contiguous_offsets() else {
         bail!("{what} must be contiguous, not of strides {:?}", layout.stride());
     };
     match &*storage {
-        Storage::Cpu(s) => f(&s.as_slice::<f32>()?[start..end]),
+        Storage::Cpu(s) => f(&s.as_slice::<N>()?[start..end]),
         _ => bail!("{what} must lie in the processor's memory"),
     }
 }

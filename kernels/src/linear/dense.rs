@@ -14,10 +14,10 @@
 //! that is what makes the product independent of the batch.
 
 use super::{Grid, PANEL, Target};
-use crate::host::for_each_task;
+use crate::host::{for_each_task, with_numbers};
 use crate::memory::{Arena, Numbers, Plain};
 use crate::simd::{Bf16, Element, F16, F32, Kernel, Simd, dispatch};
-use candle_core::{DType, Device, Result, Tensor, bail};
+use candle_core::{DType, Device, Result, Tensor, WithDType, bail};
 use half::{bf16, f16};
 
 #[derive(Debug)]
@@ -39,13 +39,11 @@ enum Panels {
 impl Packed {
     pub fn new(w: &Tensor, arena: &mut Arena) -> Result<Self> {
         let (n, k) = w.dims2()?;
-        let w = w.to_device(&Device::Cpu)?.flatten_all()?;
+        let w = w.to_device(&Device::Cpu)?.contiguous()?;
         let panels = match w.dtype() {
-            DType::F32 => Panels::F32(pack(&w.to_vec1::<f32>()?, n, k, arena)?),
-            DType::BF16 => {
-                Panels::Bf16(pack(&bits(w.to_vec1::<bf16>()?, bf16::to_bits), n, k, arena)?)
-            }
-            DType::F16 => Panels::F16(pack(&bits(w.to_vec1::<f16>()?, f16::to_bits), n, k, arena)?),
+            DType::F32 => Panels::F32(packed(&w, arena, |number: f32| number)?),
+            DType::BF16 => Panels::Bf16(packed(&w, arena, bf16::to_bits)?),
+            DType::F16 => Panels::F16(packed(&w, arena, f16::to_bits)?),
             other => bail!("linear: weights of type {other:?}; f32, bf16 and f16 can be read"),
         };
         Ok(Self { panels, n, k })
@@ -82,20 +80,24 @@ impl Packed {
     }
 }
 
-fn bits<T: Copy>(values: Vec<T>, to_bits: fn(T) -> u16) -> Vec<u16> {
-    values.into_iter().map(to_bits).collect()
-}
-
-/// Row-major `[n, k]` to `[ceil(n / 16)][k][16]`; missing rows are zero.
-fn pack<T: Plain>(w: &[T], n: usize, k: usize, arena: &mut Arena) -> Result<Numbers<T>> {
+/// Row-major `[n, k]` to `[ceil(n / 16)][k][16]`; missing rows are zero. Large matrices must not lie in memory once more
+/// on the way.
+fn packed<T: WithDType, P: Plain>(
+    w: &Tensor,
+    arena: &mut Arena,
+    stored: impl Fn(T) -> P,
+) -> Result<Numbers<P>> {
+    let (n, k) = w.dims2()?;
     let mut packed = arena.zeroed(n.div_ceil(PANEL) * PANEL * k)?;
-    for (row, values) in w.chunks_exact(k).enumerate() {
-        let base = row / PANEL * PANEL * k + row % PANEL;
-        for (i, &value) in values.iter().enumerate() {
-            packed[base + i * PANEL] = value;
+    with_numbers(w, "linear: weights", |numbers: &[T]| {
+        for (row, values) in numbers.chunks_exact(k).enumerate() {
+            let base = row / PANEL * PANEL * k + row % PANEL;
+            for (i, &value) in values.iter().enumerate() {
+                packed[base + i * PANEL] = stored(value);
+            }
         }
-    }
-    Ok(packed)
+        Ok(packed)
+    })
 }
 
 /// One task: `rows` × `columns` (panels) of the product.
