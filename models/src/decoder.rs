@@ -259,9 +259,9 @@ impl Decoder {
         &self.device
     }
 
-    /// Memory that all weights take as they are kept for running.
+    /// Memory that all weights take as they are kept for running, and the angles of all positions.
     pub fn bytes(&self) -> usize {
-        self.embedding.bytes() + self.step_cost().bytes
+        self.embedding.bytes() + self.step_cost().bytes + self.rope.bytes()
     }
 
     /// What a step takes at least.

@@ -15,6 +15,10 @@ pub mod reference;
 use crate::host::with_f32;
 use crate::matrix::{Changed, Matrix};
 use candle_core::{Device, Result, Tensor, bail};
+use rayon::prelude::*;
+
+/// Positions that one task tabulates at least.
+const ROWS: usize = 256;
 
 /// Which columns of a head form a pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +45,19 @@ pub fn angle(position: u32, inv_freq: f64) -> f64 {
     f64::from(position as f32 * inv_freq as f32)
 }
 
+/// One row per position, each of `f` of [`angle`], times `factor`. Long contexts have hundreds of millions of entries, so
+/// all threads make it.
+pub fn table(inv_freq: &[f64], positions: usize, factor: f64, f: fn(f64) -> f64) -> Vec<f32> {
+    let mut table = vec![0.0; positions * inv_freq.len()];
+    let rows = table.par_chunks_mut(inv_freq.len().max(1)).with_min_len(ROWS).enumerate();
+    rows.for_each(|(position, row)| {
+        for (entry, &w) in row.iter_mut().zip(inv_freq) {
+            *entry = (f(angle(position as u32, w)) * factor) as f32;
+        }
+    });
+    table
+}
+
 impl RopeTable {
     /// One row per position, each of the cosines and sines of [`angle`]. `factor` scales both
     /// tables (1 for all schemes but yarn).
@@ -48,18 +65,17 @@ impl RopeTable {
     /// # Errors
     /// A device that is out of memory.
     pub fn new(inv_freq: &[f64], positions: usize, factor: f64, device: &Device) -> Result<Self> {
-        let angles = |f: fn(f64) -> f64| -> Vec<f32> {
-            (0..positions)
-                .flat_map(|p| {
-                    inv_freq.iter().map(move |w| (f(angle(p as u32, *w)) * factor) as f32)
-                })
-                .collect()
-        };
+        let angles = |f| table(inv_freq, positions, factor, f);
         let shape = (positions, inv_freq.len());
         Ok(Self {
             cos: Tensor::from_vec(angles(f64::cos), shape, device)?,
             sin: Tensor::from_vec(angles(f64::sin), shape, device)?,
         })
+    }
+
+    /// Memory that it takes.
+    pub fn bytes(&self) -> usize {
+        [&self.cos, &self.sin].map(|t| t.elem_count() * t.dtype().size_in_bytes()).iter().sum()
     }
 
     /// Positions that the table covers.
@@ -143,6 +159,17 @@ mod tests {
                 assert_tensor_close(&got, &want, 1e-6);
             }
         }
+        Ok(())
+    }
+
+    #[test]
+    fn threads_make_the_table_that_one_makes() -> Result<()> {
+        let inv_freq = [1.0, 0.3, 1e-4];
+        let table = table(&inv_freq, 5000, 1.2, f64::sin);
+        let row = |p| inv_freq.map(|w| (angle(p, w).sin() * 1.2) as f32);
+        assert_eq!(table, (0..5000).flat_map(row).collect::<Vec<f32>>());
+        let table = RopeTable::new(&inv_freq, 5000, 1.2, &Device::Cpu)?;
+        assert_eq!((table.positions(), table.bytes()), (5000, 5000 * 3 * 4 * 2));
         Ok(())
     }
 

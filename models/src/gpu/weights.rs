@@ -13,8 +13,7 @@ use crate::spec::{LayerTensors, TensorSpec};
 use crate::weights::{Piece, Weights};
 use half::bf16;
 use kernels::gpu::{Buffer, Gpu, Output, RopeTables};
-use kernels::rope::angle;
-use rayon::prelude::*;
+use kernels::rope::table;
 
 /// Columns of a head that attention knows.
 const HEADS: [usize; 2] = [64, 128];
@@ -331,16 +330,11 @@ impl Loader<'_> {
         }
         let positions = self.config.max_positions;
         let factor = self.config.rope.scaling.table_factor();
-        let table = |f: fn(f64) -> f64| -> Vec<f32> {
-            let row = |p: usize| {
-                frequencies.iter().map(move |&w| (f(angle(p as u32, w)) * factor) as f32)
-            };
-            (0..positions).into_par_iter().flat_map_iter(row).collect()
-        };
+        let angles = |f| table(&frequencies, positions, factor, f);
         let stream = self.stager.stream();
         Ok(RopeTables {
-            cos: stream.buffer_of(&table(f64::cos))?,
-            sin: stream.buffer_of(&table(f64::sin))?,
+            cos: stream.buffer_of(&angles(f64::cos))?,
+            sin: stream.buffer_of(&angles(f64::sin))?,
             rotated: 2 * frequencies.len(),
             style: self.config.rope.style,
         })
