@@ -31,7 +31,7 @@ pub fn measure() -> Peak {
         };
         (0..5).map(|_| once()).fold(0.0, f64::max)
     };
-    let numbers = vec![1f32; threads << 25];
+    let numbers = vec![1f32; numbers_to_read(threads)];
     let part = numbers.len() / threads;
     let per_round = 2 * CHAINS * LANES * threads;
     Peak {
@@ -39,6 +39,11 @@ pub fn measure() -> Peak {
         int8_gops: rate(4 * ROUNDS * per_round, &|_| dispatch(Dot(black_box(1), ROUNDS))),
         read_gb: rate(4 * numbers.len(), &|i| dispatch(Read(&numbers[i * part..][..part]))),
     }
+}
+
+/// More than any cache holds, and no more than 1 GiB however many threads there are.
+fn numbers_to_read(threads: usize) -> usize {
+    (threads << 25).min(1 << 28)
 }
 
 /// Independent chains: enough to hide the latency of an operation.
@@ -117,5 +122,15 @@ impl Kernel for Read<'_> {
             }
             S::sum(S::add(S::add(sums[0], sums[1]), S::add(sums[2], sums[3])))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_threads_read_no_more_memory_than_eight() {
+        assert_eq!([1, 8, 192].map(|threads| numbers_to_read(threads) >> 18), [128, 1024, 1024]);
     }
 }
