@@ -198,11 +198,10 @@ impl Ladder {
         Step::Call(call)
     }
 
-    /// A refusal uses up an attempt, as an unreadable reply does; unlike one, it leaves nothing to
-    /// go on from, so statements and extracts fail if there was nothing else.
+    /// A refusal uses up an attempt, as an unreadable reply does. What statements and extracts fall
+    /// back on stands for a model that had its say, so where the last attempt is refused they fail.
     fn refused(&mut self, last: Option<String>, why: String) -> Step {
-        let nothing_to_force = last.is_none() && alternatives(&self.ask.kind).is_none();
-        if self.attempts >= ATTEMPTS && nothing_to_force {
+        if self.attempts >= ATTEMPTS && alternatives(&self.ask.kind).is_none() {
             return Step::Failed(ChatError::Refused(why));
         }
         self.retry(last)

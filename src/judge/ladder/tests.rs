@@ -235,10 +235,13 @@ fn a_refusal_uses_up_an_attempt() {
     let verdict = climb(AskKind::Rating, vec![refused(), text("[[3]]")], uniform).0.unwrap();
     assert_eq!((verdict.outcome, verdict.attempts), (Outcome::Rating(3.0), 2));
     let refusals = || (0..5).map(|_| refused()).collect();
+    let one_empty = || std::iter::once(text("")).chain((0..4).map(|_| refused())).collect();
     for kind in [AskKind::Extract, statements(&["s"])] {
-        let (end, calls) = climb(kind, refusals(), uniform);
-        assert!(matches!(end, Err(ChatError::Refused(_))));
-        assert_eq!(calls.len(), 5);
+        for replies in [refusals(), one_empty()] {
+            let (end, calls) = climb(kind.clone(), replies, uniform);
+            assert!(matches!(end, Err(ChatError::Refused(_))));
+            assert_eq!(calls.len(), 5);
+        }
     }
     assert!(climb(AskKind::Rating, refusals(), uniform).0.unwrap().forced);
 }
