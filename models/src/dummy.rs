@@ -4,7 +4,7 @@
 
 mod gguf;
 
-pub use gguf::{GgufOptions, write_gguf};
+pub use gguf::{GgufOptions, is_dummy_gguf, write_gguf};
 
 use crate::LoadOptions;
 use crate::config::{ModelConfig, from_text};

@@ -17,7 +17,7 @@ use crate::agree::recall::{Recall, Trial, recall};
 use crate::agree::scored::{Matched, matched};
 use crate::agree::summary::{Gain, Summary};
 use crate::judge::Dimension;
-use crate::pipeline::jsonl::{RowError, keep_inputs, replace};
+use crate::pipeline::jsonl::{RowError, holds_fields, keep_inputs, keep_others, replace};
 use crate::pipeline::score::PASSAGE_TOKENS;
 use crate::pipeline::{Error, Settings, Tokens, stored_settings};
 use crate::retrieval::{Embed, Retriever, TOP_CHUNKS, Vectors};
@@ -36,6 +36,8 @@ const RECALL_AT: [usize; 4] = [1, 3, 5, 10];
 /// # Errors
 /// Unreadable input, output that was made otherwise, or a model that fails.
 pub fn agree(args: &Agree, common: &Common, cancel: &AtomicBool) -> Result<Ending> {
+    // Told before anything is judged, which may take hours.
+    args.out.as_deref().map_or(Ok(()), |out| check_summary(&summary_path(out), args))?;
     match (&args.compare[..], &args.labels) {
         ([a, b], labels) => compare_files(a, b, labels.as_deref(), args),
         (_, Some(labels)) if args.scored.is_some() => scored(labels, args),
@@ -310,7 +312,6 @@ fn finish(
 fn show(measured: &(impl Serialize + fmt::Display), args: &Agree) -> Result<()> {
     let path = args.out.as_deref().map(summary_path);
     if let Some(path) = &path {
-        keep_inputs(path, &inputs(args))?;
         write_summary(measured, path)?;
     }
     print!("{measured}");
@@ -318,6 +319,13 @@ fn show(measured: &(impl Serialize + fmt::Display), args: &Agree) -> Result<()> 
         println!("measures are in {}", path.display());
     }
     Ok(())
+}
+
+/// Refuses to write measures over what is read, or over anything but measures.
+fn check_summary(path: &Path, args: &Agree) -> Result<(), Error> {
+    const OURS: [&[&str]; 2] = [&["labels", "settings", "bootstrap"], &["a", "b", "bootstrap"]];
+    keep_inputs(path, &inputs(args))?;
+    keep_others(path, "measures", |path| holds_fields(path, &OURS))
 }
 
 /// The files that are read.

@@ -523,7 +523,8 @@ pub struct Bench {
     #[arg(long, value_name = "FILE", requires = "data")]
     pub responses: Option<PathBuf>,
     /// Write the calls that scoring makes to a file (JSON Lines: prompt as token ids, number of new
-    /// tokens, scored continuations), to give another program the same work
+    /// tokens, scored continuations), to give another program the same work; an older file of calls is
+    /// replaced, any other is refused
     #[arg(long, value_name = "FILE", requires = "data")]
     pub calls: Option<PathBuf>,
     /// Measure given requests, all at once, in lines as --calls writes them: {"prompt": token ids,
@@ -558,7 +559,7 @@ pub struct Dummy {
     /// llama-3.1-8b, smollm2-135m or a config.json of the Llama family
     #[arg(value_name = "NAME")]
     pub shape: String,
-    /// The file to write
+    /// The file to write; an older one of random weights is replaced, any other is refused
     #[arg(long, value_name = "FILE")]
     pub gguf: PathBuf,
     /// Type of all matrices

@@ -6,7 +6,7 @@ use crate::agree::calibrate::{self, Fit, FitError, Fits, Options, Samples, Scale
 use crate::agree::judging::read_judged;
 use crate::agree::labels::Labels;
 use crate::agree::metrics::Bootstrap;
-use crate::pipeline::jsonl::{keep_inputs, replace};
+use crate::pipeline::jsonl::{holds_fields, keep_inputs, keep_others, replace};
 use crate::pipeline::{Error, stored_settings};
 use anyhow::{Context, Result};
 use clap::builder::RangedU64ValueParser;
@@ -26,7 +26,7 @@ pub struct Calibrate {
     /// The judge's verdicts on these labels, as agree wrote them
     #[arg(long, value_name = "FILE")]
     pub judged: PathBuf,
-    /// The corrections; an older file is replaced
+    /// The corrections; an older file of corrections is replaced, any other is refused
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
     /// How the labels are written; auto tells by the fields of each row
@@ -63,6 +63,9 @@ pub enum Method {
 /// Unreadable files, or labels that nothing can be fitted to.
 pub fn calibrate(args: &Calibrate) -> Result<Ending> {
     keep_inputs(&args.out, &[&args.labels, &args.judged])?;
+    keep_others(&args.out, "corrections", |out| {
+        holds_fields(out, &[&["judge", "labels_hash", "kinds"]])
+    })?;
     let Labels { items, problems } = Labels::read(&args.labels, args.format.into(), None)?;
     let settings = stored_settings(&args.judged);
     let settings = settings.context("which judge made the verdicts is not known")?;

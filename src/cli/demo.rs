@@ -127,16 +127,12 @@ fn run_args(args: &Demo, data: &Path) -> Run {
 /// The demo's prompts as `sft.jsonl` in a folder that holds no files of others; gives where they lie.
 fn write_data(folder: &Path) -> Result<PathBuf> {
     let (file, lines) = (folder.join("sft.jsonl"), data()?);
-    let page = folder.join(PAGE);
-    let (kept, is_ours) = match std::fs::read(&file) {
-        Ok(there) => (&file, there == lines.as_bytes()),
-        Err(_) => (&page, !page.exists()),
-    };
     ensure!(
-        is_ours,
+        std::fs::read(&file).map_or(true, |there| there == lines.as_bytes()),
         "{}: is not the demo's: choose another folder (--out), or move the file away",
-        kept.display()
+        file.display()
     );
+    report::precheck(&folder.join(PAGE))?;
     std::fs::write(&file, lines)
         .with_context(|| format!("{}: can't be written", file.display()))?;
     Ok(file)
@@ -221,10 +217,10 @@ mod tests {
     fn files_of_others_are_not_written_over() {
         for name in ["sft.jsonl", PAGE] {
             let folder = tempfile::tempdir().unwrap();
-            let file = folder.path().join(name);
+            let file = write_data(folder.path()).unwrap().with_file_name(name);
             std::fs::write(&file, "theirs").unwrap();
             let refused = write_data(folder.path()).unwrap_err().to_string();
-            assert!(refused.contains(name) && refused.contains("--out"), "{refused}");
+            assert!(refused.contains(name) && refused.contains("move the file away"), "{refused}");
             assert_eq!(std::fs::read_to_string(&file).unwrap(), "theirs");
         }
     }

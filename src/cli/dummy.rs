@@ -2,15 +2,17 @@
 
 use super::args::{Dummy, GgufType};
 use super::progress::bytes_bar;
+use crate::pipeline::jsonl::keep_others;
 use anyhow::Result;
 use candle_core::quantized::GgmlDType;
-use models::dummy::{GgufOptions, write_gguf};
+use models::dummy::{GgufOptions, is_dummy_gguf, write_gguf};
 
 /// Writes a dummy model.
 ///
 /// # Errors
 /// A shape and a type that do not fit, or a file that can't be written.
 pub fn dummy(args: &Dummy) -> Result<()> {
+    keep_others(&args.gguf, "random weights", |file| Ok(is_dummy_gguf(file)))?;
     let options = GgufOptions {
         shape: args.shape.clone(),
         factor: args.factor,

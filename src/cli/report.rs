@@ -28,7 +28,7 @@ pub struct Report {
     /// The judge's agreement with people: a JSON object, shown in a view of its own
     #[arg(long, value_name = "FILE")]
     pub agree: Option<PathBuf>,
-    /// The page; an older one is replaced
+    /// The page; an older one is replaced, any other file is refused
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
 }

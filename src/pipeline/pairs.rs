@@ -17,7 +17,9 @@
 use super::Error;
 use super::data::{Prompts, Seen, check_hash, prompt_of};
 use super::journal::json;
-use super::jsonl::{RowError, first_row, keep_inputs, make_folder, read_rows, replace};
+use super::jsonl::{
+    RowError, holds_fields, keep_inputs, keep_others, make_folder, read_rows, replace,
+};
 use super::progress::list;
 use super::records::{EarlyStop, Pair, Prompt, Scored, ScoredHead, TrlPair, input_hash};
 use std::collections::HashMap;
@@ -175,21 +177,7 @@ pub fn precheck(options: &Options) -> Result<(), Error> {
     const OURS: [&[&str]; 2] = [&["win_response", "lose_response"], &["chosen", "rejected"]];
     let out = &options.out;
     keep_inputs(out, &[&options.data, &options.scored])?;
-    // What is no file is written to, not replaced.
-    if !std::fs::metadata(out).is_ok_and(|found| found.is_file() && found.len() > 0) {
-        return Ok(());
-    }
-    let row = first_row(out)?;
-    let has = |names: &&[&str]| {
-        row.as_ref().is_some_and(|row| names.iter().all(|name| row.fields.contains_key(*name)))
-    };
-    match OURS.iter().any(has) {
-        true => Ok(()),
-        false => Err(Error::Tools(format!(
-            "{}: holds something other than pairs: choose another output, or move the file away",
-            out.display()
-        ))),
-    }
+    keep_others(out, "pairs", |out| holds_fields(out, &OURS))
 }
 
 /// The answers to one prompt.

@@ -33,10 +33,11 @@ mod tests;
 
 pub use error::Error;
 
-use crate::pipeline::jsonl::{RowError, replace};
+use crate::pipeline::jsonl::{RowError, keep_others, replace};
 use std::fmt;
-use std::io::Write;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
 
 /// What is to be reported, and where it goes.
 #[derive(Debug, Clone)]
@@ -52,7 +53,7 @@ pub struct Options {
     pub chunk_info: Option<PathBuf>,
     /// A JSON object that measures the judge against people; see [`agree`].
     pub agree: Option<PathBuf>,
-    /// The page; an older one is replaced.
+    /// The page; an older one is replaced, and nothing else.
     pub out: PathBuf,
 }
 
@@ -79,8 +80,10 @@ impl Summary {
 /// Writes the page. The same files give the same bytes.
 ///
 /// # Errors
-/// Unreadable input, no scored row that could be shown, or an output that can't be written.
+/// Unreadable input, no scored row that could be shown, or an output that can't be written or holds anything
+/// but a page.
 pub fn run(options: &Options) -> Result<Summary, Error> {
+    precheck(&options.out)?;
     let input = load::load(options)?;
     let agree = options.agree.as_deref().map(agree::read).transpose()?;
     let page = page::render(&input, agree.as_ref())?;
@@ -98,6 +101,24 @@ pub fn run(options: &Options) -> Result<Summary, Error> {
         problems: input.problems,
     })
 }
+
+/// Refuses an output that [`run`] would not replace: what holds anything but a page.
+///
+/// # Errors
+/// [`pipeline::Error`](crate::pipeline::Error).
+pub fn precheck(out: &Path) -> Result<(), crate::pipeline::Error> {
+    keep_others(out, "a page of report", |out| {
+        let mut head = Vec::new();
+        let read = File::open(out).and_then(|file| file.take(HEAD).read_to_end(&mut head));
+        read.map_err(error::io(out))?;
+        Ok(String::from_utf8_lossy(&head).contains(GENERATOR))
+    })
+}
+
+/// Of a page, holds [`GENERATOR`].
+const HEAD: u64 = 2048;
+/// By which pages are known again, of whatever version.
+const GENERATOR: &str = "<meta name=\"generator\" content=\"longreward ";
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {

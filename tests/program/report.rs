@@ -34,6 +34,7 @@ fn no_command_writes_over_what_it_reads() {
     let world = World::new();
     world.expect(0, &score("out", ""));
     world.write("labels.jsonl", "{}\n");
+    world.write("l.summary.json", "{}\n");
     let scored = "out/scored_responses.jsonl";
     for (command, input) in [
         (REPORT.replace("--out report.html", "--out sft.jsonl"), "sft.jsonl"),
@@ -44,6 +45,12 @@ fn no_command_writes_over_what_it_reads() {
                 .to_owned(),
             "labels.jsonl",
         ),
+        // Told before there is a judge.
+        (
+            "agree --labels l.summary.json --model nowhere --embedder bm25 --out l.jsonl"
+                .to_owned(),
+            "l.summary.json",
+        ),
         (
             score("out", "--force").replace(&format!("--out {scored}"), "--out sft.jsonl"),
             "sft.jsonl",
@@ -53,6 +60,27 @@ fn no_command_writes_over_what_it_reads() {
         let told = world.expect(1, &command);
         assert!(told.contains("is read by this command"), "{command}: {told}");
         assert_eq!(world.read(input), before, "{command}");
+    }
+}
+
+#[test]
+fn no_command_writes_over_files_of_others() {
+    let world = World::new();
+    let data = "--data sft.jsonl --responses sampled_responses.jsonl";
+    for (command, file) in [
+        (REPORT.replace("report.html", "keep"), "keep"),
+        ("calibrate --labels sft.jsonl --judged out --out keep".to_owned(), "keep"),
+        (
+            "agree --recall-only --labels sft.jsonl --embedder bm25 --out keep.jsonl".to_owned(),
+            "keep.summary.json",
+        ),
+        (format!("bench --model model {data} --embedder bm25 --calls keep"), "keep"),
+        ("dummy smollm2-135m --factor 0.1 --gguf keep".to_owned(), "keep"),
+    ] {
+        world.write(file, "{\"theirs\": 1}\n");
+        let told = world.expect(1, &command);
+        assert!(told.contains(&format!("{file}: holds something other than")), "{told}");
+        assert_eq!(world.read(file), "{\"theirs\": 1}\n", "{command}");
     }
 }
 

@@ -2,6 +2,7 @@
 //! model. Tensors are made, quantised and written one after the other; no more than one is held.
 
 use super::{PartOf, config as shape_of, fill};
+use crate::checkpoint::read_gguf_header;
 use crate::config::{ModelConfig, RopeScaling};
 use crate::error::{ModelError, Result};
 use crate::rope::inverse_frequencies;
@@ -54,6 +55,17 @@ pub fn write_gguf(
     }
     std::fs::rename(&partial, path).map_err(|e| ModelError::io(path, "can't be written", e))
 }
+
+/// Whether a file was written by [`write_gguf`].
+pub fn is_dummy_gguf(path: &Path) -> bool {
+    let header = read_gguf_header(path).ok();
+    let name = header.as_ref().and_then(|header| header.metadata.get(NAME)?.to_string().ok());
+    name.is_some_and(|name| name.starts_with(NAMED))
+}
+
+/// What the name of a dummy begins with.
+const NAMED: &str = "dummy ";
+const NAME: &str = "general.name";
 
 fn partial_name(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
@@ -169,7 +181,7 @@ fn metadata(config: &ModelConfig, shape: &str) -> Vec<(&'static str, Meta)> {
     let size = |n: usize| Meta::U32(n as u32);
     vec![
         ("general.architecture", Meta::Text("llama".into())),
-        ("general.name", Meta::Text(format!("dummy {shape}"))),
+        (NAME, Meta::Text(format!("{NAMED}{shape}"))),
         ("llama.vocab_size", size(config.vocab)),
         ("llama.context_length", size(config.max_positions)),
         ("llama.embedding_length", size(config.hidden)),
@@ -262,7 +274,6 @@ fn rope_divisors(config: &ModelConfig) -> Vec<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checkpoint::read_gguf_header;
     use crate::source::Source;
     use crate::{DtypeChoice, LoadOptions};
 
@@ -286,7 +297,7 @@ mod tests {
             assert_eq!((config.layers, config.heads, config.kv_heads), (4, 4, 1));
             let load = LoadOptions { dtype: DtypeChoice::Auto, device: Device::Cpu };
             crate::load(&source, &load, &mut |_, _| {}).unwrap();
-            assert!(!partial_name(&path).exists());
+            assert!(!partial_name(&path).exists() && is_dummy_gguf(&path));
         }
     }
 
@@ -324,6 +335,6 @@ mod tests {
         let message = refused("smollm2-135m", GgmlDType::Q4K);
         assert!(message.contains("token_embd.weight") && message.contains("576"), "{message}");
         assert!(refused("glm-4-9b", GgmlDType::Q8_0).contains("Llama family"));
-        assert!(!path.exists());
+        assert!(!path.exists() && !is_dummy_gguf(path));
     }
 }

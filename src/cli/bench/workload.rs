@@ -4,13 +4,22 @@ use super::super::args::{Bench, Common, WorkArgs};
 use super::super::method_args::score_options;
 use super::super::stages::{self, Lazy, ScoreFiles};
 use super::super::{Ending, model};
-use crate::pipeline::jsonl::keep_inputs;
+use crate::pipeline::Error;
+use crate::pipeline::jsonl::{holds_fields, keep_inputs, keep_others};
 use crate::pipeline::score::ScorePlan;
 use anyhow::{Context, Result};
 use serde_json::json;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
+
+/// Refuses to write calls over what is read, or over anything but calls.
+fn check_calls(file: &Path, inputs: &[&Path]) -> Result<(), Error> {
+    keep_inputs(file, inputs)?;
+    keep_others(file, "calls", |file| {
+        holds_fields(file, &[&["number", "prompt", "new_tokens", "continuations"]])
+    })
+}
 
 /// Scores candidates into a folder that is thrown away.
 pub fn workload(
@@ -21,6 +30,7 @@ pub fn workload(
     cancel: &AtomicBool,
 ) -> Result<Ending> {
     let name = args.model.as_deref().context("--data needs --model")?;
+    args.calls.as_deref().map_or(Ok(()), |file| check_calls(file, &[data, responses]))?;
     let folder = tempfile::tempdir()?;
     let out = folder.path().join("scored_responses.jsonl");
     let mut judge = Lazy::open(name, common)?;
@@ -32,7 +42,6 @@ pub fn workload(
     let plan = ScorePlan::open(score_options(files, &args.scoring, &work, &judge)?)?;
     judge.local()?;
     if let Some(file) = &args.calls {
-        keep_inputs(file, &[data, responses])?;
         judge.record(file)?;
     }
     let start = Instant::now();

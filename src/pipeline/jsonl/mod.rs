@@ -3,7 +3,7 @@
 mod read;
 mod write;
 
-pub use read::{MAX_LINE, Place, Row, RowError, Span, read_rows};
-pub(crate) use read::{first_row, parse_span, read_span};
+pub use read::{MAX_LINE, Place, Row, RowError, Span, holds_fields, read_rows};
+pub(crate) use read::{parse_span, read_span};
 pub(super) use write::make_folder;
-pub use write::{Appender, Lock, keep_inputs, replace};
+pub use write::{Appender, Lock, keep_inputs, keep_others, replace};

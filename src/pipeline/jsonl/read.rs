@@ -1,7 +1,9 @@
 //! Reading rows. A bad row is reported with file, line and field, and the rest goes on.
 
 use crate::pipeline::Error;
-use serde_json::{Map, Value};
+use serde::de::IgnoredAny;
+use serde_json::{Deserializer, Map, Value};
+use std::collections::HashMap;
 use std::fmt;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
@@ -164,16 +166,16 @@ pub fn read_rows(
     Ok(problems)
 }
 
-/// The row on the first line of a file, if there is one.
+/// Whether a file begins with a JSON object, on one line or on many, that has all fields of one of these sets.
 ///
 /// # Errors
-/// [`Error::Io`] if the file can't be read.
-pub(crate) fn first_row(path: &Path) -> Result<Option<Row>, Error> {
+/// [`Error::Io`] if the file can't be opened.
+pub fn holds_fields(path: &Path, sets: &[&[&str]]) -> Result<bool, Error> {
     let file = File::open(path).map_err(Error::io(path))?;
-    let mut lines = Lines { input: BufReader::new(file), offset: 0 };
-    let place = Place { path: path.into(), line: 1 };
-    let line = lines.next().map_err(Error::io(path))?;
-    Ok(line.and_then(|line| line.parse(&place).ok().flatten()))
+    let values = Deserializer::from_reader(BufReader::new(file));
+    let first = values.into_iter::<HashMap<String, IgnoredAny>>().next();
+    let Some(Ok(fields)) = first else { return Ok(false) };
+    Ok(sets.iter().any(|set| set.iter().all(|name| fields.contains_key(*name))))
 }
 
 /// Reads the text of a row again.

@@ -167,6 +167,27 @@ pub fn keep_inputs(out: &Path, inputs: &[&Path]) -> Result<(), Error> {
     Err(Error::Tools(format!("{out}: is read by this command as {input}: choose another output")))
 }
 
+/// Refuses an output that would replace a file of others: one that holds something that `is_ours` does not
+/// know. `what` says what the command writes there. What is no file is written to, not replaced.
+///
+/// # Errors
+/// [`Error::Tools`]; what `is_ours` returns.
+pub fn keep_others(
+    out: &Path,
+    what: &str,
+    is_ours: impl FnOnce(&Path) -> Result<bool, Error>,
+) -> Result<(), Error> {
+    let holds_something =
+        std::fs::metadata(out).is_ok_and(|found| found.is_file() && found.len() > 0);
+    if !holds_something || is_ours(out)? {
+        return Ok(());
+    }
+    Err(Error::Tools(format!(
+        "{}: holds something other than {what}: choose another output, or move the file away",
+        out.display()
+    )))
+}
+
 /// Makes the folder that a file is to stand in.
 pub(in crate::pipeline) fn make_folder(path: &Path) -> Result<(), Error> {
     let folder = path.parent().unwrap_or(Path::new(""));
@@ -248,6 +269,7 @@ fn sync_folder(path: &Path) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::holds_fields;
     use super::*;
 
     fn path(dir: &tempfile::TempDir) -> PathBuf {
@@ -326,6 +348,30 @@ mod tests {
         keep_inputs(&other, &[&file]).unwrap();
         std::fs::write(&other, "x").unwrap();
         keep_inputs(&other, &[&file]).unwrap();
+    }
+
+    #[test]
+    fn only_what_is_known_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, ours) = (path(&dir), dir.path().join("ours"));
+        let check = |path: &Path| {
+            keep_others(path, "notes", |path| holds_fields(path, &[&["a"], &["b", "c"]]))
+        };
+        check(&file).unwrap();
+        std::fs::write(&ours, "{\n \"c\": 1,\n \"b\": [{}]\n}\n").unwrap();
+        check(&ours).unwrap();
+        #[cfg(unix)]
+        std::os::unix::fs::symlink("ours", dir.path().join("link")).unwrap();
+        for theirs in ["x", "{\"b\": 1}\n{\"a\": 1}", "[{\"a\": 1}]", "{\"a\": ", "\n"] {
+            std::fs::write(&ours, theirs).unwrap();
+            #[cfg(unix)]
+            check(&dir.path().join("link")).unwrap_err();
+            let told = check(&ours).unwrap_err().to_string();
+            assert!(told.contains("ours: holds something other than notes"), "{told}");
+        }
+        std::fs::write(&ours, "").unwrap();
+        check(&ours).unwrap();
+        check(dir.path()).unwrap();
     }
 
     fn text(text: &str) -> impl FnOnce(&mut BufWriter<File>) -> Result<(), Error> {
