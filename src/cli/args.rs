@@ -245,7 +245,8 @@ pub struct Score {
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
     /// Extracts that were made before; only read, so that what is missing in them is made for the scores
-    /// alone. The file may grow, but other extracts of a prompt than OUT rests on are refused. If not given, extracts are read from and added to chunk_info.jsonl beside OUT
+    /// alone. The file may grow, but other extracts of a prompt than OUT rests on are refused. If not given,
+    /// extracts are read from and added to a file named after OUT: scored.chunk_info.jsonl beside scored.jsonl
     #[arg(long, value_name = "FILE")]
     pub chunk_info: Option<PathBuf>,
     #[command(flatten)]

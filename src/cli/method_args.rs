@@ -120,6 +120,7 @@ impl MethodArgs {
             responses: files.responses.to_owned(),
             out: files.out.to_owned(),
             chunk_info: files.chunk_info.map(std::path::Path::to_owned),
+            extracts: score::beside(files.out),
             judging: self.verdicts.applied(judging)?,
             retriever,
             cutting: self.verdicts.cutting(self.passage_tokens),

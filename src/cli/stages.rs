@@ -23,7 +23,7 @@ use crate::pipeline::chunk_info::{self, ChunkInfoPlan};
 use crate::pipeline::pairs;
 use crate::pipeline::run::Files;
 use crate::pipeline::sample::{self, SamplePlan};
-use crate::pipeline::score::{ScorePlan, Tools};
+use crate::pipeline::score::{self, ScorePlan, Tools};
 use crate::pipeline::{self, CHUNK_TOKENS, Judging, OnMismatch, Session, Settings, Summary, URL};
 use anyhow::{Context, Result};
 use models::source::{Resolved, digest};
@@ -383,17 +383,20 @@ pub fn run(args: &Run, common: &Common, cancel: &AtomicBool) -> Result<Ending> {
             &args.work,
             policy.as_ref().unwrap_or(&judge),
         )?,
-        score: score_options(
-            ScoreFiles {
-                data: &args.data,
-                responses: &files.responses,
-                out: &files.scored,
-                chunk_info: None,
-            },
-            &args.scoring,
-            &args.work,
-            &judge,
-        )?,
+        score: score::Options {
+            extracts: files.chunk_info.clone(),
+            ..score_options(
+                ScoreFiles {
+                    data: &args.data,
+                    responses: &files.responses,
+                    out: &files.scored,
+                    chunk_info: None,
+                },
+                &args.scoring,
+                &args.work,
+                &judge,
+            )?
+        },
         pairs: pair_options(&args.data, &files.scored, &files.pairs, &args.pairing),
     };
     let text = policy.as_ref().and_then(|policy| policy.text.as_ref());

@@ -266,6 +266,7 @@ impl Lab {
             responses: self.file("sampled_responses.jsonl"),
             out: self.file("scored_responses.jsonl"),
             chunk_info: None,
+            extracts: self.file("chunk_info.jsonl"),
             judging: self.judging(),
             retriever: "bm25".to_owned(),
             cutting: Cutting::tokens(4),

@@ -8,6 +8,7 @@ use super::{Error, OnMismatch, Quiet, Session, pairs};
 use crate::chat::{Call, ChatError, Reply};
 use crate::retrieval::{Embed, EmbedError, Retriever};
 use std::cell::{Cell, RefCell};
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -426,14 +427,23 @@ fn records_that_rest_on_other_extracts_beside_them_are_refused() {
 }
 
 #[test]
-fn scores_and_their_extracts_go_to_different_files() {
-    let lab = Lab::new();
-    let options = score::Options { out: lab.file(CHUNKS), ..lab.score_options() };
-    let refused = ScorePlan::open(options.clone()).unwrap_err().to_string();
-    assert!(refused.contains("chunk_info.jsonl: scores can't go there"), "{refused}");
-    lab.write("given.jsonl", "");
-    let given = score::Options { chunk_info: Some(lab.file("given.jsonl")), ..options };
-    lab.score_with(given, &mut Model::new()).unwrap();
+fn outputs_in_one_folder_have_extracts_of_their_own() {
+    let names = ["d/a.jsonl", "a.b", "-"].map(|name| score::beside(Path::new(name)));
+    let expected = ["d/a.chunk_info.jsonl", "a.b.chunk_info.jsonl", "-.chunk_info.jsonl"];
+    assert_eq!(names, expected.map(PathBuf::from));
+    let mut lab = Lab::new();
+    let score = |lab: &Lab, name: &str| {
+        let out = lab.file(name);
+        let extracts = score::beside(&out);
+        lab.score_with(score::Options { out, extracts, ..lab.score_options() }, &mut Model::new())
+    };
+    score(&lab, "first.jsonl").unwrap();
+    lab.seed = 2;
+    lab.on_mismatch = OnMismatch::StartOver;
+    assert!(score(&lab, "second.jsonl").unwrap().calls > 0);
+    lab.seed = 1;
+    lab.on_mismatch = OnMismatch::Refuse;
+    assert_eq!(score(&lab, "first.jsonl").unwrap().calls, 0);
 }
 
 #[test]

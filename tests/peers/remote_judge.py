@@ -121,7 +121,7 @@ def https(program: Program, model: str) -> None:
         program.does(program.score(f"{judge} {secure}", "https", f"--ca-file {ca}"))
         program.does(program.score(f"{judge} {secure}", "environment"), {"SSL_CERT_FILE": str(ca)})
     for out in ["http", "https", "environment"]:
-        for file in ["scored_responses.jsonl", "chunk_info.jsonl"]:
+        for file in ["scored_responses.jsonl", "scored_responses.chunk_info.jsonl"]:
             assert (program.folder / out / file).read_bytes() == (program.folder / "home" / file).read_bytes(), (out, file)
     server.passed("the same bytes at home, over http and over https")
 

@@ -9,7 +9,7 @@ const WAYS: [&str; 3] = [
     "--verdict-first --whole-document --early-stop --passage-tokens 32 --passage-overlap 8",
 ];
 
-const FILES: [&str; 2] = ["scored_responses.jsonl", "chunk_info.jsonl"];
+const FILES: [&str; 2] = ["scored_responses.jsonl", "scored_responses.chunk_info.jsonl"];
 
 #[test]
 fn threads_batches_and_kills_do_not_show() {

@@ -12,7 +12,7 @@ fn a_judge_behind_a_server_gives_the_same_files() {
     world.expect(0, &score("here", ""));
     let server = Server::start(&world, "");
     world.expect(0, &score_at(&server.url(), "there", "--concurrency 5"));
-    for file in ["scored_responses.jsonl", "chunk_info.jsonl"] {
+    for file in ["scored_responses.jsonl", "scored_responses.chunk_info.jsonl"] {
         assert_eq!(world.read(&format!("there/{file}")), world.read(&format!("here/{file}")));
     }
     let meta = |out: &str| -> Value {
@@ -107,7 +107,7 @@ fn a_run_that_is_killed_goes_on_and_so_it_does_without_its_server() {
     server = Server::start(&world, "");
     let told = world.expect(0, &score_at(&server.url(), "killed", ""));
     assert!(told.contains("found in the journal"), "{told}");
-    for file in ["scored_responses.jsonl", "chunk_info.jsonl"] {
+    for file in ["scored_responses.jsonl", "scored_responses.chunk_info.jsonl"] {
         assert_eq!(world.read(&format!("killed/{file}")), world.read(&format!("whole/{file}")));
     }
     assert!(!world.path("killed/scored_responses.jsonl.journal").exists());

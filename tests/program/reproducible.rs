@@ -75,7 +75,7 @@ fn a_program_killed_again_and_again_ends_with_the_same_file() {
     assert!(resumed > 0);
     let told = world.expect(0, &run);
     assert!(told.contains("replies were found in the journal of an earlier run"), "{told}");
-    for file in ["scored_responses.jsonl", "chunk_info.jsonl"] {
+    for file in ["scored_responses.jsonl", "scored_responses.chunk_info.jsonl"] {
         assert_eq!(world.read(&format!("killed/{file}")), world.read(&format!("whole/{file}")));
     }
     assert!(!world.path("killed/scored_responses.jsonl.journal").exists());
@@ -116,7 +116,7 @@ fn kept_replies_give_the_same_bytes_without_the_model() {
     assert!(first.contains("\n0 replies came from calls"), "{first}");
     assert!(again.contains(&format!("\n{} replies came from calls", calls(&again))), "{again}");
     for out in ["first", "again"] {
-        for file in ["scored_responses.jsonl", "chunk_info.jsonl"] {
+        for file in ["scored_responses.jsonl", "scored_responses.chunk_info.jsonl"] {
             let plain = world.read(&format!("plain/{file}"));
             assert_eq!(world.read(&format!("{out}/{file}")), plain, "{out}/{file}");
         }

@@ -12,7 +12,7 @@ use super::data::{Prompts, ResponseRow, read_chunk_info, read_responses};
 use super::drive::{Finding, Finished, Session, Stage, Unit};
 use super::jsonl::{Row, keep_inputs, read_rows};
 use super::outlook::{ByKind, WEIGHED, add};
-use super::output::{Output, Settings, is_mismatch};
+use super::output::{Output, Settings, is_mismatch, with_suffix};
 use super::plan::{Judging, Opened, Plan, Target, with};
 use super::progress::Summary;
 use super::records::{ChunkInfo, KnownScores, SampleId, ScoreBy};
@@ -39,9 +39,11 @@ pub struct Options {
     /// `scored_responses.jsonl`.
     pub out: PathBuf,
     /// Extracts that were made before; only read. Extracts that it lacks are computed, and stand
-    /// in the scored responses alone. Without such a file, extracts are kept in
-    /// `chunk_info.jsonl` beside `out`, where [`chunk_info`] would put the same ones.
+    /// in the scored responses alone.
     pub chunk_info: Option<PathBuf>,
+    /// Without such a file, extracts are kept here ([`beside`] `out`, as a rule), where
+    /// [`chunk_info`] would put the same ones.
+    pub extracts: PathBuf,
     pub judging: Judging,
     /// Names the way of finding passages: `bm25`, or the embedder and its revision.
     pub retriever: String,
@@ -110,8 +112,8 @@ impl ScorePlan {
     pub fn open(options: Options) -> Result<Self, Error> {
         check_paths(&options)?;
         let settings = settings(&options);
-        let Options { data, responses, out, judging, on_mismatch, .. } = options;
-        let by_product = beside(&out);
+        let Options { data, responses, out, extracts: by_product, judging, on_mismatch, .. } =
+            options;
         let (prompts, mut problems) = Prompts::open(&data)?;
         let (responses, more) = read_responses(&responses, &prompts)?;
         problems.extend(more);
@@ -166,34 +168,25 @@ pub fn precheck(options: &Options) -> Result<(), Error> {
     if options.chunk_info.is_some() {
         return Ok(());
     }
-    let by_product = beside(&options.out);
-    let own_rule = if chunk_info::made(&by_product) { OnMismatch::Refuse } else { rule };
-    let checked = chunk_info::precheck(&by_product, &options.judging, own_rule);
+    let by_product = &options.extracts;
+    let own_rule = if chunk_info::made(by_product) { OnMismatch::Refuse } else { rule };
+    let checked = chunk_info::precheck(by_product, &options.judging, own_rule);
     checked.map_err(|error| kept_extracts(error, rule))
 }
 
-/// Outputs must be no inputs, and not each other.
+/// Outputs must be no inputs.
 fn check_paths(options: &Options) -> Result<(), Error> {
-    let Options { data, responses, out, chunk_info, .. } = options;
+    let Options { data, responses, out, chunk_info, extracts, .. } = options;
     let mut inputs = vec![data.as_path(), responses];
     inputs.extend(chunk_info.as_deref());
     keep_inputs(out, &inputs)?;
-    if chunk_info.is_some() {
-        return Ok(());
+    match chunk_info {
+        Some(_) => Ok(()),
+        None => keep_inputs(extracts, &inputs),
     }
-    let by_product = beside(out);
-    if *out == by_product {
-        let out = out.display();
-        return Err(Error::Tools(format!(
-            "{out}: scores can't go there, since score keeps its extracts in a file of this name \
-             beside them: choose another output"
-        )));
-    }
-    keep_inputs(&by_product, &inputs)
 }
 
-const OTHER_EXTRACTS: &str =
-    "was scored with other extracts (--chunk-info, else chunk_info.jsonl) than its prompt has now";
+const OTHER_EXTRACTS: &str = "was scored with other extracts (--chunk-info, else the file kept beside it) than its prompt has now";
 
 /// The extracts that are there before anything is changed, by prompt.
 fn extracts_in(source: &Path, prompts: &Prompts) -> Result<HashMap<u64, ChunkInfo>, Error> {
@@ -219,16 +212,20 @@ fn kept_extracts(error: Error, on_mismatch: OnMismatch) -> Error {
         error if on_mismatch == OnMismatch::StartOver && is_mismatch(&error) => {
             Error::Tools(format!(
                 "{error}\n(they were made by chunk-info, so that --force does not delete them: move them \
-             away, or score into another folder)"
+             away, or choose another output)"
             ))
         }
         error => error,
     }
 }
 
-/// `chunk_info.jsonl` in the folder of the output.
-fn beside(out: &Path) -> PathBuf {
-    out.with_file_name("chunk_info.jsonl")
+/// Where the extracts of an output are kept that shares its folder with others: `scored.chunk_info.jsonl`
+/// beside `scored.jsonl`. They rest on the judge and its settings as the scores do.
+pub fn beside(out: &Path) -> PathBuf {
+    match out.extension().is_some_and(|extension| extension == "jsonl") {
+        true => out.with_extension("chunk_info.jsonl"),
+        false => with_suffix(out, ".chunk_info.jsonl"),
+    }
 }
 
 fn settings(options: &Options) -> Settings {
