@@ -349,7 +349,8 @@ pub struct PairArgs {
     /// Scored candidates that a prompt needs
     #[arg(long, default_value_t = 5, value_name = "N")]
     pub min_scored: usize,
-    /// Skip pairs whose winner is more than this many times as long as its loser
+    /// A winner may have at most this many times as many characters as its loser; where best and worst do not keep
+    /// to that, the widest pair of the prompt that does is taken
     #[arg(long, value_name = "R", value_parser = values::above_zero)]
     pub max_length_ratio: Option<f64>,
     /// How pairs are written

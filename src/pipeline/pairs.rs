@@ -119,6 +119,8 @@ pub struct PairsSummary {
     pub mean_length: [f64; 2],
     /// Pairs whose winner is the longer one.
     pub longer_wins: usize,
+    /// Pairs that are not of a best and a worst answer.
+    pub narrower: usize,
     pub max_length: MaxLength,
 }
 
@@ -155,11 +157,12 @@ pub fn run(
             summary.passed_over += answers.passed_over;
             match choose(&answers, options) {
                 Err(why) => summary.skipped.push((idx, why)),
-                Ok(pair) => {
+                Ok(Choice { pair, is_widest }) => {
                     let prompt = prompts.load(position)?;
                     let line = pair.line(options.format, &prompt)?;
                     writeln!(file, "{line}").map_err(Error::io(&options.out))?;
                     summary.count(&prompt, &pair, tokens);
+                    summary.narrower += usize::from(!is_widest);
                 }
             }
         }
@@ -223,8 +226,15 @@ fn read_scored(
     Ok((answers, problems))
 }
 
+/// The pair that is made.
+struct Choice<'a> {
+    pair: Ranked<'a>,
+    /// Whether it is of a best and a worst answer.
+    is_widest: bool,
+}
+
 /// The pair to be made of the answers to a prompt.
-fn choose<'a>(answers: &'a Answers, options: &Options) -> Result<Ranked<'a>, Skipped> {
+fn choose<'a>(answers: &'a Answers, options: &Options) -> Result<Choice<'a>, Skipped> {
     let Answers { scored, passed_over } = answers;
     if answers.count() < options.min_scored {
         return Err(Skipped::TooFew);
@@ -245,7 +255,8 @@ fn choose<'a>(answers: &'a Answers, options: &Options) -> Result<Ranked<'a>, Ski
     let pairs = some(pairs, otherwise(Skipped::SameText))?;
     let allowed = |pair: &Ranked| pair.length_allowed(options.max_length_ratio);
     let pairs = some(pairs.into_iter().filter(allowed), otherwise(Skipped::Length))?;
-    pairs.into_iter().reduce(wider).ok_or(Skipped::Tie)
+    let pair = pairs.into_iter().reduce(wider).ok_or(Skipped::Tie)?;
+    Ok(Choice { pair, is_widest: pair.margin() == widest.margin() })
 }
 
 fn some<'a>(
@@ -316,6 +327,7 @@ impl PairsSummary {
             mean_margin: 0.0,
             mean_length: [0.0; 2],
             longer_wins: 0,
+            narrower: 0,
             max_length: if counts_tokens { MaxLength::Tokens(0) } else { MaxLength::AtMost(0) },
         }
     }
@@ -365,6 +377,14 @@ impl fmt::Display for PairsSummary {
             write!(f, "\n  mean difference of totals: {:.2} of 40", self.mean_margin)?;
             write!(f, "\n  mean length: winner {win:.0}, loser {lose:.0} characters")?;
             write!(f, "; the winner is longer in {longer} of {pairs}")?;
+            if self.narrower > 0 {
+                let narrower = self.narrower;
+                write!(
+                    f,
+                    "\n  in {narrower} the best and the worst have the same text or are not allowed by the length \
+                     control: the next widest pair was taken"
+                )?;
+            }
             write!(f, "\n  {}", self.max_length)?;
         }
         for why in Skipped::ALL {
@@ -479,6 +499,20 @@ mod tests {
     }
 
     /// Answers to prompt 5 by total and text.
+    #[test]
+    fn pairs_of_others_than_best_and_worst_are_counted() {
+        let lab = lab(&[(30.0, 300), (25.0, 150), (25.0, 100), (10.0, 100)]);
+        let narrower = |ratio| {
+            let max_length_ratio = Some(ratio);
+            let options = Options { min_scored: 2, max_length_ratio, ..lab.pairs_options() };
+            let summary = run(&options, None).unwrap();
+            let told = summary.to_string().contains("in 1 the best and the worst");
+            assert_eq!((summary.pairs, told), (1, summary.narrower == 1));
+            summary.narrower
+        };
+        assert_eq!([3.0, 1.5].map(narrower), [0, 1]);
+    }
+
     fn lab_of_texts(scored: &[(f64, &str)]) -> Lab {
         let lab = Lab::new();
         let row = |(k, (total, answer)): (usize, &(f64, &str))| {
