@@ -336,6 +336,10 @@ pub struct Pairs {
     /// Where the pairs go; an older file of pairs is replaced, any other is refused
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
+    /// The model to be trained, whose tokens the max_length of training is told in: a folder, a .gguf file, a repo id
+    /// or an alias. If not given, only that it is no more than the longest row has bytes
+    #[arg(long, value_name = "M")]
+    pub tokenizer: Option<String>,
     #[command(flatten)]
     pub pairing: PairArgs,
 }

@@ -350,10 +350,14 @@ pub fn score(args: &Score, common: &Common, cancel: &AtomicBool) -> Result<Endin
 /// `longreward pairs`.
 ///
 /// # Errors
-/// Unreadable input or an output that can't be written.
+/// Unreadable input, an output that can't be written, or a tokenizer that can't be read.
 pub fn pairs(args: &Pairs) -> Result<Ending> {
     let options = pair_options(&args.data, &args.scored, &args.out, &args.pairing);
-    let summary = pairs::run(&options, None)?;
+    let tokenizer = args.tokenizer.as_deref().map(model::open_text).transpose()?;
+    let tokenizer = tokenizer.map(|(_, text)| text.tokenizer);
+    let count = tokenizer.as_ref().map(|one| |text: &str| one.encode(text).len());
+    let summary =
+        pairs::run(&options, count.as_ref().map(|count| count as &dyn Fn(&str) -> usize))?;
     println!("{summary}");
     Ok(if summary.is_complete() { Ending::Done } else { Ending::Incomplete })
 }

@@ -406,7 +406,8 @@ impl fmt::Display for MaxLength {
             MaxLength::AtMost(bytes) => {
                 write!(
                     f,
-                    "train with max_length of up to {bytes} tokens (the longest row's bytes)"
+                    "train with max_length of up to {bytes} tokens (the longest row's bytes; --tokenizer gives the \
+                     number)"
                 )?;
             }
         }

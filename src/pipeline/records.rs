@@ -438,19 +438,34 @@ pub struct Scored {
 
 impl Scored {
     /// # Errors
-    /// If a field is missing or has another type, or the total is outside 0 to 40.
+    /// If a field is missing or has another type, or a score is outside 0 to 10 or the total outside 0 to 40.
     pub fn from_row(mut row: Row) -> Result<Self, RowError> {
         let idx = take_sample_id(&mut row)?;
         let query = row.take_string("query")?;
         let answer = row.take_string("answer")?;
         let scores = row.take_object("scores")?;
-        const TOTAL: &str = "scores.total";
-        let total = scores.get("total").ok_or_else(|| row.error(Some(TOTAL), "is missing"))?;
-        let number = total.as_f64().ok_or_else(|| row.wrong_type(TOTAL, "a number", total))?;
-        if !(0.0..=40.0).contains(&number) {
-            return Err(row.error(Some(TOTAL), format!("should be 0 to 40, but is {number}")));
+        for name in Dimension::ALL.map(Dimension::name) {
+            score(&row, &scores, name, 10.0)?;
         }
-        Ok(Self { idx, query, answer, total: number })
+        let total = score(&row, &scores, "total", 40.0)?;
+        let total = total.ok_or_else(|| row.error(Some("scores.total"), "is missing"))?;
+        Ok(Self { idx, query, answer, total })
+    }
+}
+
+/// A score from 0 to `most`, if it is there.
+fn score(
+    row: &Row,
+    scores: &Map<String, Value>,
+    name: &str,
+    most: f64,
+) -> Result<Option<f64>, RowError> {
+    let Some(value) = scores.get(name) else { return Ok(None) };
+    let field = format!("scores.{name}");
+    let number = value.as_f64().ok_or_else(|| row.wrong_type(&field, "a number", value))?;
+    match (0.0..=most).contains(&number) {
+        true => Ok(Some(number)),
+        false => Err(row.error(Some(&field), format!("should be 0 to {most}, but is {number}"))),
     }
 }
 
@@ -557,6 +572,8 @@ mod tests {
         assert!(field(r#"{"total":85}"#).contains("should be 0 to 40"));
         assert!(field(r#"{"total":"8"}"#).contains("should be a number, but is a string"));
         assert!(field("{}").contains("\"scores.total\" is missing"));
+        let told = field(r#"{"total":8,"helpfulness":-3}"#);
+        assert!(told.contains("\"scores.helpfulness\" should be 0 to 10, but is -3"), "{told}");
         assert_eq!(Scored::from_row(row(&json(r#"{"total":8}"#))).unwrap().total, 8.0);
     }
 

@@ -9,11 +9,12 @@ const REPORT: &str =
 fn what_was_scored_can_be_reported() {
     let world = World::new();
     world.expect(0, &score("out", ""));
-    world.expect(
+    let told = world.expect(
         0,
-        "pairs --scored out/scored_responses.jsonl --data sft.jsonl --min-scored 2 \
+        "pairs --scored out/scored_responses.jsonl --data sft.jsonl --min-scored 2 --tokenizer model \
          --out pairs.jsonl",
     );
+    assert!(told.contains("train with max_length of at least "), "{told}");
     let told = world.expect(0, &format!("{REPORT} --pairs pairs.jsonl"));
     assert!(told.contains("report: 6 candidates of 2 prompts"), "{told}");
     let page = world.read("report.html");
