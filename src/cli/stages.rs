@@ -421,7 +421,7 @@ pub fn run(args: &Run, common: &Common, cancel: &AtomicBool) -> Result<Ending> {
     println!("{summary}");
     Ok(match &summary {
         s if s.is_complete() => Ending::Done,
-        s if s.pairs.is_none() => Ending::Interrupted,
+        s if s.cancelled() => Ending::Interrupted,
         _ => Ending::Incomplete,
     })
 }

@@ -6,7 +6,7 @@ use super::drive::{Finding, Finished, Session, Stage, Unit, Work};
 use super::extracts::Extracts;
 use super::jsonl::keep_inputs;
 use super::output::{Output, Settings, journal_path};
-use super::plan::{Judging, Opened, Plan, Target, with};
+use super::plan::{Judging, Opened, Plan, Target, after, with};
 use super::progress::Summary;
 use super::records::Prompt;
 use super::{Error, OnMismatch, Tokens};
@@ -45,7 +45,8 @@ impl ChunkInfoPlan {
         let Options { data, out, judging, on_mismatch } = options;
         keep_inputs(&out, &[&data])?;
         let (prompts, problems) = Prompts::open(&data)?;
-        let target = target(&out, &judging, &prompts, on_mismatch)?;
+        let target = target(&out, &judging, &prompts, on_mismatch)
+            .map_err(|error| after(error, &problems))?;
         let rows = prompts.rows().iter().enumerate();
         let missing = rows.filter(|(_, row)| !target.output.contains(&row.idx.to_string()));
         let jobs = missing.map(|(position, _)| position).collect();

@@ -3,6 +3,7 @@
 
 use super::Error;
 use super::jsonl::{Place, RowError, Span, parse_span, read_rows, read_span};
+use super::progress::{first_of, passed_over};
 use super::records::{ChunkInfo, Prompt, Response, input_hash};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -34,7 +35,7 @@ impl Prompts {
     /// Checks the whole file; returns what is wrong with its bad rows, too.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Io`]; [`Error::Tools`] if it has no good row.
     pub fn open(path: &Path) -> Result<(Self, Vec<RowError>), Error> {
         let file = File::open(path).map_err(Error::io(path))?;
         let mut rows = Vec::new();
@@ -47,6 +48,9 @@ impl Prompts {
             rows.push(PromptRow { idx: prompt.idx, query: prompt.query, hash, place, span });
             Ok(())
         })?;
+        if rows.is_empty() {
+            return Err(no_rows(path, &problems, 0));
+        }
         let by_idx = rows.iter().enumerate().map(|(i, row)| (row.idx, i)).collect();
         Ok((Self { path: path.to_owned(), file, rows, by_idx }, problems))
     }
@@ -88,20 +92,30 @@ pub struct ResponseRow {
     pub hash: String,
 }
 
-/// Reads the responses to these prompts; a response to another prompt, or to another question
-/// under the same idx, is a bad row.
+/// What a file of responses holds.
+#[derive(Debug)]
+pub struct Responses {
+    pub rows: Vec<ResponseRow>,
+    /// Rows of prompts that the data has no good row for: the file may be for more than its prompts.
+    pub foreign: usize,
+    pub problems: Vec<RowError>,
+}
+
+/// Reads the responses to these prompts; a response to another question under the same idx is a bad row.
 ///
 /// # Errors
-/// [`Error::Io`].
-pub fn read_responses(
-    path: &Path,
-    prompts: &Prompts,
-) -> Result<(Vec<ResponseRow>, Vec<RowError>), Error> {
+/// [`Error::Io`]; [`Error::Tools`] if no row can be used.
+pub fn read_responses(path: &Path, prompts: &Prompts) -> Result<Responses, Error> {
     let mut rows = Vec::new();
+    let mut foreign = 0;
     let mut seen = Seen::default();
     let problems = read_rows(path, |row| {
         let place = row.place.clone();
         let response = Response::from_row(row)?;
+        if prompts.get(response.idx.prompt).is_none() {
+            foreign += 1;
+            return Ok(());
+        }
         let prompt = prompt_of(prompts, response.idx.prompt, &response.query, &place)?;
         check_hash(response.input_hash.as_deref(), &prompt.hash, "document", &place)?;
         seen.insert(response.idx, &place)?;
@@ -109,7 +123,21 @@ pub fn read_responses(
         rows.push(ResponseRow { response, hash });
         Ok(())
     })?;
-    Ok((rows, problems))
+    if rows.is_empty() {
+        return Err(no_rows(path, &problems, foreign));
+    }
+    Ok(Responses { rows, foreign, problems })
+}
+
+/// The error for a file without a good row, after what is wrong with the bad ones.
+pub(super) fn no_rows(path: &Path, problems: &[RowError], foreign: usize) -> Error {
+    let mut lines = first_of(problems.iter().map(ToString::to_string));
+    lines.extend(passed_over(foreign));
+    let path = path.display();
+    lines.push(format!(
+        "{path}: holds no usable row; a row is one JSON object on a line of its own"
+    ));
+    Error::Tools(lines.join("\n"))
 }
 
 /// Reads a file of extracts; entries for other prompts are passed over, since such a file may
@@ -246,7 +274,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (prompts, _) = prompts(&dir);
         let path = dir.path().join("responses.jsonl");
-        let rows = [
+        let lines = [
             r#"{"idx":"1-0","query":"q","answer":"a","model":"m"}"#,
             r#"{"idx":"2-0","query":"q2","answer":"a"}"#,
             r#"{"idx":"1-1","query":"other","answer":"a"}"#,
@@ -254,8 +282,9 @@ mod tests {
             r#"{"idx":"1-2","query":"q","answer":"a","input_hash":"0000"}"#,
             r#"{"idx":"3-0","query":"q3","answer":""}"#,
         ];
-        std::fs::write(&path, rows.join("\n")).unwrap();
-        let (rows, problems) = read_responses(&path, &prompts).unwrap();
+        std::fs::write(&path, lines.join("\n")).unwrap();
+        let Responses { rows, foreign, problems } = read_responses(&path, &prompts).unwrap();
+        assert_eq!(foreign, 1);
         let ids: Vec<String> = rows.iter().map(|row| row.response.idx.to_string()).collect();
         assert_eq!(ids, ["1-0", "3-0"]);
         assert_eq!(rows[0].response.extra.keys().collect::<Vec<_>>(), ["model"]);
@@ -265,11 +294,25 @@ mod tests {
         assert_eq!(
             messages,
             [
-                "2 idx: belongs to prompt 2, which F has no good row for",
                 "3 query: is not that of prompt 1 in F",
                 "4 idx: is the same as on line 1",
                 "5 input_hash: says that it was made from another document",
             ]
         );
+        std::fs::write(&path, lines[1]).unwrap();
+        let told = read_responses(&path, &prompts).unwrap_err().to_string();
+        assert!(told.contains("no usable row") && told.contains("passed over: 1"), "{told}");
+    }
+
+    #[test]
+    fn input_without_a_good_row_is_an_error_that_tells_the_bad_ones() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("sft.jsonl");
+        for (text, listed) in [("", 0), ("\n \n", 0), ("[\n", 1), (&"{}\n".repeat(30), 21)] {
+            std::fs::write(&path, text).unwrap();
+            let told = Prompts::open(&path).unwrap_err().to_string();
+            assert!(told.contains("holds no usable row"), "{told}");
+            assert_eq!(told.lines().count(), listed + 1, "{told}");
+        }
     }
 }

@@ -15,12 +15,12 @@
 //! control asks for a narrower pair, such an answer might be in it: then the prompt has none.
 
 use super::Error;
-use super::data::{Prompts, Seen, check_hash, prompt_of};
+use super::data::{Prompts, Seen, check_hash, no_rows, prompt_of};
 use super::journal::json;
 use super::jsonl::{
     RowError, holds_fields, keep_inputs, keep_others, make_folder, read_rows, replace,
 };
-use super::progress::list;
+use super::progress::{list, passed_over};
 use super::records::{EarlyStop, Pair, Prompt, Scored, ScoredHead, TrlPair, input_hash};
 use std::collections::HashMap;
 use std::fmt;
@@ -113,6 +113,8 @@ pub struct PairsSummary {
     pub skipped: Vec<(u64, Skipped)>,
     /// Bad rows of the input.
     pub problems: Vec<RowError>,
+    /// Scored rows of prompts that the data has no good row for.
+    pub foreign: usize,
     /// Mean difference of the totals; 0 without pairs, like the means below.
     pub mean_margin: f64,
     /// Mean characters of a winner and of a loser.
@@ -145,9 +147,10 @@ pub fn run(
 ) -> Result<PairsSummary, Error> {
     precheck(options)?;
     let (mut prompts, mut problems) = Prompts::open(&options.data)?;
-    let (mut answers, more) = read_scored(&options.scored, &prompts)?;
+    let (mut answers, foreign, more) = read_scored(&options.scored, &prompts)?;
     problems.extend(more);
     let mut summary = PairsSummary::new(options, &prompts, problems, tokens.is_some());
+    summary.foreign = foreign;
     make_folder(&options.out)?;
     replace(&options.out, |file| {
         for position in 0..prompts.rows().len() {
@@ -198,18 +201,23 @@ impl Answers {
     }
 }
 
-/// The answers by prompt.
+/// The answers by prompt, and how many belong to other prompts.
 fn read_scored(
     path: &Path,
     prompts: &Prompts,
-) -> Result<(HashMap<u64, Answers>, Vec<RowError>), Error> {
+) -> Result<(HashMap<u64, Answers>, usize, Vec<RowError>), Error> {
     let mut answers: HashMap<u64, Answers> = HashMap::new();
+    let mut foreign = 0;
     let mut seen = Seen::default();
     let problems = read_rows(path, |row| {
         let place = row.place.clone();
         let passed_over = EarlyStop::is_in(&row);
         let head = ScoredHead::from_row(row.clone())?;
         let ScoredHead { idx, query, answer, input_hash: hash } = head;
+        if prompts.get(idx.prompt).is_none() {
+            foreign += 1;
+            return Ok(());
+        }
         let scored = if passed_over { None } else { Some(Scored::from_row(row)?) };
         let prompt = prompt_of(prompts, idx.prompt, &query, &place)?;
         let wanted = input_hash(&[&prompt.hash, &answer]);
@@ -223,7 +231,10 @@ fn read_scored(
     for of_prompt in answers.values_mut() {
         of_prompt.scored.sort_by_key(|scored| scored.idx);
     }
-    Ok((answers, problems))
+    if answers.is_empty() && foreign > 0 {
+        return Err(no_rows(path, &problems, foreign));
+    }
+    Ok((answers, foreign, problems))
 }
 
 /// The pair that is made.
@@ -324,6 +335,7 @@ impl PairsSummary {
             pairs: 0,
             skipped: Vec::new(),
             problems,
+            foreign: 0,
             mean_margin: 0.0,
             mean_length: [0.0; 2],
             longer_wins: 0,
@@ -393,7 +405,11 @@ impl fmt::Display for PairsSummary {
             list(f, &format!("no pair, {}", why.describe()), names)?;
         }
         let problems = self.problems.iter().map(|problem| problem.to_string());
-        list(f, "bad input rows", problems.collect())
+        list(f, "bad input rows", problems.collect())?;
+        match passed_over(self.foreign) {
+            None => Ok(()),
+            Some(told) => write!(f, "\n  {told}"),
+        }
     }
 }
 

@@ -4,8 +4,8 @@ use super::cost::Cost;
 use super::drive::{Session, Stage, Store, Tally, drive};
 use super::journal::Journal;
 use super::jsonl::{Row, RowError};
-use super::output::{Inputs, Output, Settings};
-use super::progress::{Status, Summary};
+use super::output::{Inputs, NOT_IN_INPUT, Output, Settings};
+use super::progress::{Status, Summary, first_of};
 use super::{Error, OnMismatch};
 use crate::judge::Judge;
 use std::path::Path;
@@ -112,6 +112,17 @@ impl Target {
     }
 }
 
+/// An error about a record that the input lacks, after the bad rows, which may be why.
+pub(super) fn after(error: Error, problems: &[RowError]) -> Error {
+    match error {
+        Error::OtherInput { why: NOT_IN_INPUT, .. } if !problems.is_empty() => {
+            let lines = first_of(problems.iter().map(ToString::to_string));
+            Error::Tools(format!("{}\n{error}", lines.join("\n")))
+        }
+        error => error,
+    }
+}
+
 /// A stage with its files open and checked, and `W`, the work that is left. How it is opened and run
 /// is the stage's own.
 #[derive(Debug)]
@@ -171,8 +182,8 @@ impl Plan {
     /// Works through the stage and brings the outputs into their final form, unless it was
     /// cancelled.
     pub fn run(mut self, stage: impl Stage, session: &mut Session) -> Result<Summary, Error> {
-        for problem in &self.problems {
-            session.progress.warn(&problem.to_string());
+        for problem in first_of(self.problems.iter().map(ToString::to_string)) {
+            session.progress.warn(&problem);
         }
         for discarded in self.targets.iter().filter_map(|target| target.output.discarded()) {
             session.progress.warn(discarded);
@@ -216,6 +227,7 @@ impl Plan {
             added: 0,
             failures: Vec::new(),
             problems: self.problems.clone(),
+            foreign: 0,
             calls: 0,
             reused_calls: 0,
             cancelled: false,

@@ -58,6 +58,8 @@ pub struct Summary {
     pub failures: Vec<Failure>,
     /// Bad rows of the input.
     pub problems: Vec<RowError>,
+    /// Rows of the input that belong to prompts that it is not about.
+    pub foreign: usize,
     /// Replies of the model.
     pub calls: u64,
     /// Replies that an earlier run had left in the journal.
@@ -96,7 +98,11 @@ impl fmt::Display for Summary {
         let failures = self.failures.iter().map(|failure| format!("{failure}"));
         list(f, "failed", failures.collect())?;
         let problems = self.problems.iter().map(|problem| format!("{problem}"));
-        list(f, "bad input rows", problems.collect())
+        list(f, "bad input rows", problems.collect())?;
+        match passed_over(self.foreign) {
+            None => Ok(()),
+            Some(told) => write!(f, "\n  {told}"),
+        }
     }
 }
 
@@ -112,13 +118,24 @@ pub(super) fn list(f: &mut fmt::Formatter, heading: &str, items: Vec<String>) ->
         return Ok(());
     }
     write!(f, "\n  {heading}: {}", items.len())?;
-    for item in items.iter().take(LISTED) {
-        write!(f, "\n    {item}")?;
+    first_of(items.into_iter()).iter().try_for_each(|line| write!(f, "\n    {line}"))
+}
+
+/// Says how many rows were passed over because they belong to prompts that the data lacks.
+pub(super) fn passed_over(foreign: usize) -> Option<String> {
+    let told =
+        || format!("rows of prompts that --data has no good row for, passed over: {foreign}");
+    (foreign > 0).then(told)
+}
+
+/// The first of some items, and how many more there are.
+pub(super) fn first_of(items: impl ExactSizeIterator<Item = String>) -> Vec<String> {
+    let more = items.len().saturating_sub(LISTED);
+    let mut lines: Vec<String> = items.take(LISTED).collect();
+    if more > 0 {
+        lines.push(format!("… and {more} more"));
     }
-    if items.len() > LISTED {
-        write!(f, "\n    … and {} more", items.len() - LISTED)?;
-    }
-    Ok(())
+    lines
 }
 
 #[cfg(test)]
@@ -134,6 +151,7 @@ mod tests {
             added: 0,
             failures: Vec::new(),
             problems: Vec::new(),
+            foreign: 0,
             calls: 0,
             reused_calls: 0,
             cancelled: false,

@@ -38,7 +38,7 @@ pub struct Options {
     pub pairs: pairs::Options,
 }
 
-/// How all stages ended; those after a cancelled one did not run.
+/// How all stages ended; those after a cancelled one, or after one that left nothing, did not run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RunSummary {
     pub sampled: Summary,
@@ -63,7 +63,7 @@ pub fn run<E: From<Error>>(
     score::precheck(&options.score)?;
     pairs::precheck(&options.pairs)?;
     let sampled = if plan.todo() == 0 { plan.close()? } else { sample(plan)? };
-    if sampled.cancelled {
+    if sampled.cancelled || sampled.reused + sampled.added == 0 {
         return Ok(RunSummary { sampled, scored: None, pairs: None });
     }
     let plan = ScorePlan::open(options.score)?;
@@ -76,6 +76,11 @@ pub fn run<E: From<Error>>(
 }
 
 impl RunSummary {
+    /// Whether the user stopped a stage.
+    pub fn cancelled(&self) -> bool {
+        self.sampled.cancelled || self.scored.as_ref().is_some_and(|scored| scored.cancelled)
+    }
+
     /// Whether everything that the input asks for is there.
     pub fn is_complete(&self) -> bool {
         self.sampled.is_complete()

@@ -4,7 +4,7 @@ use super::data::Prompts;
 use super::drive::{Finding, Finished, Session, Stage, Unit, Work};
 use super::jsonl::keep_inputs;
 use super::output::{NOT_IN_INPUT, Settings};
-use super::plan::{Opened, Plan, Target, with};
+use super::plan::{Opened, Plan, Target, after, with};
 use super::progress::Summary;
 use super::records::{Prompt, SampleId, Sampled};
 use super::{Error, OnMismatch};
@@ -48,7 +48,7 @@ impl SamplePlan {
         let rows = prompts.rows().iter();
         let inputs = rows.flat_map(|row| ids(row.idx).map(|id| (id.to_string(), row.hash.clone())));
         let target = Target::open(&options.out, &settings, inputs, options.on_mismatch)
-            .map_err(|error| fewer(error, &prompts, options.n))?;
+            .map_err(|error| after(fewer(error, &prompts, options.n), &problems))?;
         let missing = |idx| {
             let wanted = ids(idx).filter(|id| !target.output.contains(&id.to_string()));
             wanted.map(|id| id.k).collect::<Vec<u64>>()

@@ -324,6 +324,41 @@ fn replies_beside_the_one_that_ends_a_run_are_kept() {
 }
 
 #[test]
+fn a_share_of_the_prompts_passes_over_the_responses_to_others() {
+    let lab = Lab::new();
+    let data = lab.read("sft.jsonl");
+    lab.write("sft.jsonl", data.lines().next().unwrap());
+    let scored = lab.score(&mut Model::new()).unwrap();
+    assert!(scored.is_complete() && (scored.total, scored.foreign) == (3, 6), "{scored}");
+    assert!(scored.to_string().contains("no good row for, passed over: 6"), "{scored}");
+    let mut all = Lab::new();
+    all.seed = lab.seed;
+    all.score(&mut Model::new()).unwrap();
+    let options = pairs::Options { scored: all.file(SCORED), ..lab.pairs_options() };
+    let paired = pairs::run(&options, None).unwrap();
+    assert!(paired.is_complete() && (paired.scored, paired.foreign) == (3, 6), "{paired}");
+    assert!(paired.to_string().contains("passed over: 6"), "{paired}");
+    // A row that went bad, and what was scored of it.
+    all.write("sft.jsonl", &data.replacen("\"idx\":5", "\"idx\":-5", 1));
+    let refused = all.score(&mut Model::new()).unwrap_err().to_string();
+    assert!(refused.contains("sft.jsonl:1: field \"idx\" should be"), "{refused}");
+    assert!(refused.contains("record \"5-0\" is not in the input"), "{refused}");
+    // No prompt of theirs at all.
+    lab.write("sft.jsonl", &data.replacen("\"idx\":5", "\"idx\":9", 1).lines().next().unwrap());
+    let refused = pairs::run(&options, None).unwrap_err().to_string();
+    assert!(refused.contains("holds no usable row"), "{refused}");
+}
+
+#[test]
+fn a_run_whose_sampling_leaves_nothing_ends_there() {
+    let lab = Lab::new();
+    std::fs::remove_file(lab.file("sampled_responses.jsonl")).unwrap();
+    let mut policy = Model::replying(|_| Err(ChatError::Refused("no".to_owned())));
+    let summary = lab.run(&mut policy, &mut Model::new()).unwrap();
+    assert!(summary.scored.is_none() && !summary.cancelled() && !summary.is_complete());
+}
+
+#[test]
 fn an_edited_prompt_file_is_another_setting() {
     let lab = Lab::new();
     lab.score_killed(100);

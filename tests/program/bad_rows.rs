@@ -35,6 +35,27 @@ fn bad_rows_are_told_and_the_rest_is_done() {
 }
 
 #[test]
+fn input_without_a_good_row_is_an_error() {
+    let world = World::new();
+    world.write("bad.jsonl", "[\n{\"idx\": 3}\n");
+    for (data, line) in
+        [("/dev/null", ""), ("bad.jsonl", "bad.jsonl:2: field \"query\" is missing")]
+    {
+        for command in [
+            format!("run --judge model --data {data} --out-dir out --embedder bm25"),
+            format!("sample --model model --data {data} --out out/sampled.jsonl"),
+            format!("chunk-info --model model --data {data} --out out/extracts.jsonl"),
+        ] {
+            let told = world.expect(1, &command);
+            assert!(
+                told.contains(line) && told.contains(&format!("{data}: holds no usable row")),
+                "{told}"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_prompt_that_does_not_fit_fails_alone() {
     let world = World::new();
     let mut rows = world.read("sft.jsonl");

@@ -8,12 +8,12 @@ mod answer;
 mod document;
 mod waves;
 
-use super::data::{Prompts, ResponseRow, read_chunk_info, read_responses};
+use super::data::{Prompts, ResponseRow, Responses, read_chunk_info, read_responses};
 use super::drive::{Finding, Finished, Session, Stage, Unit};
 use super::jsonl::{Row, keep_inputs, read_rows};
 use super::outlook::{ByKind, WEIGHED, add};
 use super::output::{Output, Settings, is_mismatch, with_suffix};
-use super::plan::{Judging, Opened, Plan, Target, with};
+use super::plan::{Judging, Opened, Plan, Target, after, with};
 use super::progress::Summary;
 use super::records::{ChunkInfo, KnownScores, SampleId, ScoreBy};
 use super::{Error, Evidencing, OnMismatch, Tokens, chunk_info};
@@ -85,6 +85,8 @@ pub type ScorePlan = Opened<Answers>;
 pub struct Answers {
     prompts: Prompts,
     responses: Vec<ResponseRow>,
+    /// See [`Responses`].
+    foreign: usize,
     /// Extracts that are there, by prompt.
     extracts: HashMap<u64, ChunkInfo>,
     recorded: Option<RecordedRows>,
@@ -115,25 +117,29 @@ impl ScorePlan {
         let Options { data, responses, out, extracts: by_product, judging, on_mismatch, .. } =
             options;
         let (prompts, mut problems) = Prompts::open(&data)?;
-        let (responses, more) = read_responses(&responses, &prompts)?;
+        let Responses { rows: responses, foreign, problems: more } =
+            read_responses(&responses, &prompts)?;
         problems.extend(more);
         let inputs = responses.iter().map(|row| (row.response.idx.to_string(), row.hash.clone()));
         let extracts = |rule| chunk_info::target(&by_product, &judging, &prompts, rule);
         let has_kept = options.chunk_info.is_none() && chunk_info::made(&by_product);
         // Before anything is deleted.
         let kept = has_kept.then(|| extracts(OnMismatch::Refuse)).transpose();
-        let kept = kept.map_err(|error| kept_extracts(error, on_mismatch))?;
+        let kept = kept.map_err(|error| after(kept_extracts(error, on_mismatch), &problems))?;
         let source = options.chunk_info.as_ref().unwrap_or(&by_product);
         let known = extracts_in(source, &prompts)?;
         let strange =
             |id: &str, row: &Row| rests_on_others(id, row, &known).then_some(OTHER_EXTRACTS);
-        let target = Target::open_unless(&out, &settings, inputs, &strange, on_mismatch)?;
+        let target = Target::open_unless(&out, &settings, inputs, &strange, on_mismatch)
+            .map_err(|error| after(error, &problems))?;
         let groups = group(&responses, &prompts, &target);
         let recorded = options.early_stop.then(|| read_recorded(&out)).transpose()?;
         let mut targets = vec![target];
         match kept {
             Some(kept) => targets.push(kept),
-            None if options.chunk_info.is_none() => targets.push(extracts(on_mismatch)?),
+            None if options.chunk_info.is_none() => {
+                targets.push(extracts(on_mismatch).map_err(|error| after(error, &problems))?);
+            }
             None => {}
         }
         let source = options.chunk_info.unwrap_or(by_product);
@@ -142,7 +148,7 @@ impl ScorePlan {
         let plan = Plan { stage: "score", settings, seed: judging.seed, targets, problems };
         let Options { cutting, evidence, score_by, calibration, .. } = options;
         let method = Method { judging, cutting, evidence, score_by, calibration };
-        let work = Answers { prompts, responses, extracts, recorded, groups, method };
+        let work = Answers { prompts, responses, foreign, extracts, recorded, groups, method };
         Ok(Self { plan, work })
     }
 
@@ -152,8 +158,9 @@ impl ScorePlan {
     /// [`Error::Broken`], [`Error::Io`], [`Error::Moved`], [`Error::Damaged`].
     pub fn run(self, tools: Tools, session: &mut Session) -> Result<Summary, Error> {
         let keeps_extracts = self.plan.targets.len() > 1;
-        let seen = Seen::default();
-        self.plan.run(Scorer { work: self.work, tools, keeps_extracts, seen }, session)
+        let (seen, foreign) = (Seen::default(), self.work.foreign);
+        let scorer = Scorer { work: self.work, tools, keeps_extracts, seen };
+        Ok(Summary { foreign, ..self.plan.run(scorer, session)? })
     }
 }
 
