@@ -7,10 +7,14 @@
 
 use super::kept::Kept;
 use super::{Call, CallId, Chat, ChatError, Reply, Usage};
-use redb::{Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{
+    Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, StorageError,
+    TableDefinition,
+};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// Key to kept reply.
@@ -34,6 +38,8 @@ pub enum CacheError {
          file", path.display()
     )]
     InUse { path: PathBuf },
+    #[error("{}: is no file of replies that this program kept: give --cache another file", path.display())]
+    NotOurs { path: PathBuf },
     #[error("{}: {problem}; move the file away to begin anew", path.display())]
     Damaged { path: PathBuf, problem: String },
 }
@@ -69,6 +75,12 @@ impl CallCache {
         }
         let database = Database::create(path).map_err(|error| match error {
             DatabaseError::DatabaseAlreadyOpen => CacheError::InUse { path: path.to_owned() },
+            // It does not begin as such files do.
+            DatabaseError::Storage(StorageError::Io(error))
+                if error.kind() == ErrorKind::InvalidData =>
+            {
+                CacheError::NotOurs { path: path.to_owned() }
+            }
             error => failed(error.to_string()),
         })?;
         let cache = Self { database, path: path.to_owned(), limit, writes: 0 };
@@ -437,7 +449,8 @@ mod tests {
         let path = folder.path().join("notes.txt");
         std::fs::write(&path, "notes").unwrap();
         let error = CallCache::open(&path, 1).unwrap_err().to_string();
-        assert!(error.contains("notes.txt"), "{error}");
+        assert!(error.contains("notes.txt: is no file of replies"), "{error}");
+        assert!(error.contains("--cache another file"), "{error}");
         let path = folder.path().join("open");
         let _first = CallCache::open(&path, 1).unwrap();
         let error = CallCache::open(&path, 1).unwrap_err().to_string();

@@ -7,8 +7,9 @@ use super::remote::{JudgeServer, RemoteArgs};
 use super::stages::{Lazy, ScoreFiles, run_score};
 use super::values;
 use crate::pipeline::score::ScorePlan;
+use crate::pipeline::stored_settings;
 use crate::pipeline::verify::{Checked, changed_settings, choose, compare};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::Value;
 use std::path::PathBuf;
@@ -60,6 +61,9 @@ pub struct Verify {
 /// # Errors
 /// Unreadable files, or a model that fails.
 pub fn verify(args: &Verify, common: &Common, cancel: &AtomicBool) -> Result<Ending> {
+    // What is not there, or was not written by this program, is not called changed.
+    std::fs::metadata(&args.scored).with_context(|| args.scored.display().to_string())?;
+    stored_settings(&args.scored)?;
     let folder = tempfile::tempdir()?;
     let (responses, out) = (folder.path().join("responses.jsonl"), folder.path().join("scored"));
     let whole_prompts = args.scoring.early_stop;

@@ -192,6 +192,10 @@ fn rewrite(path: &Path, spans: &[Span]) -> Result<(), Error> {
 
 /// An output that holds something must have been made with these settings.
 fn check_meta(path: &Path, settings: &Settings) -> Result<(), Error> {
+    if path.is_dir() {
+        let path = path.display();
+        return Err(Error::Tools(format!("{path}: is a folder: name a file for the output")));
+    }
     if !holds_something(path) && !holds_something(&journal_path(path)) {
         return Ok(());
     }
@@ -486,6 +490,13 @@ mod tests {
             assert!(message.contains(why), "{message}");
             drop(open(&path, OnMismatch::StartOver).unwrap());
         }
+    }
+
+    #[test]
+    fn a_folder_is_refused_as_such() {
+        let dir = tempfile::tempdir().unwrap();
+        let told = open(dir.path(), OnMismatch::StartOver).unwrap_err().to_string();
+        assert!(told.contains("is a folder"), "{told}");
     }
 
     #[test]

@@ -17,9 +17,7 @@
 use super::Error;
 use super::data::{Prompts, Seen, check_hash, no_rows, prompt_of};
 use super::journal::json;
-use super::jsonl::{
-    RowError, holds_fields, keep_inputs, keep_others, make_folder, read_rows, replace,
-};
+use super::jsonl::{RowError, holds_fields, keep_inputs, keep_others, read_rows, replace};
 use super::progress::{list, passed_over};
 use super::records::{EarlyStop, Pair, Prompt, Scored, ScoredHead, TrlPair, input_hash};
 use std::collections::HashMap;
@@ -151,7 +149,6 @@ pub fn run(
     problems.extend(more);
     let mut summary = PairsSummary::new(options, &prompts, problems, tokens.is_some());
     summary.foreign = foreign;
-    make_folder(&options.out)?;
     replace(&options.out, |file| {
         for position in 0..prompts.rows().len() {
             let idx = prompts.rows()[position].idx;

@@ -88,9 +88,6 @@ pub fn run(options: &Options) -> Result<Summary, Error> {
     let agree = options.agree.as_deref().map(agree::read).transpose()?;
     let page = page::render(&input, agree.as_ref())?;
     let out = &options.out;
-    if let Some(folder) = out.parent() {
-        std::fs::create_dir_all(folder).map_err(error::io(folder))?;
-    }
     replace(out, |file| file.write_all(page.as_bytes()).map_err(error::io(out)))?;
     Ok(Summary {
         out: out.clone(),

@@ -131,6 +131,9 @@ fn scores_are_verified_by_making_some_once_more() {
                   sampled_responses.jsonl --embedder bm25 --max-reply-tokens 8 --sample 3";
     let same = world.expect(0, verify);
     assert!(same.contains("3 of 3 records came out the same"), "{same}");
+    world.write("pairs.jsonl", "{\"idx\": 3}\n");
+    let told = world.expect(1, &verify.replace("out/scored_responses.jsonl", "pairs.jsonl"));
+    assert!(told.contains("pairs.jsonl was not written by this program"), "{told}");
     let changed =
         world.read("out/scored_responses.jsonl").replace("\"attempts\":5", "\"attempts\":4");
     world.write("out/scored_responses.jsonl", changed);

@@ -46,6 +46,8 @@ pub fn write_gguf(
 ) -> Result<()> {
     let config = as_gguf(shape_of(&options.shape, options.factor)?, &options.shape)?;
     let tensors = plan(&config, options.dtype, path)?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    std::fs::create_dir_all(folder).map_err(|e| ModelError::io(folder, "can't be created", e))?;
     let partial = partial_name(path);
     let result = write(&partial, &config, &tensors, options, progress);
     if let Err(error) = result {
@@ -284,7 +286,7 @@ mod tests {
     #[test]
     fn what_is_written_is_read_back() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("m.gguf");
+        let path = folder.path().join("new/m.gguf");
         for dtype in [GgmlDType::Q8_0, GgmlDType::Q4K, GgmlDType::F16] {
             let options = options("llama-3.1-8b", 0.125, dtype);
             let mut seen = (0, 0);

@@ -195,7 +195,8 @@ pub(in crate::pipeline) fn make_folder(path: &Path) -> Result<(), Error> {
 }
 
 /// Puts a file in the place of `path` in one step: whoever looks sees the old or the new one whole. A link
-/// stays, and what it leads to is replaced. What is no file (a pipe, a terminal) is written to.
+/// stays, and what it leads to is replaced. What is no file (a pipe, a terminal) is written to. The folder of
+/// `path` is made.
 ///
 /// # Errors
 /// [`Error::Io`], also for what `write` returns; then the old file is still there.
@@ -208,6 +209,7 @@ pub fn replace(
         let file = OpenOptions::new().write(true).open(path).map_err(Error::io(path))?;
         return write_to(file, path, write).map(drop);
     }
+    make_folder(path)?;
     let target = followed(path);
     // It goes with the value, unless it gets to its place.
     let new = temporary(&target).map_err(Error::io(path))?;
@@ -422,14 +424,14 @@ mod tests {
     #[test]
     fn two_that_replace_a_file_do_not_disturb_each_other() {
         let dir = tempfile::tempdir().unwrap();
-        let path = path(&dir);
+        let path = dir.path().join("new/out.jsonl");
         let nested = replace(&path, |outer| {
             replace(&path, text("inner"))?;
             text("outer")(outer)
         });
         nested.unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "outer");
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
     }
 
     #[test]
