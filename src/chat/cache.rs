@@ -319,6 +319,10 @@ impl Chat for Cached<'_> {
     fn usage(&self) -> Usage {
         self.inner.usage()
     }
+
+    fn kept(&self) -> u64 {
+        self.hits
+    }
 }
 
 fn key(model: &Key, call: &Call) -> Key {

@@ -237,4 +237,9 @@ pub trait Chat {
 
     /// Tokens of all finished calls so far.
     fn usage(&self) -> Usage;
+
+    /// How many of the finished calls were answered by replies that were kept, without a model.
+    fn kept(&self) -> u64 {
+        0
+    }
 }

@@ -15,8 +15,11 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Cost {
     pub runs: u64,
-    /// Replies of the model; those that a cache of calls gave included.
+    /// Replies of the model.
     pub calls: u64,
+    /// Replies that a cache of calls gave.
+    #[serde(default)]
+    pub kept_calls: u64,
     #[serde(flatten)]
     pub usage: Usage,
     /// By the clock, to tenths; without loading the model.
@@ -30,17 +33,18 @@ impl Cost {
     }
 
     /// Adds a run to what is known, or writes it alone if the output was begun `anew`. A run without
-    /// calls is none.
+    /// replies is none.
     ///
     /// # Errors
     /// [`Error::Io`].
     pub(super) fn add(self, out: &Path, anew: bool) -> Result<(), Error> {
-        if self.calls == 0 {
+        if self.calls + self.kept_calls == 0 {
             return Ok(());
         }
         let mut sum = Self::read(out).filter(|_| !anew).unwrap_or_default();
         sum.runs += self.runs;
         sum.calls += self.calls;
+        sum.kept_calls += self.kept_calls;
         sum.usage += self.usage;
         sum.seconds = ((sum.seconds + self.seconds) * 10.0).round() / 10.0;
         let path = path(out);
@@ -55,15 +59,17 @@ fn path(out: &Path) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use super::super::testing::{End, Lab, Model};
+    use super::super::score::{self, ScorePlan};
+    use super::super::testing::{End, Lab, Model, run_score};
     use super::*;
+    use crate::chat::cache::{Cached, CallCache};
 
     #[test]
     fn runs_are_added_up_until_the_output_begins_anew() {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("out.jsonl");
         let usage = Usage { prompt_tokens: 9, cached_prompt_tokens: 5, completion_tokens: 2 };
-        let run = Cost { runs: 1, calls: 3, usage, seconds: 0.26 };
+        let run = Cost { runs: 1, calls: 3, usage, seconds: 0.26, ..Cost::default() };
         Cost::default().add(&out, true).unwrap();
         assert_eq!(Cost::read(&out), None);
         run.add(&out, true).unwrap();
@@ -88,5 +94,24 @@ mod tests {
         assert_eq!((cost.runs, cost.calls), (2, 20 + rest.calls));
         lab.score(&mut Model::new()).unwrap();
         assert_eq!(Cost::read(&out).unwrap(), cost);
+    }
+
+    #[test]
+    fn replies_from_a_cache_are_counted_apart() {
+        let lab = Lab::new();
+        let mut cache = CallCache::open(&lab.file("calls"), 1 << 30).unwrap();
+        let mut score = |name: &str| {
+            let out = lab.file(name);
+            let extracts = lab.file(&format!("{name}.extracts"));
+            let options = score::Options { out: out.clone(), extracts, ..lab.score_options() };
+            let mut model = Model::new();
+            let mut chat = Cached::new(&mut model, &mut cache, [("model", "m")]);
+            let summary = run_score(ScorePlan::open(options).unwrap(), &mut chat).unwrap();
+            let cost = Cost::read(&out).unwrap();
+            (summary.calls, cost.calls, cost.kept_calls)
+        };
+        let (calls, ..) = score("first");
+        assert!(calls > 0);
+        assert_eq!(score("second"), (0, 0, calls));
     }
 }

@@ -157,7 +157,10 @@ impl Store {
 pub(super) struct Tally {
     pub added: usize,
     pub failures: Vec<Failure>,
+    /// Replies of the model.
     pub calls: u64,
+    /// Replies from a cache of calls.
+    pub kept_calls: u64,
     pub reused_calls: u64,
     pub cancelled: bool,
 }
@@ -314,7 +317,9 @@ impl<S: Stage> Driver<'_, '_, S> {
 
     /// The next replies. They are noted before anything is made of the first, which may end the run.
     fn wait(&mut self) -> Result<Replies, Error> {
+        let before = self.session.chat.kept();
         let replies = self.session.chat.wait();
+        let kept = self.session.chat.kept() - before;
         for (id, reply) in &replies {
             let Some(flight) = self.flights.get(id) else { continue };
             self.tally.calls += u64::from(!matches!(reply, Err(ChatError::Broken(_))));
@@ -322,6 +327,8 @@ impl<S: Stage> Driver<'_, '_, S> {
                 self.store.journal.add(&flight.key, &flight.call, reply)?;
             }
         }
+        self.tally.calls -= kept.min(self.tally.calls);
+        self.tally.kept_calls += kept;
         Ok(replies)
     }
 
@@ -353,11 +360,11 @@ impl<S: Stage> Driver<'_, '_, S> {
     }
 
     fn report(&mut self) {
-        let Tally { added, failures, calls, .. } = &self.tally;
+        let Tally { added, failures, calls, kept_calls, .. } = &self.tally;
         let status = Status {
             done: self.status.done + added,
             failed: failures.len(),
-            calls: *calls,
+            calls: calls + kept_calls,
             in_flight: self.flights.len(),
             calls_left: self.calls_left(),
             ..self.status

@@ -196,7 +196,8 @@ impl Plan {
         let (tally, worked) = drive(stage, self.seed, status, session, &mut store);
         let (usage, seconds) = (session.chat.usage() - used, began.elapsed().as_secs_f64());
         let anew = before.reused == 0 && tally.reused_calls == 0;
-        let noted = Cost { runs: 1, calls: tally.calls, usage, seconds }.add(&before.out, anew);
+        let Tally { calls, kept_calls, .. } = tally;
+        let noted = Cost { runs: 1, calls, kept_calls, usage, seconds }.add(&before.out, anew);
         worked.and(noted)?;
         if !tally.cancelled {
             store.targets.into_iter().try_for_each(Target::finish)?;
@@ -237,7 +238,7 @@ impl Plan {
 
 impl Summary {
     fn with(self, tally: Tally) -> Self {
-        let Tally { added, failures, calls, reused_calls, cancelled } = tally;
+        let Tally { added, failures, calls, reused_calls, cancelled, .. } = tally;
         Self { added, failures, calls, reused_calls, cancelled, ..self }
     }
 }

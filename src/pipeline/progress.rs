@@ -12,7 +12,7 @@ pub struct Status {
     pub done: usize,
     pub failed: usize,
     pub total: usize,
-    /// Replies of the model so far.
+    /// Replies so far, those from a cache of calls included.
     pub calls: u64,
     pub in_flight: usize,
     /// About how many calls are to come, as soon as that can be told.

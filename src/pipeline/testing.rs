@@ -348,7 +348,7 @@ pub fn run_sample(plan: SamplePlan, model: &mut Model) -> Result<Summary, Error>
     plan.run(&mut Session { chat: model, progress: &mut Quiet, cancel: &cancel })
 }
 
-pub fn run_score(plan: ScorePlan, model: &mut Model) -> Result<Summary, Error> {
+pub fn run_score(plan: ScorePlan, model: &mut dyn Chat) -> Result<Summary, Error> {
     let mut retriever = Retriever::Bm25;
     let tools = Tools { tokens: &tokens, retriever: &mut retriever };
     let cancel = AtomicBool::new(false);

@@ -132,7 +132,7 @@ pub fn cost(candidates: &[&Candidate], stages: &[Stage], taken: Option<Taken>) -
 
 /// What the runs took that made the scores.
 fn sentence(taken: &Taken, candidates: usize) -> String {
-    let Taken { runs, calls, usage, seconds } = *taken;
+    let Taken { runs, calls, kept_calls, usage, seconds } = *taken;
     let runs = if runs == 1 {
         "The run that made them".to_owned()
     } else {
@@ -140,9 +140,13 @@ fn sentence(taken: &Taken, candidates: usize) -> String {
     };
     let cached = percent(usage.cached_prompt_tokens as usize, usage.prompt_tokens as usize);
     let hour = candidates as f64 / seconds.max(1e-9) * 3600.0;
+    let kept = match kept_calls {
+        0 => String::new(),
+        kept => format!(" {} more replies came from a cache of calls.", grouped(kept)),
+    };
     format!(
         "{runs} took {}, or {hour:.0} candidates an hour: {} calls with {} prompt tokens, {cached} of them \
-         from the prefix cache, and {} new tokens. Runs that were killed are not counted.",
+         from the prefix cache, and {} new tokens.{kept} Runs that were killed are not counted.",
         time(seconds),
         grouped(calls),
         grouped(usage.prompt_tokens),
@@ -208,11 +212,12 @@ mod tests {
             cached_prompt_tokens: 1_707_600,
             completion_tokens: 999,
         };
-        let taken = Taken { runs: 1, calls: 1039, usage, seconds: 292.0 };
+        let taken = Taken { runs: 1, calls: 1039, kept_calls: 7, usage, seconds: 292.0 };
         let told = sentence(&taken, 10);
         let want = "The run that made them took 5 min, or 123 candidates an hour: 1,039 calls with 1,812,911 \
                     prompt tokens, 94.2 % of them from the prefix cache, and 999 new tokens.";
         assert!(told.starts_with(want), "{told}");
+        assert!(told.contains(" 7 more replies came from a cache of calls."), "{told}");
         assert_eq!([7200.0, 30.25].map(time), ["2.0 h", "30.2 s"]);
     }
 

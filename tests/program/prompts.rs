@@ -45,9 +45,8 @@ fn a_changed_file_is_refused_by_name_and_costs_its_own_dimension_only() {
     assert!(refused.contains("prompt en/logicality: was"), "{refused}");
     assert!(!refused.contains("prompt en/helpfulness"), "{refused}");
     let said = world.expect(0, &score("new", "--prompts mine --cache kept"));
-    let line = said.lines().find(|line| line.ends_with(" replies came from kept")).unwrap();
-    let kept: usize = line.split(' ').next().unwrap().parse().unwrap();
+    assert!(said.contains(" replies came from kept"), "{said}");
     // Six answers, each with at most five tries and a distribution.
-    let made = calls(&said) - kept;
+    let made = calls(&said);
     assert!(made > 0 && made <= 6 * 6, "{said}");
 }
