@@ -327,7 +327,7 @@ impl<S: Stage> Driver<'_, '_, S> {
                 self.store.journal.add(&flight.key, &flight.call, reply)?;
             }
         }
-        self.tally.calls -= kept.min(self.tally.calls);
+        self.tally.calls = self.tally.calls.saturating_sub(kept);
         self.tally.kept_calls += kept;
         Ok(replies)
     }

@@ -18,6 +18,7 @@ use super::Error;
 use super::data::{Prompts, Seen, check_hash, no_rows, prompt_of};
 use super::journal::json;
 use super::jsonl::{RowError, holds_fields, keep_inputs, keep_others, read_rows, replace};
+use super::plan::after;
 use super::progress::{list, passed_over};
 use super::records::{EarlyStop, Pair, Prompt, Scored, ScoredHead, TrlPair, input_hash};
 use std::collections::HashMap;
@@ -145,7 +146,8 @@ pub fn run(
 ) -> Result<PairsSummary, Error> {
     precheck(options)?;
     let (mut prompts, mut problems) = Prompts::open(&options.data)?;
-    let (mut answers, foreign, more) = read_scored(&options.scored, &prompts)?;
+    let (mut answers, foreign, more) =
+        read_scored(&options.scored, &prompts).map_err(|error| after(error, &problems))?;
     problems.extend(more);
     let mut summary = PairsSummary::new(options, &prompts, problems, tokens.is_some());
     summary.foreign = foreign;

@@ -112,10 +112,10 @@ impl Target {
     }
 }
 
-/// An error about a record that the input lacks, after the bad rows, which may be why.
+/// An error about a record or rows that the input lacks, after the bad rows, which may be why.
 pub(super) fn after(error: Error, problems: &[RowError]) -> Error {
     match error {
-        Error::OtherInput { why: NOT_IN_INPUT, .. } if !problems.is_empty() => {
+        Error::OtherInput { why: NOT_IN_INPUT, .. } | Error::Tools(_) if !problems.is_empty() => {
             let lines = first_of(problems.iter().map(ToString::to_string));
             Error::Tools(format!("{}\n{error}", lines.join("\n")))
         }

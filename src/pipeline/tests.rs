@@ -344,9 +344,14 @@ fn a_share_of_the_prompts_passes_over_the_responses_to_others() {
     assert!(refused.contains("sft.jsonl:1: field \"idx\" should be"), "{refused}");
     assert!(refused.contains("record \"5-0\" is not in the input"), "{refused}");
     // No prompt of theirs at all.
-    lab.write("sft.jsonl", &data.replacen("\"idx\":5", "\"idx\":9", 1).lines().next().unwrap());
-    let refused = pairs::run(&options, None).unwrap_err().to_string();
-    assert!(refused.contains("holds no usable row"), "{refused}");
+    let other = data.lines().next().unwrap().replacen("\"idx\":5", "\"idx\":9", 1);
+    lab.write("sft.jsonl", &(other + "\n{}"));
+    let score = ScorePlan::open(lab.score_options()).map(drop);
+    for refused in [score, pairs::run(&options, None).map(drop)] {
+        let told = refused.unwrap_err().to_string();
+        let first = told.contains("sft.jsonl:2: ");
+        assert!(first && told.contains("jsonl: holds no usable row"), "{told}");
+    }
 }
 
 #[test]

@@ -118,7 +118,7 @@ impl ScorePlan {
             options;
         let (prompts, mut problems) = Prompts::open(&data)?;
         let Responses { rows: responses, foreign, problems: more } =
-            read_responses(&responses, &prompts)?;
+            read_responses(&responses, &prompts).map_err(|error| after(error, &problems))?;
         problems.extend(more);
         let inputs = responses.iter().map(|row| (row.response.idx.to_string(), row.hash.clone()));
         let extracts = |rule| chunk_info::target(&by_product, &judging, &prompts, rule);
