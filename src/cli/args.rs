@@ -104,6 +104,7 @@ pub enum Command {
     Calibrate(super::calibrate::Calibrate),
     Eval(super::eval_args::Eval),
     Report(super::report::Report),
+    Prompts(super::prompts::PromptFiles),
     Serve(super::serve::Serve),
     Generate(Generate),
     Tokenize(Tokenize),
@@ -261,7 +262,8 @@ pub struct PromptArgs {
     /// Language of the judge's prompts; auto decides per item
     #[arg(long, default_value = "auto", value_name = "LANG")]
     pub lang: Language,
-    /// Prompt files of your own, named as in the public LongReward code
+    /// Prompt files of your own, named as in the public LongReward code; the command prompts writes the
+    /// built-in ones under these names
     #[arg(long, value_name = "DIR")]
     pub prompts: Option<PathBuf>,
     /// Cut every reply of the judge to this many tokens (the method allows 512 to 2048)

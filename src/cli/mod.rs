@@ -18,6 +18,7 @@ mod method_args;
 mod model;
 mod preset;
 mod progress;
+mod prompts;
 mod remote;
 mod report;
 mod serve;
@@ -152,6 +153,7 @@ fn run(cli: &Cli) -> Result<Ending> {
         Command::Score(args) => stages::score(args, common, interrupts()?.as_ref()),
         Command::Pairs(args) => stages::pairs(args),
         Command::Verify(args) => verify::verify(args, common, interrupts()?.as_ref()),
+        Command::Prompts(args) => prompts::prompts(args),
         Command::Report(args) => report::report(args),
         Command::Agree(args) => agree::agree(args, common, interrupts()?.as_ref()),
         Command::Calibrate(args) => calibrate::calibrate(args),

@@ -77,6 +77,24 @@ const PUBLIC: Headings = Headings {
 };
 
 impl Headings {
+    /// A prompt whose examples are headed as in `self`, headed as in `other`.
+    fn replaced_by(&self, other: &Headings, prompt: &str) -> String {
+        let pairs = [
+            (self.passage, other.passage),
+            (self.extract, other.extract),
+            (self.statement, other.statement),
+        ];
+        let changed = |line: &str| {
+            pairs.iter().find_map(|([before, after], [new_before, new_after])| {
+                let (number, rest) = line.strip_prefix(before)?.split_once(after)?;
+                let is_heading = number.starts_with(|c: char| c.is_ascii_digit());
+                is_heading.then(|| format!("{new_before}{number}{new_after}{rest}"))
+            })
+        };
+        let lines = prompt.split('\n').map(|line| changed(line).unwrap_or_else(|| line.to_owned()));
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
     /// The evidence for a statement: passages numbered from 1, one blank line between.
     pub fn passages(&self, passages: &[&str]) -> String {
         let [before, after] = self.passage;
@@ -145,11 +163,27 @@ impl Prompts {
     pub fn from_dir(dir: &Path) -> Result<Self, PromptError> {
         Self::read([PUBLIC; 2], |row, lang| {
             let path = dir.join(format!("{}.txt", row.public_files[lang]));
-            if row.kind as usize >= PUBLISHED && !path.exists() {
-                return Ok(None);
+            match path.exists() {
+                true => Ok(Some((path.display().to_string(), read_text(&path)?))),
+                false if row.kind as usize >= PUBLISHED => Ok(None),
+                false => Err(PromptError::NoFile { path, wanted: wanted() }),
             }
-            Ok(Some((path.display().to_string(), read_text(&path)?)))
         })
+    }
+
+    /// Our own prompts as files that [`from_dir`](Self::from_dir) reads, each with its name. One for both
+    /// languages is in `lang`; the examples are headed as that layout heads them.
+    pub fn public_files(lang: Lang) -> Vec<(String, String)> {
+        let file = |row: &Row, lang: Lang| {
+            let text = BUILT_IN[row.kind as usize][lang as usize];
+            let name = format!("{}.txt", row.public_files[lang as usize]);
+            (name, OWN[lang as usize].replaced_by(&PUBLIC, text))
+        };
+        let files = |row: &Row| match row.public_files {
+            [en, zh] if en == zh => vec![file(row, lang)],
+            _ => vec![file(row, Lang::En), file(row, Lang::Zh)],
+        };
+        TABLE.iter().flat_map(files).collect()
     }
 
     /// Language and place (`en/logicality`) and SHA-256 (hexadecimal) of each prompt of the
@@ -206,6 +240,13 @@ impl Prompts {
         }
         Ok(prompts)
     }
+}
+
+/// The files that a folder must have.
+fn wanted() -> String {
+    let mut names: Vec<&str> = TABLE[..PUBLISHED].iter().flat_map(|row| row.public_files).collect();
+    names.dedup();
+    names.iter().map(|name| format!("{name}.txt")).collect::<Vec<_>>().join(", ")
 }
 
 fn read_text(path: &Path) -> Result<String, PromptError> {
@@ -360,7 +401,26 @@ mod tests {
         assert!(error.contains("extract_info_zh.txt has no <<question>>"), "{error}");
         std::fs::remove_file(&broken).unwrap();
         let error = Prompts::from_dir(dir.path()).unwrap_err();
-        assert!(matches!(&error, PromptError::Read { path, .. } if *path == broken), "{error}");
+        assert!(matches!(&error, PromptError::NoFile { path, .. } if *path == broken), "{error}");
+        assert!(error.to_string().contains("logicality_few_shot.txt, find_fact_few_shot.txt"));
+    }
+
+    #[test]
+    fn our_own_prompts_can_be_written_as_files_of_the_public_layout() {
+        for lang in [Lang::En, Lang::Zh] {
+            let dir = tempfile::tempdir().unwrap();
+            for (name, text) in Prompts::public_files(lang) {
+                std::fs::write(dir.path().join(name), text).unwrap();
+            }
+            let prompts = Prompts::from_dir(dir.path()).unwrap();
+            prompts.check(&TABLE.each_ref().map(|row| row.kind)).unwrap();
+            let text = |name| std::fs::read_to_string(dir.path().join(name)).unwrap();
+            assert!(text("faithfulness_few_shot.txt").contains("\n[文段2]\n"));
+            let extract = "\n[文档50% - 75%部分的有关信息]\n";
+            assert!(text("completeness_few_shot.txt").contains(extract));
+            assert!(text("supports.txt").contains("\n陈述2："));
+            assert_eq!(text("extract_info_zh.txt"), BUILT_IN[PromptKind::Extract as usize][1]);
+        }
     }
 
     #[test]

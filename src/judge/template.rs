@@ -40,11 +40,16 @@ impl fmt::Display for Hole {
 pub enum PromptError {
     #[error("prompt file {path}: {source}")]
     Read { path: PathBuf, source: std::io::Error },
+    #[error(
+        "prompt file {path} is missing: the folder needs {wanted} (`longreward prompts --out DIR` writes the \
+         built-in ones under these names)"
+    )]
+    NoFile { path: PathBuf, wanted: String },
     #[error("prompt file {path} is not UTF-8 (byte {at}): save it as UTF-8")]
     Encoding { path: PathBuf, at: usize },
     #[error(
         "the folder of prompts has no {file}, which an option asks for: add the file, or leave out \
-         the option (the README of the built-in prompts tells its form)"
+         the option (`longreward prompts --out DIR` writes the built-in one)"
     )]
     Absent { file: String },
     #[error("prompt file {file} has no {hole}: put it where the text belongs")]

@@ -24,6 +24,17 @@ fn they_drive_the_same_pipeline() {
 }
 
 #[test]
+fn the_built_in_ones_can_be_written_and_used() {
+    let world = World::new();
+    let told = world.expect(0, "prompts --out mine");
+    assert!(told.contains("mine/extract_info_zh.txt") && told.lines().count() == 13, "{told}");
+    world.expect(0, &score("out", "--prompts mine"));
+    world.expect(0, &score("fast", "--prompts mine --preset fast"));
+    let told = world.expect(1, "prompts --out mine --lang zh");
+    assert!(told.contains("is there already"), "{told}");
+}
+
+#[test]
 fn a_file_without_a_hole_is_refused_by_name() {
     let world = World::new();
     for (name, text) in FILES {
