@@ -41,18 +41,18 @@ pub struct Common {
     /// Type of keys and values; auto goes by the weights
     #[arg(long, global = true, default_value = "auto", value_name = "TYPE")]
     pub kv_dtype: KvType,
-    /// Processor threads; as many as there are cores if not given
-    #[arg(long, global = true, value_name = "N", value_parser = values::count())]
+    /// Processor threads, at most 1024; as many as there are cores if not given
+    #[arg(long, global = true, value_name = "N", value_parser = values::some())]
     pub threads: Option<usize>,
     /// Memory for keys and values, e.g. 4GiB or 500MB; half of what is free if not given (on a GPU, all that is free
     /// beside weights and the largest step)
     #[arg(long, global = true, value_name = "SIZE", value_parser = bytes)]
     pub kv_memory: Option<u64>,
     /// Tokens of one step: prefill chunks and decodes together; 512 if not given, on a GPU 8192
-    #[arg(long, global = true, value_name = "N")]
+    #[arg(long, global = true, value_name = "N", value_parser = values::at_once())]
     pub batch_tokens: Option<usize>,
     /// Sequences that run at once, at most; 64 if not given, on a GPU 256
-    #[arg(long, global = true, value_name = "N")]
+    #[arg(long, global = true, value_name = "N", value_parser = values::at_once())]
     pub max_sequences: Option<usize>,
     /// On a GPU: the same bits whatever else is in the batch, at some cost. (The processor's always are)
     #[arg(long, global = true)]

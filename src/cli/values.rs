@@ -10,6 +10,9 @@ const YEAR: u64 = 365 * 24 * 3600;
 /// More than anybody has; each takes some memory.
 const MOST: u64 = 1 << 20;
 
+/// More samples of a prompt, or threads, than are of use.
+const MANY: u64 = 1024;
+
 /// Seconds of a time limit.
 pub fn seconds() -> RangedU64ValueParser {
     RangedU64ValueParser::new().range(1..=YEAR)
@@ -23,6 +26,11 @@ pub fn count() -> RangedU64ValueParser<usize> {
 /// One or more of what is open at the same time.
 pub fn at_once() -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..=MOST)
+}
+
+/// One or more of what is of use in small numbers only.
+pub fn some() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=MANY)
 }
 
 /// # Errors
@@ -105,6 +113,9 @@ mod tests {
             (GENERATE, "--max-new-tokens", "0", "0 --prompt-logprobs"),
             (SCORE, "--max-reply-tokens", "0", "8"),
             (SCORE, "--threads", "0", "1"),
+            (SCORE, "--threads", "3000", "1024"),
+            (SCORE, "--batch-tokens", "0", "1"),
+            (SCORE, "--max-sequences", "0", "1"),
             (SCORE, "--context-tokens", "0", "1"),
             (SCORE, "--request-timeout", "18446744073709551615", "600"),
             (PAIRS, "--min-margin", "nan", "0.5"),
