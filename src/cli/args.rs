@@ -195,8 +195,8 @@ pub struct Sample {
 /// How candidates are sampled.
 #[derive(Debug, Clone, Args)]
 pub struct SamplingArgs {
-    /// Candidates per prompt
-    #[arg(short = 'n', long = "samples", default_value_t = 10, value_name = "N", value_parser = values::count())]
+    /// Candidates per prompt, at most 1024
+    #[arg(short = 'n', long = "samples", default_value_t = 10, value_name = "N", value_parser = values::some())]
     pub n: usize,
     /// Tokens of a candidate, at most
     #[arg(long, default_value_t = 1024, value_name = "N", value_parser = values::count())]
@@ -389,8 +389,8 @@ pub struct Generate {
     /// Send the text as it is, without a chat template
     #[arg(long)]
     pub raw: bool,
-    /// Samples
-    #[arg(short = 'n', long = "samples", default_value_t = 1, value_name = "N", value_parser = values::count())]
+    /// Samples, at most 1024
+    #[arg(short = 'n', long = "samples", default_value_t = 1, value_name = "N", value_parser = values::some())]
     pub n: usize,
     /// Tokens of a sample, at most; 0 only with --prompt-logprobs
     #[arg(long, default_value_t = 256, value_name = "N")]
@@ -492,8 +492,8 @@ pub struct Bench {
     /// Random weights in the shape of llama-3.1-8b, glm-4-9b, smollm2-135m or a config.json
     #[arg(long, value_name = "NAME")]
     pub dummy: Option<String>,
-    /// Scales the dummy model's sizes
-    #[arg(long, default_value_t = 1.0, value_name = "F", requires = "dummy")]
+    /// Scales the dummy model's sizes, at most by 10
+    #[arg(long, default_value_t = 1.0, value_name = "F", requires = "dummy", value_parser = values::factor)]
     pub dummy_factor: f64,
     /// Prompt lengths
     #[arg(long, value_delimiter = ',', default_value = "512,2048", value_name = "N,…", value_parser = values::count())]
@@ -573,8 +573,8 @@ pub struct Dummy {
     /// Type of all matrices
     #[arg(long = "type", default_value = "q8_0", value_name = "TYPE")]
     pub matrix_type: GgufType,
-    /// Scales the model's sizes
-    #[arg(long, default_value_t = 1.0, value_name = "F")]
+    /// Scales the model's sizes, at most by 10
+    #[arg(long, default_value_t = 1.0, value_name = "F", value_parser = values::factor)]
     pub factor: f64,
     /// Another seed, other weights
     #[arg(long, default_value_t = 0, value_name = "S")]

@@ -1,16 +1,18 @@
 //! `longreward dummy`.
 
 use super::args::{Dummy, GgufType};
+use super::inspect::size;
 use super::progress::bytes_bar;
 use crate::pipeline::jsonl::keep_others;
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use candle_core::quantized::GgmlDType;
-use models::dummy::{GgufOptions, is_dummy_gguf, write_gguf};
+use models::dummy::{GgufOptions, config, is_dummy_gguf, write_gguf};
+use std::path::Path;
 
 /// Writes a dummy model.
 ///
 /// # Errors
-/// A shape and a type that do not fit, or a file that can't be written.
+/// A shape and a type that do not fit, not enough room, or a file that can't be written.
 pub fn dummy(args: &Dummy) -> Result<()> {
     keep_others(&args.gguf, "random weights", |file| Ok(is_dummy_gguf(file)))?;
     let options = GgufOptions {
@@ -19,6 +21,9 @@ pub fn dummy(args: &Dummy) -> Result<()> {
         seed: args.seed,
         dtype: dtype(args.matrix_type),
     };
+    let elements = config(&options.shape, options.factor)?.parameters();
+    let bytes = (elements / options.dtype.block_size() * options.dtype.type_size()) as u64;
+    check_room(bytes, free_disk(&args.gguf), &args.gguf)?;
     let bar = bytes_bar(&format!("writing {}", args.gguf.display()));
     write_gguf(&args.gguf, &options, &mut |done, total| {
         bar.set_length(total);
@@ -27,6 +32,40 @@ pub fn dummy(args: &Dummy) -> Result<()> {
     bar.finish_and_clear();
     println!("{}", args.gguf.display());
     Ok(())
+}
+
+/// Refuses a file that is larger than what is free for it, before hours are spent on it.
+fn check_room(bytes: u64, free: Option<u64>, file: &Path) -> Result<()> {
+    if let Some(free) = free {
+        ensure!(
+            bytes <= free,
+            "{}: takes {}, but {} are free on the disk; take a smaller --factor or another --type",
+            file.display(),
+            size(bytes),
+            size(free)
+        );
+    }
+    Ok(())
+}
+
+/// Bytes that can be written beside a file; `None` where that can't be told.
+#[cfg(unix)]
+fn free_disk(file: &Path) -> Option<u64> {
+    use std::os::unix::ffi::OsStrExt;
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new(".")).as_os_str().as_bytes();
+    let folder = std::ffi::CString::new(folder).ok()?;
+    // SAFETY: a struct of plain numbers, and a text that ends with a zero.
+    let (found, disk) = unsafe {
+        let mut disk: libc::statvfs = std::mem::zeroed();
+        (libc::statvfs(folder.as_ptr(), &mut disk), disk)
+    };
+    (found == 0).then(|| u64::from(disk.f_bavail) * u64::from(disk.f_frsize))
+}
+
+#[cfg(not(unix))]
+fn free_disk(_: &Path) -> Option<u64> {
+    None
 }
 
 fn dtype(wanted: GgufType) -> GgmlDType {
@@ -42,5 +81,27 @@ fn dtype(wanted: GgufType) -> GgmlDType {
         GgufType::Q4K => GgmlDType::Q4K,
         GgufType::Q5K => GgmlDType::Q5K,
         GgufType::Q6K => GgmlDType::Q6K,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_the_disk_does_not_hold_is_refused() {
+        let file = Path::new("d/dummy.gguf");
+        check_room(5, Some(5), file).unwrap();
+        check_room(5, None, file).unwrap();
+        let told = check_room(5 << 30, Some(3 << 20), file).unwrap_err().to_string();
+        assert!(told.starts_with("d/dummy.gguf: takes 5.0 GiB, but 3.0 MiB are free"), "{told}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn free_room_is_that_of_the_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(free_disk(&folder.path().join("new")).is_some());
+        assert_eq!(free_disk(&folder.path().join("no/new")), None);
     }
 }

@@ -104,7 +104,7 @@ fn print_memory(mut decoder: AnyDecoder, common: &Common) -> Result<()> {
 }
 
 /// Bytes with a binary unit.
-fn size(bytes: u64) -> String {
+pub fn size(bytes: u64) -> String {
     let units = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut value = bytes as f64;
     let mut unit = 0;

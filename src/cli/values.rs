@@ -80,6 +80,15 @@ pub fn above_zero(text: &str) -> Result<f64, String> {
     if value > 0.0 { Ok(value) } else { Err("must be above 0".to_owned()) }
 }
 
+/// By how much a model's sizes are multiplied; its weights grow with the third power.
+///
+/// # Errors
+/// No number, none above 0, or one above 10.
+pub fn factor(text: &str) -> Result<f64, String> {
+    let value = above_zero(text)?;
+    if value <= 10.0 { Ok(value) } else { Err("must be at most 10".to_owned()) }
+}
+
 fn number<T: FromStr>(text: &str) -> Result<T, String> {
     text.parse().map_err(|_| format!("`{text}` is no number"))
 }
@@ -94,6 +103,8 @@ mod tests {
         const SCORE: &str = "score --model m --data d --responses r --out o";
         const PAIRS: &str = "pairs --data d --scored s --out o";
         const GENERATE: &str = "generate --model m --prompt x";
+        const DUMMY: &str = "dummy smollm2-135m --gguf g";
+        const RANDOM: &str = "bench --dummy smollm2-135m";
         const SERVE: &str = "serve --model m";
         const VERIFY: &str = "verify s --model m --data d --responses r";
         const BENCH: &str = "bench --model m";
@@ -108,8 +119,13 @@ mod tests {
             (SAMPLE, "--repetition-penalty", "0", "1.1"),
             (SAMPLE, "--max-new-tokens", "0", "1"),
             (SAMPLE, "--samples", "0", "1"),
+            (SAMPLE, "--samples", "100000000", "1024"),
             (GENERATE, "--top-p", "0", "0.5"),
             (GENERATE, "--samples", "0", "2"),
+            (GENERATE, "--samples", "1000000000", "1024"),
+            (DUMMY, "--factor", "1e9", "10"),
+            (DUMMY, "--factor", "nan", "0.5"),
+            (RANDOM, "--dummy-factor", "1e9", "2"),
             (GENERATE, "--max-new-tokens", "0", "0 --prompt-logprobs"),
             (SCORE, "--max-reply-tokens", "0", "8"),
             (SCORE, "--threads", "0", "1"),
