@@ -1,7 +1,6 @@
 //! `longreward agree`: the judge beside people.
 
 use super::agree_args::{Agree, Passage};
-use super::args::Common;
 use super::stages::{Lazy, calibration, judging, on_mismatch};
 use super::{Ending, embedder, model};
 use crate::agree::bias::{Bias, Known};
@@ -35,14 +34,14 @@ const RECALL_AT: [usize; 4] = [1, 3, 5, 10];
 ///
 /// # Errors
 /// Unreadable input, output that was made otherwise, or a model that fails.
-pub fn agree(args: &Agree, common: &Common, cancel: &AtomicBool) -> Result<Ending> {
+pub fn agree(args: &Agree, cancel: &AtomicBool) -> Result<Ending> {
     // Told before anything is judged, which may take hours.
     args.out.as_deref().map_or(Ok(()), |out| check_summary(&summary_path(out), args))?;
     match (&args.compare[..], &args.labels) {
         ([a, b], labels) => compare_files(a, b, labels.as_deref(), args),
         (_, Some(labels)) if args.scored.is_some() => scored(labels, args),
         (_, Some(labels)) if args.recall_only => recall_only(labels, args),
-        (_, Some(labels)) => judge(labels, args, common, cancel),
+        (_, Some(labels)) => judge(labels, args, cancel),
         _ => anyhow::bail!("there is nothing to do: give --labels or --compare"),
     }
 }
@@ -108,7 +107,8 @@ fn recall_by(
     Ok(recall(items, &mut trial, &bootstrap(args))?)
 }
 
-fn judge(labels: &Path, args: &Agree, common: &Common, cancel: &AtomicBool) -> Result<Ending> {
+fn judge(labels: &Path, args: &Agree, cancel: &AtomicBool) -> Result<Ending> {
+    let common = &args.common;
     let out = args.out.as_deref().context("--out is missing")?;
     keep_inputs(out, &inputs(args))?;
     let server = args.server.named();

@@ -1,6 +1,6 @@
 //! What can be typed after `longreward agree`.
 
-use super::args::{JudgeArgs, WorkArgs};
+use super::args::{Common, JudgeArgs, WorkArgs};
 use super::remote::JudgeServer;
 use super::verdict_args::{CutChoice, VerdictArgs};
 use crate::agree::labels::Format;
@@ -96,12 +96,15 @@ pub struct Agree {
     pub verdicts: VerdictArgs,
     #[command(flatten)]
     pub work: WorkArgs,
+    #[command(flatten)]
+    pub common: Common,
 }
 
 impl Agree {
     /// # Errors
     /// Options that contradict each other.
     pub fn check(&self) -> Result<()> {
+        self.work.remote.check(self.server.judge_url.is_some())?;
         self.verdicts.check(PASSAGE_TOKENS)?;
         let VerdictArgs { passage_overlap, passage_cut, .. } = self.verdicts;
         let by_chunk = self.passage == Passage::Chunk;

@@ -24,42 +24,15 @@ pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
     #[command(flatten)]
-    pub common: Common,
+    pub process: Process,
 }
 
 /// Options of every command.
 #[derive(Debug, Clone, Args)]
-pub struct Common {
-    /// Where models run: auto, cpu, cuda[:N] or metal. auto is the first NVIDIA GPU that this build has kernels for, if
-    /// there is one, else Metal if built for it, else the processor
-    #[arg(long, global = true, default_value = "auto", value_name = "DEVICE")]
-    pub device: DeviceChoice,
-    /// Type of the weights; auto keeps what is stored, so that quantised ones stay quantised. With
-    /// f32, keys and values are f32 too, else f16. (On NVIDIA GPUs all are bf16, unless e4m3 asks for less)
-    #[arg(long, global = true, default_value = "auto", value_name = "TYPE")]
-    pub dtype: Dtype,
-    /// Type of keys and values; auto goes by the weights
-    #[arg(long, global = true, default_value = "auto", value_name = "TYPE")]
-    pub kv_dtype: KvType,
+pub struct Process {
     /// Processor threads, at most 1024; as many as there are cores if not given
     #[arg(long, global = true, value_name = "N", value_parser = values::some())]
     pub threads: Option<usize>,
-    /// Memory for keys and values, e.g. 4GiB or 500MB; half of what is free if not given (on a GPU, all that is free
-    /// beside weights and the largest step)
-    #[arg(long, global = true, value_name = "SIZE", value_parser = bytes)]
-    pub kv_memory: Option<u64>,
-    /// Tokens of one step: prefill chunks and decodes together; 512 if not given, on a GPU 8192
-    #[arg(long, global = true, value_name = "N", value_parser = values::at_once())]
-    pub batch_tokens: Option<usize>,
-    /// Sequences that run at once, at most; 64 if not given, on a GPU 256
-    #[arg(long, global = true, value_name = "N", value_parser = values::at_once())]
-    pub max_sequences: Option<usize>,
-    /// On a GPU: the same bits whatever else is in the batch, at some cost. (The processor's always are)
-    #[arg(long, global = true)]
-    pub deterministic: bool,
-    /// Keys and values that sequences have in common are read once for each; to measure with.
-    #[arg(skip)]
-    pub no_cascade: bool,
     /// Options from a TOML file: keys are the long names; [command] tables hold for one command.
     /// What is typed goes before what the file says
     #[arg(long, global = true, value_name = "FILE")]
@@ -67,6 +40,38 @@ pub struct Common {
     /// More messages on standard error (-v, -vv)
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub verbose: u8,
+}
+
+/// Options that the commands which run a model have in common.
+#[derive(Debug, Clone, Args)]
+pub struct Common {
+    /// Where models run: auto, cpu, cuda[:N] or metal. auto is the first NVIDIA GPU that this build has kernels for, if
+    /// there is one, else Metal if built for it, else the processor
+    #[arg(long, default_value = "auto", value_name = "DEVICE")]
+    pub device: DeviceChoice,
+    /// Type of the weights; auto keeps what is stored, so that quantised ones stay quantised. With
+    /// f32, keys and values are f32 too, else f16. (On NVIDIA GPUs all are bf16, unless e4m3 asks for less)
+    #[arg(long, default_value = "auto", value_name = "TYPE")]
+    pub dtype: Dtype,
+    /// Type of keys and values; auto goes by the weights
+    #[arg(long, default_value = "auto", value_name = "TYPE")]
+    pub kv_dtype: KvType,
+    /// Memory for keys and values, e.g. 4GiB or 500MB; half of what is free if not given (on a GPU, all that is free
+    /// beside weights and the largest step)
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
+    pub kv_memory: Option<u64>,
+    /// Tokens of one step: prefill chunks and decodes together; 512 if not given, on a GPU 8192
+    #[arg(long, value_name = "N", value_parser = values::at_once())]
+    pub batch_tokens: Option<usize>,
+    /// Sequences that run at once, at most; 64 if not given, on a GPU 256
+    #[arg(long, value_name = "N", value_parser = values::at_once())]
+    pub max_sequences: Option<usize>,
+    /// On a GPU: the same bits whatever else is in the batch, at some cost. (The processor's always are)
+    #[arg(long)]
+    pub deterministic: bool,
+    /// Keys and values that sequences have in common are read once for each; to measure with.
+    #[arg(skip)]
+    pub no_cascade: bool,
 }
 
 /// Type of the weights.
@@ -125,6 +130,8 @@ pub struct Demo {
     /// The model
     #[arg(long, default_value = "smollm2", value_name = "M", help = MODEL_HELP)]
     pub model: String,
+    #[command(flatten)]
+    pub common: Common,
 }
 
 /// sample, chunk-info, score and pairs in one go
@@ -155,6 +162,8 @@ pub struct Run {
     pub pairing: PairArgs,
     #[command(flatten)]
     pub work: WorkArgs,
+    #[command(flatten)]
+    pub common: Common,
 }
 
 impl Run {
@@ -167,6 +176,8 @@ impl Run {
             "-n {n} and --min-scored {min_scored}: so few candidates make no pair; raise -n, or \
              lower --min-scored"
         );
+        let servers = [&self.judge_server.judge_url, &self.policy_server.policy_url];
+        self.work.remote.check(servers.iter().any(|url| url.is_some()))?;
         self.scoring.method.check()
     }
 }
@@ -190,6 +201,8 @@ pub struct Sample {
     pub sampling: SamplingArgs,
     #[command(flatten)]
     pub work: WorkArgs,
+    #[command(flatten)]
+    pub common: Common,
 }
 
 /// How candidates are sampled.
@@ -224,6 +237,8 @@ pub struct ChunkInfo {
     pub prompts: PromptArgs,
     #[command(flatten)]
     pub work: WorkArgs,
+    #[command(flatten)]
+    pub common: Common,
 }
 
 /// Scores candidates for helpfulness, logicality, faithfulness and completeness
@@ -254,6 +269,8 @@ pub struct Score {
     pub scoring: ScoringArgs,
     #[command(flatten)]
     pub work: WorkArgs,
+    #[command(flatten)]
+    pub common: Common,
 }
 
 /// Which prompts the judge uses.
@@ -412,6 +429,8 @@ pub struct Generate {
     /// One JSON object instead of text
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub common: Common,
 }
 
 impl Generate {
@@ -477,6 +496,8 @@ pub struct Pull {
 pub struct Inspect {
     #[arg(value_name = "M", help = MODEL_HELP)]
     pub model: String,
+    #[command(flatten)]
+    pub common: Common,
 }
 
 /// Measures prefill and decode, or the judge's own workload
@@ -557,6 +578,8 @@ pub struct Bench {
     /// One JSON object instead of a table
     #[arg(long)]
     pub json: bool,
+    #[command(flatten)]
+    pub common: Common,
 }
 
 /// Writes random weights in the shape of a real model as a GGUF file, to measure with

@@ -24,12 +24,8 @@ use std::sync::atomic::AtomicBool;
 ///
 /// # Errors
 /// A model that can't be loaded, or an engine that fails.
-pub fn bench(
-    args: &Bench,
-    common: &Common,
-    interrupts: impl FnOnce() -> Result<Arc<AtomicBool>>,
-) -> Result<Ending> {
-    let common = &Common { no_cascade: args.no_cascade, ..common.clone() };
+pub fn bench(args: &Bench, interrupts: impl FnOnce() -> Result<Arc<AtomicBool>>) -> Result<Ending> {
+    let common = &Common { no_cascade: args.no_cascade, ..args.common.clone() };
     if args.dummy.is_some() && args.model.is_some() && args.data.is_none() {
         bail!("--model beside --dummy gives the text's side of --data; leave one of them out");
     }

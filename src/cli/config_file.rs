@@ -9,6 +9,7 @@
 //! sets = ["qasper", "vcsum"]
 //! ```
 
+use super::help::members;
 use anyhow::{Context, Result, bail, ensure};
 use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, Command};
@@ -18,7 +19,7 @@ use toml::{Table, Value};
 
 /// The arguments, with those of the file named by `--config` (if it is) put right after the
 /// command's name. An option that was typed as well is left out, and so is one that can't be used with
-/// one that was typed.
+/// one that was typed, or that is for models behind servers where none is named.
 ///
 /// # Errors
 /// The file can't be read, is no TOML, or names an option that no command (or not its own) has.
@@ -32,7 +33,21 @@ pub fn expand(args: Vec<OsString>, cli: &Command) -> Result<Vec<OsString>> {
     let mut added = Vec::new();
     Reader { cli, path: &path }.read(&table, 0, &mut added).with_context(|| file_name(&file))?;
     added.retain(|(name, _)| !path.last().is_some_and(|own| is_displaced(own, name, &args)));
+    let is_added = |name: &str| added.iter().any(|(given, _)| given == name);
+    if !SERVERS.iter().any(|name| is_typed(&args, name) || is_added(name)) {
+        added.retain(|(name, _)| !path.last().is_some_and(|own| is_for_servers(own, name)));
+    }
     Ok(insert(args, at, added))
+}
+
+/// The options that name a server.
+const SERVERS: [&str; 2] = ["judge-url", "policy-url"];
+
+/// Whether an option of a command is for models behind servers.
+fn is_for_servers(command: &Command, name: &str) -> bool {
+    members(command, "RemoteArgs").any(|id| {
+        command.get_arguments().any(|arg| arg.get_id() == &id && arg.get_long() == Some(name))
+    })
 }
 
 /// Whether an option of a command conflicts with one that was typed.
@@ -238,6 +253,10 @@ mod tests {
         let server = "[score]\njudge-url = \"u\"\njudge-model = \"j\"\nseed = 7\n";
         let want = "longreward score --seed=7 --model m";
         assert_eq!(got(server, "longreward score --model m"), want);
+        // What only a server needs goes with it.
+        let server = format!("{server}tokenizer = \"t\"\n");
+        assert_eq!(got(&server, "longreward score --model m"), want);
+        assert!(got(&server, "longreward score").contains("--tokenizer=t"));
         // Which of two says that they conflict does not matter.
         let typed = "longreward agree --labels l --scored s";
         assert_eq!(got("[agree]\nmodel = \"m\"\n", typed), typed);

@@ -45,12 +45,11 @@ struct Question {
 ///
 /// # Errors
 /// As the stages.
-pub fn demo(args: &Demo, common: &Common, cancel: &AtomicBool) -> Result<Ending> {
+pub fn demo(args: &Demo, cancel: &AtomicBool) -> Result<Ending> {
     std::fs::create_dir_all(&args.out)
         .with_context(|| format!("{}: can't be created", args.out.display()))?;
     let data = write_data(&args.out)?;
-    let common = Common { kv_memory: common.kv_memory.or(Some(KV_MEMORY)), ..common.clone() };
-    let ending = stages::run(&run_args(args, &data), &common, cancel)?;
+    let ending = stages::run(&run_args(args, &data), cancel)?;
     if ending != Ending::Interrupted {
         let files = Files::in_folder(&args.out);
         print_scores(&files.scored)?;
@@ -121,6 +120,10 @@ fn run_args(args: &Demo, data: &Path) -> Run {
             format: PairFormat::Longreward,
         },
         work: WorkArgs::default(),
+        common: Common {
+            kv_memory: args.common.kv_memory.or(Some(KV_MEMORY)),
+            ..args.common.clone()
+        },
     }
 }
 

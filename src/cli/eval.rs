@@ -1,6 +1,6 @@
 //! `longreward eval`: LongBench and LongBench-Chat.
 
-use super::args::{Common, Language, WorkArgs};
+use super::args::{Language, WorkArgs};
 use super::eval_args::{Eval, LongBench, LongBenchChat, ProtocolName, RunArgs, Suites};
 use super::stages::{self, Lazy, on_mismatch};
 use super::{Ending, model};
@@ -29,14 +29,14 @@ use std::sync::atomic::AtomicBool;
 ///
 /// # Errors
 /// Unreadable input, output that was made otherwise, or a model that fails.
-pub fn eval(args: &Eval, common: &Common, cancel: &AtomicBool) -> Result<Ending> {
+pub fn eval(args: &Eval, cancel: &AtomicBool) -> Result<Ending> {
     match &args.suite {
-        Suites::Longbench(args) => longbench(args, common, cancel),
-        Suites::LongbenchChat(args) => longbench_chat(args, common, cancel),
+        Suites::Longbench(args) => longbench(args, cancel),
+        Suites::LongbenchChat(args) => longbench_chat(args, cancel),
     }
 }
 
-fn longbench(args: &LongBench, common: &Common, cancel: &AtomicBool) -> Result<Ending> {
+fn longbench(args: &LongBench, cancel: &AtomicBool) -> Result<Ending> {
     let protocol = match args.protocol {
         ProtocolName::Longreward => Protocol::LongReward,
         ProtocolName::Longbench => Protocol::LongBench,
@@ -50,23 +50,18 @@ fn longbench(args: &LongBench, common: &Common, cancel: &AtomicBool) -> Result<E
         limit: args.run.limit,
     };
     let suite = longbench::open(&selection, &prompts)?;
-    run(suite, args.temperature, &args.run, common, cancel)
+    run(suite, args.temperature, &args.run, cancel)
 }
 
-fn longbench_chat(args: &LongBenchChat, common: &Common, cancel: &AtomicBool) -> Result<Ending> {
+fn longbench_chat(args: &LongBenchChat, cancel: &AtomicBool) -> Result<Ending> {
     let suite = eval::chat::open(&args.run.data, args.run.limit)?;
-    run(suite, args.temperature, &args.run, common, cancel)
+    run(suite, args.temperature, &args.run, cancel)
 }
 
 /// Predicts, judges if there is a judge, and says what it comes to.
-fn run(
-    suite: Suite,
-    temperature: f32,
-    args: &RunArgs,
-    common: &Common,
-    cancel: &AtomicBool,
-) -> Result<Ending> {
+fn run(suite: Suite, temperature: f32, args: &RunArgs, cancel: &AtomicBool) -> Result<Ending> {
     check_not_empty(&suite, &args.data)?;
+    let common = &args.common;
     let files = Files::of(&args.out_dir);
     let judge_prompts = JudgePrompts::load(args.prompts.as_deref())?;
     let mut about = About::of(&suite);

@@ -1,8 +1,9 @@
 //! What can be typed after `longreward eval`.
 
-use super::args::{Language, MODEL_HELP, WorkArgs};
+use super::args::{Common, Language, MODEL_HELP, WorkArgs};
 use super::remote::{JudgeServer, PolicyServer};
 use super::values;
+use anyhow::Result;
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -14,6 +15,16 @@ use std::path::PathBuf;
 pub struct Eval {
     #[command(subcommand)]
     pub suite: Suites,
+}
+
+impl Eval {
+    /// # Errors
+    /// Options that contradict each other.
+    pub fn check(&self) -> Result<()> {
+        let (Suites::Longbench(LongBench { run, .. })
+        | Suites::LongbenchChat(LongBenchChat { run, .. })) = &self.suite;
+        run.work.remote.check(run.policy.policy_url.is_some() || run.server.judge_url.is_some())
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -102,6 +113,8 @@ pub struct RunArgs {
     pub resamples: usize,
     #[command(flatten)]
     pub work: WorkArgs,
+    #[command(flatten)]
+    pub common: Common,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -1,6 +1,6 @@
 //! `longreward generate` and `longreward tokenize`.
 
-use super::args::{Common, Generate, Tokenize};
+use super::args::{Generate, Tokenize};
 use super::model;
 use crate::chat::Finish;
 use crate::chat::text::ReplyText;
@@ -50,7 +50,8 @@ struct Finished {
 ///
 /// # Errors
 /// An unreadable prompt or model, or a prompt that does not fit.
-pub fn generate(args: &Generate, common: &Common) -> Result<()> {
+pub fn generate(args: &Generate) -> Result<()> {
+    let common = &args.common;
     let text = match (&args.prompt, &args.prompt_file) {
         (Some(text), _) => text.clone(),
         (None, Some(file)) => read(file)?,

@@ -31,7 +31,8 @@ fn path(source: &Source) -> std::path::Display<'_> {
 ///
 /// # Errors
 /// The model can't be found or read.
-pub fn inspect(args: &Inspect, common: &Common) -> Result<()> {
+pub fn inspect(args: &Inspect) -> Result<()> {
+    let common = &args.common;
     let opened = model::open(&args.model, common)?;
     let config = opened.decoder.config();
     println!("model           {}", opened.text.name);

@@ -13,6 +13,7 @@ mod embedder;
 mod eval;
 mod eval_args;
 mod generate;
+mod help;
 mod inspect;
 mod method_args;
 mod model;
@@ -29,8 +30,8 @@ mod verdict_args;
 mod verify;
 
 use anyhow::{Context, Result};
-use args::{Cli, Command, Common};
-use clap::{CommandFactory, FromArgMatches};
+use args::{Cli, Command, Process};
+use clap::FromArgMatches;
 use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -89,7 +90,7 @@ fn told(error: &anyhow::Error) -> String {
 /// Help, version and wrong usage end the program here, as clap does it.
 fn parse(args: Vec<OsString>) -> Result<Cli> {
     let file = config_file::path(&args);
-    let matches = Cli::command().try_get_matches_from(expand(args.clone())?);
+    let matches = help::command().try_get_matches_from(expand(args.clone())?);
     let matches = matches.unwrap_or_else(|error| {
         if let Some(file) = file.filter(|_| config_file::is_cause(&error, &args)) {
             eprintln!("{}: this file holds:", file.to_string_lossy());
@@ -101,16 +102,25 @@ fn parse(args: Vec<OsString>) -> Result<Cli> {
 
 /// With the options of a file and of a preset.
 fn expand(args: Vec<OsString>) -> Result<Vec<OsString>> {
-    let args = config_file::expand(args, &Cli::command())?;
-    preset::expand(args, &Cli::command())
+    let args = config_file::expand(args, &help::command())?;
+    preset::expand(args, &help::command())
 }
 
 /// Options that contradict each other are wrong usage.
 fn checked(cli: Cli) -> Result<Cli> {
     match &cli.command {
         Command::Run(args) => args.check()?,
-        Command::Score(args) => args.scoring.method.check()?,
-        Command::Verify(args) => args.scoring.method.check()?,
+        Command::Sample(args) => args.work.remote.check(args.server.policy_url.is_some())?,
+        Command::ChunkInfo(args) => args.work.remote.check(args.server.judge_url.is_some())?,
+        Command::Score(args) => {
+            args.work.remote.check(args.server.judge_url.is_some())?;
+            args.scoring.method.check()?;
+        }
+        Command::Verify(args) => {
+            args.remote.check(args.server.judge_url.is_some())?;
+            args.scoring.method.check()?;
+        }
+        Command::Eval(args) => args.check()?,
         Command::Bench(args) => args.scoring.method.check()?,
         Command::Agree(args) => args.check()?,
         Command::Serve(args) => args.method.check()?,
@@ -124,7 +134,7 @@ fn checked(cli: Cli) -> Result<Cli> {
 #[cfg(test)]
 fn parse_for_tests(typed: &str) -> Result<Cli> {
     let args = expand(typed.split_whitespace().map(OsString::from).collect())?;
-    checked(Cli::from_arg_matches(&Cli::command().try_get_matches_from(args)?)?)
+    checked(Cli::from_arg_matches(&help::command().try_get_matches_from(args)?)?)
 }
 
 fn start(cli: &Cli) -> Result<()> {
@@ -132,8 +142,8 @@ fn start(cli: &Cli) -> Result<()> {
     if !matches!(cli.command, Command::Serve(_)) {
         signals::end_with_the_reader();
     }
-    start_log(&cli.common);
-    start_threads(&cli.common)
+    start_log(&cli.process);
+    start_threads(&cli.process)
 }
 
 /// Runs the command on a thread of the pool. From a thread outside, each of the hundreds of
@@ -143,33 +153,32 @@ fn on_the_pool(cli: &Cli) -> Result<Ending> {
 }
 
 fn run(cli: &Cli) -> Result<Ending> {
-    let common = &cli.common;
     let done = |()| Ending::Done;
     match &cli.command {
-        Command::Demo(args) => demo::demo(args, common, interrupts()?.as_ref()),
-        Command::Run(args) => stages::run(args, common, interrupts()?.as_ref()),
-        Command::Sample(args) => stages::sample(args, common, interrupts()?.as_ref()),
-        Command::ChunkInfo(args) => stages::chunk_info(args, common, interrupts()?.as_ref()),
-        Command::Score(args) => stages::score(args, common, interrupts()?.as_ref()),
+        Command::Demo(args) => demo::demo(args, interrupts()?.as_ref()),
+        Command::Run(args) => stages::run(args, interrupts()?.as_ref()),
+        Command::Sample(args) => stages::sample(args, interrupts()?.as_ref()),
+        Command::ChunkInfo(args) => stages::chunk_info(args, interrupts()?.as_ref()),
+        Command::Score(args) => stages::score(args, interrupts()?.as_ref()),
         Command::Pairs(args) => stages::pairs(args),
-        Command::Verify(args) => verify::verify(args, common, interrupts()?.as_ref()),
+        Command::Verify(args) => verify::verify(args, interrupts()?.as_ref()),
         Command::Prompts(args) => prompts::prompts(args),
         Command::Report(args) => report::report(args),
-        Command::Agree(args) => agree::agree(args, common, interrupts()?.as_ref()),
+        Command::Agree(args) => agree::agree(args, interrupts()?.as_ref()),
         Command::Calibrate(args) => calibrate::calibrate(args),
-        Command::Eval(args) => eval::eval(args, common, interrupts()?.as_ref()),
-        Command::Generate(args) => generate::generate(args, common).map(done),
+        Command::Eval(args) => eval::eval(args, interrupts()?.as_ref()),
+        Command::Generate(args) => generate::generate(args).map(done),
         Command::Tokenize(args) => generate::tokenize(args).map(done),
         Command::Pull(args) => inspect::pull(args).map(done),
-        Command::Inspect(args) => inspect::inspect(args, common).map(done),
-        Command::Bench(args) => bench::bench(args, common, interrupts),
+        Command::Inspect(args) => inspect::inspect(args).map(done),
+        Command::Bench(args) => bench::bench(args, interrupts),
         Command::Dummy(args) => dummy::dummy(args).map(done),
-        Command::Serve(args) => serve::serve(args, common).map(done),
+        Command::Serve(args) => serve::serve(args).map(done),
     }
 }
 
-fn start_log(common: &Common) {
-    let level = match common.verbose {
+fn start_log(process: &Process) {
+    let level = match process.verbose {
         0 => tracing::Level::WARN,
         1 => tracing::Level::INFO,
         _ => tracing::Level::DEBUG,
@@ -177,8 +186,8 @@ fn start_log(common: &Common) {
     tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).init();
 }
 
-fn start_threads(common: &Common) -> Result<()> {
-    let Some(threads) = common.threads else { return Ok(()) };
+fn start_threads(process: &Process) -> Result<()> {
+    let Some(threads) = process.threads else { return Ok(()) };
     rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .build_global()

@@ -3,7 +3,7 @@
 use super::model::Text;
 use super::values;
 use crate::chat::remote::{Authorities, Key, Patience, Remote, RemoteError, Settings, Tokens};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
 use std::path::PathBuf;
@@ -77,6 +77,27 @@ pub struct RemoteArgs {
 }
 
 impl RemoteArgs {
+    /// # Errors
+    /// One of the options is given, though no model is behind a server.
+    pub fn check(&self, has_server: bool) -> Result<()> {
+        let usual = Self::default();
+        let given = [
+            ("--tokenizer", self.tokenizer.is_some()),
+            ("--context-tokens", self.context_tokens.is_some()),
+            ("--concurrency", self.concurrency != usual.concurrency),
+            ("--request-attempts", self.request_attempts != usual.request_attempts),
+            ("--request-timeout", self.request_timeout != usual.request_timeout),
+            ("--ca-file", self.ca_file.is_some()),
+        ];
+        for (option, _) in given.iter().filter(|(_, given)| *given) {
+            ensure!(
+                has_server,
+                "{option} is for a model behind a server, and none is named (--judge-url, --policy-url); leave it out"
+            );
+        }
+        Ok(())
+    }
+
     fn authorities(&self, url: &str) -> Result<Option<Authorities>> {
         if !url.trim().starts_with("https://") {
             return Ok(None);
@@ -156,5 +177,29 @@ fn check_tokens(remote: &Remote, text: Option<&Text>) -> Result<()> {
             text.tokenizer.hash()
         ),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::parse_for_tests;
+
+    #[test]
+    fn what_only_servers_need_is_refused_without_one() {
+        let here = "longreward score --model m --data d --responses r --out o";
+        let there = here.replace("--model m", "--judge-url u --judge-model m");
+        for option in [
+            "--tokenizer smollm2",
+            "--context-tokens 5",
+            "--concurrency 4",
+            "--request-attempts 2",
+            "--request-timeout 5",
+            "--ca-file none",
+        ] {
+            let told = parse_for_tests(&format!("{here} {option}")).unwrap_err().to_string();
+            assert!(told.starts_with(option.split(' ').next().unwrap()), "{told}");
+            parse_for_tests(&format!("{there} {option}")).unwrap();
+        }
+        parse_for_tests(here).unwrap();
     }
 }

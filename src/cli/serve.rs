@@ -73,13 +73,16 @@ pub struct Serve {
     pub prompts: PromptArgs,
     #[command(flatten)]
     pub method: MethodArgs,
+    #[command(flatten)]
+    pub common: Common,
 }
 
 /// Serves until it is interrupted; then finishes what is being worked on.
 ///
 /// # Errors
 /// A model that can't be loaded, an address that can't be used, or an engine that broke.
-pub fn serve(args: &Serve, common: &Common) -> Result<()> {
+pub fn serve(args: &Serve) -> Result<()> {
+    let common = &args.common;
     let key = key(args)?;
     ensure!(
         args.host.is_loopback() || key.is_some() || args.allow_open,

@@ -292,7 +292,8 @@ impl<'a> Lazy<'a> {
 ///
 /// # Errors
 /// Unreadable input, output that was made otherwise, or a model that fails.
-pub fn sample(args: &Sample, common: &Common, cancel: &AtomicBool) -> Result<Ending> {
+pub fn sample(args: &Sample, cancel: &AtomicBool) -> Result<Ending> {
+    let common = &args.common;
     let server = args.server.named();
     let mut policy = Lazy::at(args.model.as_deref(), server, &args.work.remote, common, cancel)?;
     let options = sample_options(&args.data, &args.out, &args.sampling, &args.work, &policy)?;
@@ -308,7 +309,8 @@ pub fn sample(args: &Sample, common: &Common, cancel: &AtomicBool) -> Result<End
 ///
 /// # Errors
 /// As [`sample`].
-pub fn chunk_info(args: &ChunkInfo, common: &Common, cancel: &AtomicBool) -> Result<Ending> {
+pub fn chunk_info(args: &ChunkInfo, cancel: &AtomicBool) -> Result<Ending> {
+    let common = &args.common;
     let server = args.server.named();
     let mut judge = Lazy::at(args.model.as_deref(), server, &args.work.remote, common, cancel)?;
     judge.text()?;
@@ -330,7 +332,8 @@ pub fn chunk_info(args: &ChunkInfo, common: &Common, cancel: &AtomicBool) -> Res
 ///
 /// # Errors
 /// As [`sample`], or an embedder that can't be read.
-pub fn score(args: &Score, common: &Common, cancel: &AtomicBool) -> Result<Ending> {
+pub fn score(args: &Score, cancel: &AtomicBool) -> Result<Ending> {
+    let common = &args.common;
     let server = args.server.named();
     let mut judge = Lazy::at(args.model.as_deref(), server, &args.work.remote, common, cancel)?;
     let files = ScoreFiles {
@@ -366,7 +369,8 @@ pub fn pairs(args: &Pairs) -> Result<Ending> {
 ///
 /// # Errors
 /// As the stages.
-pub fn run(args: &Run, common: &Common, cancel: &AtomicBool) -> Result<Ending> {
+pub fn run(args: &Run, cancel: &AtomicBool) -> Result<Ending> {
+    let common = &args.common;
     let files = Files::in_folder(&args.out_dir);
     let remote = &args.work.remote;
     let mut judge =

@@ -101,6 +101,7 @@ mod tests {
     fn values_that_can_not_be_are_refused_by_the_name_of_their_option() {
         const SAMPLE: &str = "sample --model m --data d --out o";
         const SCORE: &str = "score --model m --data d --responses r --out o";
+        const THERE: &str = "score --judge-url u --judge-model m --data d --responses r --out o";
         const PAIRS: &str = "pairs --data d --scored s --out o";
         const GENERATE: &str = "generate --model m --prompt x";
         const DUMMY: &str = "dummy smollm2-135m --gguf g";
@@ -132,8 +133,8 @@ mod tests {
             (SCORE, "--threads", "3000", "1024"),
             (SCORE, "--batch-tokens", "0", "1"),
             (SCORE, "--max-sequences", "0", "1"),
-            (SCORE, "--context-tokens", "0", "1"),
-            (SCORE, "--request-timeout", "18446744073709551615", "600"),
+            (THERE, "--context-tokens", "0", "1"),
+            (THERE, "--request-timeout", "18446744073709551615", "600"),
             (PAIRS, "--min-margin", "nan", "0.5"),
             (PAIRS, "--min-margin", "-1", "0"),
             (PAIRS, "--max-length-ratio", "0", "1.5"),

@@ -54,13 +54,16 @@ pub struct Verify {
     /// The seed that the scores were made with
     #[arg(long, default_value_t = 0, value_name = "S")]
     pub seed: u64,
+    #[command(flatten)]
+    pub common: Common,
 }
 
 /// Scores once more and compares.
 ///
 /// # Errors
 /// Unreadable files, or a model that fails.
-pub fn verify(args: &Verify, common: &Common, cancel: &AtomicBool) -> Result<Ending> {
+pub fn verify(args: &Verify, cancel: &AtomicBool) -> Result<Ending> {
+    let common = &args.common;
     // What is not there, or was not written by this program, is not called changed.
     std::fs::metadata(&args.scored).with_context(|| args.scored.display().to_string())?;
     stored_settings(&args.scored)?;

@@ -23,6 +23,10 @@ const CHINESE: &str =
 /// Longer than anything takes here.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Commands that run no model.
+const WITHOUT_ENGINE: [&str; 7] =
+    ["pairs", "report", "calibrate", "tokenize", "pull", "dummy", "prompts"];
+
 /// The folder; it goes with the value.
 pub struct World {
     folder: TempDir,
@@ -87,7 +91,10 @@ impl World {
 
     fn command(&self, args: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_longreward"));
-        command.args(args.split_whitespace()).args(["--kv-memory", "200MB"]);
+        command.args(args.split_whitespace());
+        if !WITHOUT_ENGINE.iter().any(|name| args.starts_with(name)) {
+            command.args(["--kv-memory", "200MB"]);
+        }
         command.current_dir(self.folder.path()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // Not the user's, in which the digests of these models would stay.
         command.env("LONGREWARD_CACHE", self.folder.path().join("cache"));
