@@ -148,9 +148,8 @@ pub struct Run {
     pub policy: Option<String>,
     #[command(flatten)]
     pub policy_server: PolicyServer,
-    /// Prompts: JSON Lines with idx, query, answer, context
-    #[arg(long, value_name = "FILE")]
-    pub data: PathBuf,
+    #[command(flatten)]
+    pub input: InputArgs,
     /// Folder for the files of all stages
     #[arg(long, value_name = "DIR")]
     pub out_dir: PathBuf,
@@ -191,9 +190,8 @@ pub struct Sample {
     pub model: Option<String>,
     #[command(flatten)]
     pub server: PolicyServer,
-    /// Prompts: JSON Lines with idx, query, answer, context
-    #[arg(long, value_name = "FILE")]
-    pub data: PathBuf,
+    #[command(flatten)]
+    pub input: InputArgs,
     /// The candidates; what is there already is kept, and the rest added
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
@@ -203,6 +201,17 @@ pub struct Sample {
     pub work: WorkArgs,
     #[command(flatten)]
     pub common: Common,
+}
+
+/// The prompts that a stage works on.
+#[derive(Debug, Clone, Args)]
+pub struct InputArgs {
+    /// Prompts: JSON Lines with idx, query, answer, context
+    #[arg(long, value_name = "FILE")]
+    pub data: PathBuf,
+    /// Use the first N good rows of --data only; without it, or with another N, the same command goes on
+    #[arg(long, value_name = "N", value_parser = values::count())]
+    pub limit: Option<usize>,
 }
 
 /// How candidates are sampled.
@@ -227,9 +236,8 @@ pub struct ChunkInfo {
     pub model: Option<String>,
     #[command(flatten)]
     pub server: JudgeServer,
-    /// Prompts: JSON Lines with idx, query, answer, context
-    #[arg(long, value_name = "FILE")]
-    pub data: PathBuf,
+    #[command(flatten)]
+    pub input: InputArgs,
     /// The extracts; what is there already is kept, and the rest added
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
@@ -251,9 +259,8 @@ pub struct Score {
     pub model: Option<String>,
     #[command(flatten)]
     pub server: JudgeServer,
-    /// Prompts: JSON Lines with idx, query, answer, context
-    #[arg(long, value_name = "FILE")]
-    pub data: PathBuf,
+    #[command(flatten)]
+    pub input: InputArgs,
     /// Candidates: JSON Lines with idx ("<prompt idx>-<k>"), query, answer
     #[arg(long, value_name = "FILE")]
     pub responses: PathBuf,

@@ -1,7 +1,7 @@
 //! `longreward demo`: every stage, on documents that the program contains.
 
 use super::args::{
-    Common, Demo, Filters, JudgeArgs, Language, PairArgs, PairFormat, PromptArgs, Run,
+    Common, Demo, Filters, InputArgs, JudgeArgs, Language, PairArgs, PairFormat, PromptArgs, Run,
     SamplingArgs, ScoringArgs, WorkArgs,
 };
 use super::method_args::MethodArgs;
@@ -88,7 +88,7 @@ fn run_args(args: &Demo, data: &Path) -> Run {
         judge_server: JudgeServer::default(),
         policy_server: PolicyServer::default(),
         policy: None,
-        data: data.to_owned(),
+        input: InputArgs { data: data.to_owned(), limit: None },
         out_dir: args.out.clone(),
         sampling: SamplingArgs {
             n: SAMPLES,

@@ -131,6 +131,7 @@ impl MethodArgs {
             },
             calibration,
             early_stop: false,
+            limit: None,
             on_mismatch: OnMismatch::Refuse,
         })
     }

@@ -4,8 +4,8 @@
 //! and where nothing is left to do no model is loaded at all.
 
 use super::args::{
-    ChunkInfo, Common, JudgeArgs, KvType, Language, PairArgs, PairFormat, Pairs, PromptArgs, Run,
-    Sample, SamplingArgs, Score, WorkArgs,
+    ChunkInfo, Common, InputArgs, JudgeArgs, KvType, Language, PairArgs, PairFormat, Pairs,
+    PromptArgs, Run, Sample, SamplingArgs, Score, WorkArgs,
 };
 use super::method_args::score_options;
 use super::model::{self, Text};
@@ -296,7 +296,7 @@ pub fn sample(args: &Sample, cancel: &AtomicBool) -> Result<Ending> {
     let common = &args.common;
     let server = args.server.named();
     let mut policy = Lazy::at(args.model.as_deref(), server, &args.work.remote, common, cancel)?;
-    let options = sample_options(&args.data, &args.out, &args.sampling, &args.work, &policy)?;
+    let options = sample_options(&args.input, &args.out, &args.sampling, &args.work, &policy)?;
     let plan = SamplePlan::open(options)?;
     report(if plan.todo() == 0 {
         plan.close()?
@@ -315,9 +315,10 @@ pub fn chunk_info(args: &ChunkInfo, cancel: &AtomicBool) -> Result<Ending> {
     let mut judge = Lazy::at(args.model.as_deref(), server, &args.work.remote, common, cancel)?;
     judge.text()?;
     let plan = ChunkInfoPlan::open(chunk_info::Options {
-        data: args.data.clone(),
+        data: args.input.data.clone(),
         out: args.out.clone(),
         judging: judging(&args.prompts, &args.work, &judge)?,
+        limit: args.input.limit,
         on_mismatch: on_mismatch(&args.work),
     })?;
     if plan.todo() == 0 {
@@ -337,13 +338,14 @@ pub fn score(args: &Score, cancel: &AtomicBool) -> Result<Ending> {
     let server = args.server.named();
     let mut judge = Lazy::at(args.model.as_deref(), server, &args.work.remote, common, cancel)?;
     let files = ScoreFiles {
-        data: &args.data,
+        data: &args.input.data,
         responses: &args.responses,
         out: &args.out,
         chunk_info: args.chunk_info.as_deref(),
     };
     judge.text()?;
-    let plan = ScorePlan::open(score_options(files, &args.scoring, &args.work, &judge)?)?;
+    let options = score_options(files, &args.scoring, &args.work, &judge)?;
+    let plan = ScorePlan::open(score::Options { limit: args.input.limit, ..options })?;
     if plan.todo() == 0 {
         return report(plan.close()?);
     }
@@ -383,9 +385,20 @@ pub fn run(args: &Run, cancel: &AtomicBool) -> Result<Ending> {
         }
         _ => None,
     };
+    let score = score_options(
+        ScoreFiles {
+            data: &args.input.data,
+            responses: &files.responses,
+            out: &files.scored,
+            chunk_info: None,
+        },
+        &args.scoring,
+        &args.work,
+        &judge,
+    )?;
     let options = pipeline::run::Options {
         sample: sample_options(
-            &args.data,
+            &args.input,
             &files.responses,
             &args.sampling,
             &args.work,
@@ -393,19 +406,10 @@ pub fn run(args: &Run, cancel: &AtomicBool) -> Result<Ending> {
         )?,
         score: score::Options {
             extracts: files.chunk_info.clone(),
-            ..score_options(
-                ScoreFiles {
-                    data: &args.data,
-                    responses: &files.responses,
-                    out: &files.scored,
-                    chunk_info: None,
-                },
-                &args.scoring,
-                &args.work,
-                &judge,
-            )?
+            limit: args.input.limit,
+            ..score
         },
-        pairs: pair_options(&args.data, &files.scored, &files.pairs, &args.pairing),
+        pairs: pair_options(&args.input.data, &files.scored, &files.pairs, &args.pairing),
     };
     let text = policy.as_ref().and_then(|policy| policy.text.as_ref());
     let tokenizer = text.map_or_else(|| judge.text(), Ok)?.tokenizer.clone();
@@ -481,14 +485,14 @@ pub fn on_mismatch(work: &WorkArgs) -> OnMismatch {
 }
 
 fn sample_options(
-    data: &Path,
+    input: &InputArgs,
     out: &Path,
     args: &SamplingArgs,
     work: &WorkArgs,
     policy: &Lazy,
 ) -> Result<sample::Options> {
     Ok(sample::Options {
-        data: data.to_owned(),
+        data: input.data.clone(),
         out: out.to_owned(),
         model: policy.settings()?,
         n: args.n as u64,
@@ -502,6 +506,7 @@ fn sample_options(
             seed: work.seed,
             stop: Vec::new(),
         },
+        limit: input.limit,
         on_mismatch: on_mismatch(work),
     })
 }

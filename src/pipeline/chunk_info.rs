@@ -21,6 +21,8 @@ pub struct Options {
     /// `chunk_info.jsonl`.
     pub out: PathBuf,
     pub judging: Judging,
+    /// As of [`sample::Options`](super::sample::Options).
+    pub limit: Option<usize>,
     pub on_mismatch: OnMismatch,
 }
 
@@ -42,13 +44,15 @@ impl ChunkInfoPlan {
     /// # Errors
     /// Any [`Error`] but [`Error::Broken`].
     pub fn open(options: Options) -> Result<Self, Error> {
-        let Options { data, out, judging, on_mismatch } = options;
+        let Options { data, out, judging, limit, on_mismatch } = options;
         keep_inputs(&out, &[&data])?;
         let (prompts, problems) = Prompts::open(&data)?;
+        let beyond = prompts.beyond(limit).iter().map(|row| row.idx.to_string());
         let target = target(&out, &judging, &prompts, on_mismatch)
-            .map_err(|error| after(error, &problems))?;
+            .map_err(|error| after(error, &problems))?
+            .without(beyond);
         let rows = prompts.rows().iter().enumerate();
-        let missing = rows.filter(|(_, row)| !target.output.contains(&row.idx.to_string()));
+        let missing = rows.filter(|(_, row)| target.lacks(&row.idx.to_string()));
         let jobs = missing.map(|(position, _)| position).collect();
         let (settings, targets) = (settings(&judging), vec![target]);
         let plan = Plan { stage: "chunk-info", settings, seed: judging.seed, targets, problems };

@@ -60,6 +60,12 @@ impl Prompts {
         &self.rows
     }
 
+    /// Of the good rows those after the first `limit`.
+    pub fn beyond(&self, limit: Option<usize>) -> &[PromptRow] {
+        let first = limit.map_or(self.rows.len(), |limit| limit.min(self.rows.len()));
+        &self.rows[first..]
+    }
+
     /// The number of a prompt's row among the good ones.
     pub fn position(&self, idx: u64) -> Option<usize> {
         self.by_idx.get(&idx).copied()

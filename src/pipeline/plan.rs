@@ -8,6 +8,7 @@ use super::output::{Inputs, NOT_IN_INPUT, Output, Settings};
 use super::progress::{Status, Summary, first_of};
 use super::{Error, OnMismatch};
 use crate::judge::Judge;
+use std::collections::HashSet;
 use std::path::Path;
 use std::time::Instant;
 
@@ -79,6 +80,8 @@ pub(crate) fn with<const N: usize>(settings: &Settings, more: [(&str, String); N
 pub(crate) struct Target {
     pub output: Output,
     pub ids: Vec<String>,
+    /// Those of the ids that are not asked for yet; records that are there stay.
+    beyond: HashSet<String>,
 }
 
 impl Target {
@@ -104,7 +107,17 @@ impl Target {
         let ids = inputs.iter().map(|(id, _)| id.clone()).collect();
         let inputs = Inputs { hashes: inputs.into_iter().collect(), strange };
         let output = Output::open(path, settings, &inputs, on_mismatch)?;
-        Ok(Self { output, ids })
+        Ok(Self { output, ids, beyond: HashSet::new() })
+    }
+
+    /// Leaves these ids for later.
+    pub fn without(self, beyond: impl Iterator<Item = String>) -> Self {
+        Self { beyond: beyond.collect(), ..self }
+    }
+
+    /// Whether a record is asked for and not there yet.
+    pub fn lacks(&self, id: &str) -> bool {
+        !self.output.contains(id) && !self.beyond.contains(id)
     }
 
     fn finish(self) -> Result<(), Error> {
@@ -169,7 +182,7 @@ impl Plan {
 
     /// Records that are not there yet.
     pub fn todo(&self) -> usize {
-        self.own().ids.iter().filter(|id| !self.own().output.contains(id)).count()
+        self.own().ids.iter().filter(|id| self.own().lacks(id)).count()
     }
 
     /// Brings the outputs into their final form without a model, for when there is nothing to do.
@@ -219,12 +232,13 @@ impl Plan {
     }
 
     fn summary(&self) -> Summary {
-        let total = self.own().ids.len();
+        let (own, todo) = (self.own(), self.todo());
+        let reused = own.ids.iter().filter(|id| own.output.contains(id)).count();
         Summary {
             stage: self.stage,
             out: self.own().output.path().to_owned(),
-            total,
-            reused: total - self.todo(),
+            total: reused + todo,
+            reused,
             added: 0,
             failures: Vec::new(),
             problems: self.problems.clone(),

@@ -29,6 +29,8 @@ pub struct Options {
     pub n: u64,
     /// How; every answer has a seed of its own that is derived from this one.
     pub sampling: Sampling,
+    /// Prompts that are worked on, from the first; all if not given. It may change later.
+    pub limit: Option<usize>,
     pub on_mismatch: OnMismatch,
 }
 
@@ -49,8 +51,11 @@ impl SamplePlan {
         let inputs = rows.flat_map(|row| ids(row.idx).map(|id| (id.to_string(), row.hash.clone())));
         let target = Target::open(&options.out, &settings, inputs, options.on_mismatch)
             .map_err(|error| after(fewer(error, &prompts, options.n), &problems))?;
+        let beyond = prompts.beyond(options.limit).iter();
+        let beyond = beyond.flat_map(|row| ids(row.idx).map(|id| id.to_string()));
+        let target = target.without(beyond);
         let missing = |idx| {
-            let wanted = ids(idx).filter(|id| !target.output.contains(&id.to_string()));
+            let wanted = ids(idx).filter(|id| target.lacks(&id.to_string()));
             wanted.map(|id| id.k).collect::<Vec<u64>>()
         };
         let rows = prompts.rows().iter().enumerate();

@@ -274,6 +274,7 @@ impl Lab {
             score_by: ScoreBy::default(),
             calibration: None,
             early_stop: false,
+            limit: None,
             on_mismatch: self.on_mismatch,
         }
     }
@@ -294,10 +295,16 @@ impl Lab {
     }
 
     pub fn chunk_info(&self, model: &mut Model) -> Result<Summary, Error> {
+        self.chunk_info_of(None, model)
+    }
+
+    /// Extracts of the first prompts.
+    pub fn chunk_info_of(&self, limit: Option<usize>, model: &mut Model) -> Result<Summary, Error> {
         let options = chunk_info::Options {
             data: self.file("sft.jsonl"),
             out: self.file("chunk_info.jsonl"),
             judging: self.judging(),
+            limit,
             on_mismatch: self.on_mismatch,
         };
         let cancel = AtomicBool::new(false);
@@ -312,6 +319,7 @@ impl Lab {
             model: [("model".to_owned(), "policy".to_owned())].into(),
             n,
             sampling: Sampling { seed: self.seed, ..Sampling::default() },
+            limit: None,
             on_mismatch: self.on_mismatch,
         }
     }

@@ -240,6 +240,44 @@ fn a_failed_extract_fails_the_answers_to_its_prompt() {
 }
 
 #[test]
+fn a_limit_may_change_from_run_to_run() {
+    let (expected, calls) = whole();
+    let lab = Lab::new();
+    let limited = || score::Options { limit: Some(1), ..lab.score_options() };
+    let some = lab.score_with(limited(), &mut Model::new()).unwrap();
+    assert!(some.is_complete());
+    assert_eq!((some.total, some.added), (3, 3));
+    assert_eq!(ids(&lab, SCORED), ["5-2", "5-0", "5-1"]);
+    assert_eq!(ScorePlan::open(limited()).unwrap().todo(), 0);
+    let rest = lab.score(&mut Model::new()).unwrap();
+    assert_eq!((rest.total, rest.reused, rest.added), (9, 3, 6));
+    assert_eq!(some.calls + rest.calls, calls);
+    let none = ScorePlan::open(limited()).unwrap().close().unwrap();
+    assert_eq!((none.total, none.reused), (9, 9));
+    assert!(outputs(&lab) == expected);
+    assert_eq!(lab.leftovers(), Vec::<String>::new());
+}
+
+#[test]
+fn samples_and_extracts_of_the_first_prompts_are_gone_on_from() {
+    let whole = Lab::new();
+    whole.sample(2, &mut Model::new()).unwrap();
+    whole.chunk_info(&mut Model::new()).unwrap();
+    let lab = Lab::new();
+    let limited = sample::Options { limit: Some(1), ..lab.sample_options(2) };
+    let plan = SamplePlan::open(limited).unwrap();
+    assert_eq!(plan.todo(), 2);
+    super::testing::run_sample(plan, &mut Model::new()).unwrap();
+    assert_eq!(ids(&lab, "sampled_responses.jsonl"), ["5-0", "5-1"]);
+    lab.sample(2, &mut Model::new()).unwrap();
+    assert_eq!(lab.read("sampled_responses.jsonl"), whole.read("sampled_responses.jsonl"));
+    lab.chunk_info_of(Some(2), &mut Model::new()).unwrap();
+    assert_eq!(ids(&lab, CHUNKS), ["5", "6"]);
+    lab.chunk_info(&mut Model::new()).unwrap();
+    assert_eq!(lab.read(CHUNKS), whole.read(CHUNKS));
+}
+
+#[test]
 fn a_broken_model_stops_the_stage() {
     let lab = Lab::new();
     let broken = lab.score(&mut Model::ending(30, End::Broken)).unwrap_err();

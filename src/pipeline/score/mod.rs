@@ -22,7 +22,7 @@ use crate::retrieval::Retriever;
 use crate::retrieval::chunk::{CutAt, Cutting};
 use ahead::Seen;
 use document::{Document, Given, Part};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use waves::Recorded;
 
@@ -57,6 +57,8 @@ pub struct Options {
     /// Answers that can no longer be the best or the worst of their prompt are not judged in the
     /// dimensions that remain.
     pub early_stop: bool,
+    /// As of [`sample::Options`](super::sample::Options).
+    pub limit: Option<usize>,
     pub on_mismatch: OnMismatch,
 }
 
@@ -114,7 +116,7 @@ impl ScorePlan {
     pub fn open(options: Options) -> Result<Self, Error> {
         check_paths(&options)?;
         let settings = settings(&options);
-        let Options { data, responses, out, extracts: by_product, judging, on_mismatch, .. } =
+        let Options { data, responses, out, extracts: by_product, judging, limit, on_mismatch, .. } =
             options;
         let (prompts, mut problems) = Prompts::open(&data)?;
         let Responses { rows: responses, foreign, problems: more } =
@@ -132,6 +134,10 @@ impl ScorePlan {
             |id: &str, row: &Row| rests_on_others(id, row, &known).then_some(OTHER_EXTRACTS);
         let target = Target::open_unless(&out, &settings, inputs, &strange, on_mismatch)
             .map_err(|error| after(error, &problems))?;
+        let beyond: HashSet<u64> = prompts.beyond(limit).iter().map(|row| row.idx).collect();
+        let ids = responses.iter().map(|row| row.response.idx);
+        let beyond = ids.filter(|idx| beyond.contains(&idx.prompt)).map(|idx| idx.to_string());
+        let target = target.without(beyond);
         let groups = group(&responses, &prompts, &target);
         let recorded = options.early_stop.then(|| read_recorded(&out)).transpose()?;
         let mut targets = vec![target];
@@ -291,7 +297,7 @@ fn group(responses: &[ResponseRow], prompts: &Prompts, done: &Target) -> VecDequ
     for (position, row) in responses.iter().enumerate() {
         let idx = row.response.idx;
         let Some(prompt) = prompts.position(idx.prompt) else { continue };
-        if done.output.contains(&idx.to_string()) {
+        if !done.lacks(&idx.to_string()) {
             continue;
         }
         let place = *places.entry(prompt).or_insert(groups.len());
