@@ -496,7 +496,7 @@ pub struct Pull {
     pub model: String,
 }
 
-/// Shows a model's configuration, chat template and memory plan
+/// Shows a model's configuration, chat template and memory plan, or an embedder's sizes
 ///
 /// Example: longreward inspect smollm2
 #[derive(Debug, Args)]

@@ -2,7 +2,7 @@
 
 use super::args::{Dummy, GgufType};
 use super::inspect::size;
-use super::progress::bytes_bar;
+use super::progress::Writing;
 use crate::pipeline::jsonl::keep_others;
 use anyhow::{Result, ensure};
 use candle_core::quantized::GgmlDType;
@@ -24,13 +24,10 @@ pub fn dummy(args: &Dummy) -> Result<()> {
     let elements = config(&options.shape, options.factor)?.parameters();
     let bytes = (elements / options.dtype.block_size() * options.dtype.type_size()) as u64;
     check_room(bytes, free_disk(&args.gguf), &args.gguf)?;
-    let bar = bytes_bar(&format!("writing {}", args.gguf.display()));
-    write_gguf(&args.gguf, &options, &mut |done, total| {
-        bar.set_length(total);
-        bar.set_position(done);
-    })?;
-    bar.finish_and_clear();
-    println!("{}", args.gguf.display());
+    let mut progress = Writing::new(&args.gguf.display().to_string());
+    write_gguf(&args.gguf, &options, &mut |done, total| progress.update(done, total))?;
+    drop(progress);
+    println!("{}: {}", args.gguf.display(), size(std::fs::metadata(&args.gguf)?.len()));
     Ok(())
 }
 

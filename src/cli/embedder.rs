@@ -30,6 +30,16 @@ impl Bert {
         Ok(Self { encoder, tokenizer: Tokenizer::load(&found.source)? })
     }
 
+    /// Numbers in a vector.
+    pub fn dim(&self) -> usize {
+        self.encoder.dim()
+    }
+
+    /// Tokens of the longest text that it reads whole.
+    pub fn max_tokens(&self) -> usize {
+        self.encoder.max_tokens()
+    }
+
     /// The tokens of a text that the encoder sees.
     pub fn tokens(&self, text: &str) -> Vec<u32> {
         self.tokenizer.encode_for_embedder(text, self.encoder.max_tokens())

@@ -2,7 +2,8 @@
 
 use super::args::{Common, Inspect, Pull};
 use super::decoder::AnyDecoder;
-use super::model;
+use super::embedder::Bert;
+use super::model::{self, Text};
 use crate::tokenizer::{Tokenizer, Turn};
 use anyhow::Result;
 use kernels::kv::BLOCK;
@@ -27,23 +28,42 @@ fn path(source: &Source) -> std::path::Display<'_> {
     }
 }
 
-/// Prints a model's configuration, chat template and memory plan.
+/// Prints a model's configuration, chat template and memory plan; of an embedder its sizes.
 ///
 /// # Errors
 /// The model can't be found or read.
 pub fn inspect(args: &Inspect) -> Result<()> {
     let common = &args.common;
-    let opened = model::open(&args.model, common)?;
-    let config = opened.decoder.config();
-    println!("model           {}", opened.text.name);
-    print_config(config);
-    println!("vocabulary      {} tokens in the tokenizer", opened.text.tokenizer.vocab_size());
-    println!("stop tokens     {}", stop_tokens(&opened.text.tokenizer));
-    println!("template        {}", opened.text.template.name());
-    print_memory(opened.decoder, common)?;
-    let example = [Turn::user("Hello!")];
-    println!("\na conversation as the model sees it:\n{}", opened.text.template.render(&example)?);
+    let found = models::source::resolve(&args.model)?;
+    if models::config::read(&found.source).is_err()
+        && let Ok(embedder) = Bert::open(&args.model)
+    {
+        println!("embedder        {}", found.name);
+        println!("vectors         of {} numbers", embedder.dim());
+        println!("context         {} tokens", embedder.max_tokens());
+        return Ok(());
+    }
+    // Weights alone, as dummy writes them, have a memory plan, too.
+    let text = model::open_text(&args.model).map(|(_, text)| text);
+    let decoder = model::load(&found, common)?;
+    println!("model           {}", text.as_ref().map_or(&found.name, |text| &text.name));
+    print_config(decoder.config());
+    match &text {
+        Ok(text) => print_text(text),
+        Err(error) => println!("tokenizer       none that can be used: {error:#}"),
+    }
+    print_memory(decoder, common)?;
+    if let Ok(text) = text {
+        let example = [Turn::user("Hello!")];
+        println!("\na conversation as the model sees it:\n{}", text.template.render(&example)?);
+    }
     Ok(())
+}
+
+fn print_text(text: &Text) {
+    println!("vocabulary      {} tokens in the tokenizer", text.tokenizer.vocab_size());
+    println!("stop tokens     {}", stop_tokens(&text.tokenizer));
+    println!("template        {}", text.template.name());
 }
 
 fn print_config(config: &ModelConfig) {

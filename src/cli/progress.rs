@@ -1,5 +1,6 @@
 //! Progress on standard error: a bar on a terminal, plain lines otherwise.
 
+use super::inspect::size;
 use crate::pipeline::{Progress, Status};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
@@ -7,6 +8,53 @@ use std::time::{Duration, Instant};
 
 /// Time between two plain lines.
 const LINE_EVERY: Duration = Duration::from_secs(10);
+
+/// Shows how far the writing of a file is: a bar on a terminal, plain lines otherwise.
+pub struct Writing {
+    what: String,
+    bar: ProgressBar,
+    is_terminal: bool,
+    started: Instant,
+    last_line: Instant,
+}
+
+impl Writing {
+    pub fn new(what: &str) -> Self {
+        let (started, is_terminal) = (Instant::now(), std::io::stderr().is_terminal());
+        let (what, bar) = (format!("writing {what}"), bytes_bar(&format!("writing {what}")));
+        Self { what, bar, is_terminal, started, last_line: started }
+    }
+
+    /// So many bytes of all are written.
+    pub fn update(&mut self, done: u64, total: u64) {
+        self.bar.set_length(total);
+        self.bar.set_position(done);
+        if !self.is_terminal && self.last_line.elapsed() >= LINE_EVERY {
+            self.last_line = Instant::now();
+            let line = bytes_line(done, total, self.started.elapsed().as_secs_f64());
+            eprintln!("{}: {line}", self.what);
+        }
+    }
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+/// What was written in so many seconds, how fast, and what is left.
+fn bytes_line(done: u64, total: u64, seconds: f64) -> String {
+    let rate = done as f64 / seconds.max(1e-3);
+    let left = total.saturating_sub(done) as f64 / rate.max(1.0);
+    format!(
+        "{} of {}, {}/s, about {} left",
+        size(done),
+        size(total),
+        size(rate as u64),
+        duration(left)
+    )
+}
 
 /// A bar over bytes; shows nothing where standard error is no terminal.
 pub fn bytes_bar(what: &str) -> ProgressBar {
@@ -145,6 +193,12 @@ mod tests {
         // A stage that tells no calls: five of twenty records in 50 s.
         let by_records = "250 calls, 5.0 calls/s, 8 open, about 3 min left";
         assert_eq!(at(15, 255, None, 50.0), by_records);
+    }
+
+    #[test]
+    fn a_line_on_bytes_tells_their_rate_and_the_time_left() {
+        let line = bytes_line(1 << 30, 5 << 30, 128.0);
+        assert_eq!(line, "1.0 GiB of 5.0 GiB, 8.0 MiB/s, about 9 min left");
     }
 
     #[test]

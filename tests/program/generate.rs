@@ -150,7 +150,11 @@ fn accuracy_is_that_of_predictions_and_of_replies() {
 fn a_dummy_file_can_be_measured() {
     let world = World::new();
     let told = world.expect(0, "dummy smollm2-135m --factor 0.1 --gguf dummy.gguf --type q4_1");
-    assert!(told.contains("dummy.gguf"), "{told}");
+    assert!(told.contains("dummy.gguf: ") && told.contains("MiB"), "{told}");
+    let plan = world.expect(0, "inspect dummy.gguf");
+    assert!(plan.contains("tokenizer       none") && plan.contains("tokens that fit"), "{plan}");
+    let told = world.expect(1, "dummy smollm2-135m --gguf other.gguf --type q4_k");
+    assert!(told.contains("q8_0 and q4_1 have 32"), "{told}");
     let args =
         "bench --model dummy.gguf --prefill 16 --decode 1 --context 16 --new-tokens 2 --json";
     let object = json(&world.expect(0, args));

@@ -49,6 +49,8 @@ fn passages_are_embedded_meanwhile_on_any_number_of_threads() {
     models::dummy::write_encoder_checkpoint(&world.path("embedder"), EMBEDDER, 3).unwrap();
     std::fs::copy(world.path("model/tokenizer.json"), world.path("embedder/tokenizer.json"))
         .unwrap();
+    let told = world.expect(0, "inspect embedder");
+    assert!(told.contains("of 32 numbers") && told.contains("64 tokens"), "{told}");
     let by_embedder = |run: String| run.replace("bm25", "embedder --passage-tokens 16");
     world.expect(0, &by_embedder(score("here", "")));
     let server = Server::start(&world, "");

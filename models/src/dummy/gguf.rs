@@ -106,8 +106,10 @@ fn plan(config: &ModelConfig, dtype: GgmlDType, path: &Path) -> Result<Vec<Plann
         let row = tensor.shape.last().copied().unwrap_or(0);
         if !row.is_multiple_of(dtype.block_size()) {
             let block = dtype.block_size();
-            let problem =
-                format!("rows of {row} are no whole number of {dtype:?} blocks of {block}");
+            let problem = format!(
+                "rows of {row} are no whole number of {dtype:?} blocks of {block}: take a type with \
+                 smaller ones (q8_0 and q4_1 have 32, f16 has none)"
+            );
             return Err(ModelError::tensor(path, &tensor.name, problem));
         }
         let bytes = (tensor.elements() / dtype.block_size() * dtype.type_size()) as u64;
