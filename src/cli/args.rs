@@ -5,6 +5,7 @@ use super::remote::{JudgeServer, PolicyServer, RemoteArgs};
 use super::values;
 use crate::device::DeviceChoice;
 use anyhow::{Result, ensure};
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -425,13 +426,13 @@ pub struct Generate {
     #[arg(long, default_value_t = 0, value_name = "S")]
     pub seed: u64,
     /// End before this text; may be given more than once
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
     pub stop: Vec<String>,
-    /// Log-probabilities of the sampled tokens and of the K likeliest ones
-    #[arg(long, value_name = "K")]
+    /// With --json: log-probabilities of the sampled tokens and of the K likeliest ones
+    #[arg(long, value_name = "K", requires = "json")]
     pub logprobs: Option<usize>,
-    /// Log-probabilities of the prompt's tokens
-    #[arg(long)]
+    /// With --json: log-probabilities of the prompt's tokens
+    #[arg(long, requires = "json")]
     pub prompt_logprobs: bool,
     /// One JSON object instead of text
     #[arg(long)]
