@@ -536,9 +536,9 @@ pub struct Bench {
     /// The sequences have their context in common, as the candidates of one document have
     #[arg(long)]
     pub shared: bool,
-    /// With --shared: tokens of the context that each sequence has for itself, the last ones
-    #[arg(long, default_value_t = kernels::kv::BLOCK, value_name = "N", requires = "shared")]
-    pub own: usize,
+    /// With --shared: tokens of the context that each sequence has for itself, the last ones; 16 if not given
+    #[arg(long, value_name = "N", requires = "shared")]
+    pub own: Option<usize>,
     /// On a GPU: read what sequences have in common once for each, to see what reading it once for all gains
     #[arg(long)]
     pub no_cascade: bool,
@@ -547,7 +547,7 @@ pub struct Bench {
     #[arg(long, conflicts_with_all = ["data", "requests", "quality"])]
     pub profile: bool,
     /// Tokens that each sequence decodes in a run
-    #[arg(long, default_value_t = 32, value_name = "N")]
+    #[arg(long, default_value_t = 32, value_name = "N", value_parser = values::count())]
     pub new_tokens: usize,
     /// Runs of each size; the median counts
     #[arg(long, default_value_t = 3, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..), value_name = "N")]
@@ -588,6 +588,28 @@ pub struct Bench {
     pub json: bool,
     #[command(flatten)]
     pub common: Common,
+}
+
+impl Bench {
+    /// # Errors
+    /// Options that contradict each other.
+    pub fn check(&self) -> Result<()> {
+        let (own, context) = (self.own.unwrap_or_default(), self.context);
+        ensure!(
+            own <= context,
+            "--own {own} of --context {context}: a sequence has no more for itself than its context; lower --own, or \
+             raise --context"
+        );
+        self.scoring.method.check()
+    }
+
+    /// Tokens of the context that each sequence has for itself.
+    pub fn own(&self) -> usize {
+        match self.shared {
+            true => self.own.unwrap_or(kernels::kv::BLOCK.min(self.context)),
+            false => self.context,
+        }
+    }
 }
 
 /// Writes random weights in the shape of a real model as a GGUF file, to measure with
@@ -638,22 +660,27 @@ pub enum GgufType {
 
 /// A size with an optional unit: 4GiB, 500MB, 1048576.
 fn bytes(text: &str) -> Result<u64, String> {
-    const UNITS: [(&str, u64); 10] = [
+    const MOST: f64 = 1e18;
+    const UNITS: [(&str, u64); 13] = [
         ("KiB", 1 << 10),
         ("MiB", 1 << 20),
         ("GiB", 1 << 30),
+        ("TiB", 1 << 40),
         ("KB", 1_000),
         ("MB", 1_000_000),
         ("GB", 1_000_000_000),
+        ("TB", 1_000_000_000_000),
         ("K", 1 << 10),
         ("M", 1 << 20),
         ("G", 1 << 30),
+        ("T", 1 << 40),
         ("B", 1),
     ];
     let unit = UNITS.iter().find_map(|(name, factor)| Some((text.strip_suffix(name)?, *factor)));
     let (number, factor) = unit.unwrap_or((text, 1));
-    match number.trim().parse::<f64>() {
-        Ok(n) if n > 0.0 && n.is_finite() => Ok((n * factor as f64) as u64),
+    match number.trim().parse::<f64>().map(|n| n * factor as f64) {
+        Ok(n) if n > 0.0 && n <= MOST => Ok(n as u64),
+        Ok(n) if n > MOST => Err(format!("`{text}` is more than any machine has")),
         _ => Err(format!("`{text}` is no size; write for example 4GiB or 500MB")),
     }
 }
@@ -700,7 +727,8 @@ mod tests {
         assert_eq!(bytes("4GiB"), Ok(4 << 30));
         assert_eq!(bytes("1.5 MB"), Ok(1_500_000));
         assert_eq!(bytes("1048576"), Ok(1 << 20));
-        for bad in ["", "x", "-1G", "0"] {
+        assert_eq!(bytes("4TB"), Ok(4_000_000_000_000));
+        for bad in ["", "x", "-1G", "0", "1e30GB", "inf", "NaN"] {
             assert!(bytes(bad).is_err(), "{bad}");
         }
     }

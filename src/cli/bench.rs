@@ -175,8 +175,7 @@ fn measure(args: &Bench, engine: &mut Engine<AnyRunner>, table: &mut Table) -> R
         table.add(("prefill", 1, len), found, Limit::of_prefill)?;
     }
     for (i, &batch) in args.decode.iter().enumerate() {
-        let own = if args.shared { args.own.min(args.context) } else { args.context };
-        let (context, new_tokens) = (args.context, args.new_tokens);
+        let (own, context, new_tokens) = (args.own(), args.context, args.new_tokens);
         let size = DecodeSize { batch, context, own, new_tokens };
         let seed = args.seed + 100_000 * (i as u64 + 1);
         // Prompts are not part of it.

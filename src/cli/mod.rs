@@ -33,6 +33,7 @@ use anyhow::{Context, Result};
 use args::{Cli, Command, Process};
 use clap::FromArgMatches;
 use std::ffi::OsString;
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -121,7 +122,7 @@ fn checked(cli: Cli) -> Result<Cli> {
             args.scoring.method.check()?;
         }
         Command::Eval(args) => args.check()?,
-        Command::Bench(args) => args.scoring.method.check()?,
+        Command::Bench(args) => args.check()?,
         Command::Agree(args) => args.check()?,
         Command::Serve(args) => args.method.check()?,
         Command::Generate(args) => args.check()?,
@@ -183,7 +184,12 @@ fn start_log(process: &Process) {
         1 => tracing::Level::INFO,
         _ => tracing::Level::DEBUG,
     };
-    tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).init();
+    let is_terminal = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .with_ansi(is_terminal)
+        .init();
 }
 
 fn start_threads(process: &Process) -> Result<()> {

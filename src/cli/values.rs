@@ -127,6 +127,8 @@ mod tests {
             (DUMMY, "--factor", "1e9", "10"),
             (DUMMY, "--factor", "nan", "0.5"),
             (RANDOM, "--dummy-factor", "1e9", "2"),
+            (RANDOM, "--new-tokens", "0", "1"),
+            (RANDOM, "--shared --own", "513", "512"),
             (GENERATE, "--max-new-tokens", "0", "0 --prompt-logprobs --json"),
             (GENERATE, "--logprobs", "3", "3 --json"),
             (GENERATE, "--stop", "", "x"),
