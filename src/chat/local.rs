@@ -230,6 +230,9 @@ mod tests {
         let of = |wanted| &replies.iter().find(|(id, _)| *id == wanted).unwrap().1;
         assert_eq!(replies.len(), 2);
         assert!(of(1).is_ok());
-        assert!(matches!(of(2), Err(ChatError::TooLong { .. })), "{replies:?}");
+        let Err(told @ ChatError::TooLong { .. }) = of(2) else { panic!("{replies:?}") };
+        let told = told.to_string();
+        assert_eq!(told.matches("the prompt has").count(), 1, "{told}");
+        assert!(told.ends_with("or take a model with a longer context"), "{told}");
     }
 }

@@ -218,6 +218,8 @@ pub enum ChatError {
 fn too_long(tokens: usize, limit: usize, why: &str) -> String {
     match (tokens, limit) {
         (0, _) | (_, 0) => format!("the prompt is too long: {why}"),
+        // The engine's reason tells as much.
+        _ if why.starts_with(&format!("the prompt has {tokens} tokens")) => why.to_owned(),
         _ => format!("the prompt has {tokens} tokens, but at most {limit} fit: {why}"),
     }
 }

@@ -200,7 +200,8 @@ pub enum Refused {
     Empty,
     /// `reply`: the fewest tokens that a result takes.
     #[error(
-        "the prompt has {prompt} tokens and its reply at least {reply}, but the model's context {limit}"
+        "the prompt has {prompt} tokens and its reply at least {reply}, but the model's context {limit}: \
+         shorten the prompt, or take a model with a longer context"
     )]
     Context { prompt: usize, reply: usize, limit: usize },
     /// `reply`: the most tokens of it that are in memory.
