@@ -2,9 +2,9 @@
 
 use crate::retrieval::{Background, Embed, EmbedError, Retriever};
 use crate::tokenizer::Tokenizer;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use models::encoder::Encoder;
-use models::source::{Resolved, Source, digest, resolve};
+use models::source::{Resolved, Source, SourceError, digest, resolve};
 use std::sync::Arc;
 
 /// Finding evidence by words, without a model.
@@ -74,6 +74,10 @@ pub fn name(embedder: &str) -> Result<String> {
         return Ok(embedder.to_owned());
     }
     if let Some(embedder) = without_words(embedder) {
+        ensure!(
+            embedder != BM25 && without_words(embedder).is_none(),
+            "--embedder {WITH_WORDS}{embedder}: words are joined with an embedder, as in bm25+minilm"
+        );
         return Ok(format!("{WITH_WORDS}{}", name(embedder)?));
     }
     let found = find(embedder)?;
@@ -114,12 +118,30 @@ pub fn retriever(embedder: &str, background: bool) -> Result<Retriever> {
 }
 
 fn find(embedder: &str) -> Result<Resolved> {
-    resolve(embedder).context("no embedder (`--embedder bm25` needs none)")
+    match resolve(embedder) {
+        Err(SourceError::Unknown { spec, .. }) => bail!(
+            "--embedder {spec}: no such folder; an embedder is bm25, the alias minilm, a folder or a Hugging Face repo id \
+             (org/name[@revision]), or bm25 and one of these together (bm25+minilm)"
+        ),
+        found => found.context("no embedder (`--embedder bm25` needs none)"),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_no_embedder_is_refused_with_what_is_one() {
+        let told = |embedder: &str| name(embedder).unwrap_err().to_string();
+        let missing = told("nowhere");
+        assert!(
+            missing.contains("nowhere: no such folder") && missing.contains("minilm"),
+            "{missing}"
+        );
+        assert!(!missing.contains("smollm2"), "{missing}");
+        assert!(told("bm25+bm25").ends_with("as in bm25+minilm"));
+    }
 
     #[test]
     fn other_weights_in_a_folder_are_another_embedder() {
