@@ -207,7 +207,7 @@ pub struct Sample {
 /// The prompts that a stage works on.
 #[derive(Debug, Clone, Args)]
 pub struct InputArgs {
-    /// Prompts: JSON Lines with idx, query, answer, context
+    /// Prompts: JSON Lines with idx (an integer), query, answer, context
     #[arg(long, value_name = "FILE")]
     pub data: PathBuf,
     /// Use the first N good rows of --data only; without it, or with another N, the same command goes on

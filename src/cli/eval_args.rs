@@ -75,7 +75,8 @@ pub struct LongBenchChat {
 /// Options of both suites.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// The suite's files: for LongBench data/<set>.jsonl or <set>.jsonl
+    /// The suite's files: for LongBench data/<set>.jsonl or <set>.jsonl, for LongBench-Chat test_cases.json and
+    /// few_shots.json
     #[arg(long, value_name = "DIR")]
     pub data: PathBuf,
     /// The model that answers

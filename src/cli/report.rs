@@ -25,7 +25,7 @@ pub struct Report {
     /// Extracts, for scored rows that hold none
     #[arg(long, value_name = "FILE")]
     pub chunk_info: Option<PathBuf>,
-    /// The judge's agreement with people: a JSON object, shown in a view of its own
+    /// The judge's agreement with people: a .summary.json of agree, shown in a view of its own
     #[arg(long, value_name = "FILE")]
     pub agree: Option<PathBuf>,
     /// The page; an older one is replaced, any other file is refused

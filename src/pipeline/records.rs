@@ -114,7 +114,9 @@ impl Response {
 }
 
 fn take_sample_id(row: &mut Row) -> Result<SampleId, RowError> {
-    let text = row.take_string("idx")?;
+    let value = row.take("idx")?;
+    let wanted = "a string, \"<prompt idx>-<number>\"";
+    let text = value.as_str().ok_or_else(|| row.wrong_type("idx", wanted, &value))?;
     text.parse().map_err(|why: String| row.error(Some("idx"), why))
 }
 
@@ -522,6 +524,14 @@ mod tests {
         for bad in ["11", "11-", "-7", "011-7", "11-07", "11-+7", "11-7-1", "11 - 7", "a-b", ""] {
             assert!(bad.parse::<SampleId>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_candidate_without_a_string_for_its_idx_is_told_what_it_should_be() {
+        let bad = Response::from_row(row(r#"{"idx":3,"query":"q","answer":"a"}"#)).unwrap_err();
+        let told =
+            "F:3: field \"idx\" should be a string, \"<prompt idx>-<number>\", but is the number 3";
+        assert_eq!(bad.to_string(), told);
     }
 
     #[test]
