@@ -79,13 +79,12 @@ pub struct Reporter {
 
 impl Reporter {
     pub fn new() -> Self {
-        Self {
-            bar: std::io::stderr().is_terminal().then(|| ProgressBar::new(0)),
-            stage: "",
-            started: Instant::now(),
-            before: (0, 0),
-            last_line: None,
-        }
+        Self::on(std::io::stderr().is_terminal().then(|| ProgressBar::new(0)))
+    }
+
+    /// Shows it on this bar, or in lines.
+    fn on(bar: Option<ProgressBar>) -> Self {
+        Self { bar, stage: "", started: Instant::now(), before: (0, 0), last_line: None }
     }
 
     fn begin(&mut self, status: &Status) {
@@ -94,8 +93,9 @@ impl Reporter {
         self.before = (status.done, status.calls);
         self.last_line = None;
         if let Some(bar) = &self.bar {
-            if let Ok(style) = ProgressStyle::with_template("{prefix} [{bar:30}] {pos}/{len} {msg}")
-            {
+            // What does not fit into the terminal is cut off, not wrapped.
+            let template = "{prefix} [{bar:10}] {pos}/{len} {wide_msg}";
+            if let Ok(style) = ProgressStyle::with_template(template) {
                 bar.set_style(style);
             }
             bar.set_prefix(status.stage);
@@ -119,7 +119,7 @@ fn pace(status: &Status, before: (usize, u64), seconds: f64) -> String {
     };
     let left = left
         .map_or("time left unknown".to_owned(), |left| format!("about {} left", duration(left)));
-    format!("{calls}{to_come} calls, {rate:.1} calls/s, {} open, {left}", status.in_flight)
+    format!("{left}, {calls}{to_come} calls, {rate:.1} calls/s, {} open", status.in_flight)
 }
 
 /// Seconds in words: `45 s`, `12 min`, `3 h 5 min`.
@@ -171,6 +171,72 @@ impl Drop for Reporter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use indicatif::{ProgressDrawTarget, TermLike};
+    use std::io::Result;
+    use std::sync::{Arc, Mutex};
+
+    /// A terminal of 40 columns that keeps what it shows.
+    #[derive(Debug, Default)]
+    struct Narrow(Arc<Mutex<Vec<String>>>);
+
+    impl TermLike for Narrow {
+        fn width(&self) -> u16 {
+            40
+        }
+
+        fn move_cursor_up(&self, _: usize) -> Result<()> {
+            Ok(())
+        }
+
+        fn move_cursor_down(&self, _: usize) -> Result<()> {
+            Ok(())
+        }
+
+        fn move_cursor_right(&self, _: usize) -> Result<()> {
+            Ok(())
+        }
+
+        fn move_cursor_left(&self, _: usize) -> Result<()> {
+            Ok(())
+        }
+
+        fn write_line(&self, text: &str) -> Result<()> {
+            self.write_str(text)
+        }
+
+        fn write_str(&self, text: &str) -> Result<()> {
+            self.0.lock().unwrap().push(text.to_owned());
+            Ok(())
+        }
+
+        fn clear_line(&self) -> Result<()> {
+            Ok(())
+        }
+
+        fn flush(&self) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_line_is_no_wider_than_the_terminal() {
+        let shown = Arc::new(Mutex::new(Vec::new()));
+        let terminal = ProgressDrawTarget::term_like(Box::new(Narrow(shown.clone())));
+        let mut reporter = Reporter::on(Some(ProgressBar::with_draw_target(Some(0), terminal)));
+        let status = Status {
+            stage: "chunk-info",
+            done: 10,
+            failed: 0,
+            total: 30,
+            calls: 1000,
+            in_flight: 8,
+            calls_left: Some(50),
+        };
+        reporter.update(&status);
+        let shown = shown.lock().unwrap();
+        assert!(shown.iter().any(|line| line.contains("10/30")), "{shown:?}");
+        assert!(shown.iter().all(|line| line.chars().count() <= 40), "{shown:?}");
+    }
 
     #[test]
     fn time_is_told_by_calls_before_any_record_ends() {
@@ -185,13 +251,13 @@ mod tests {
         };
         // Ten records and 5 calls were there before; five calls a second.
         let at = |done, calls, left, seconds| pace(&status(done, calls, left), (10, 5), seconds);
-        assert_eq!(at(10, 5, None, 0.0), "0 calls, 0.0 calls/s, 8 open, time left unknown");
-        let early = "50 of about 1050 calls, 5.0 calls/s, 8 open, about 3 min left";
+        assert_eq!(at(10, 5, None, 0.0), "time left unknown, 0 calls, 0.0 calls/s, 8 open");
+        let early = "about 3 min left, 50 of about 1050 calls, 5.0 calls/s, 8 open";
         assert_eq!(at(10, 55, Some(1000), 10.0), early);
-        let late = "1000 of about 1050 calls, 5.0 calls/s, 8 open, about 10 s left";
+        let late = "about 10 s left, 1000 of about 1050 calls, 5.0 calls/s, 8 open";
         assert_eq!(at(10, 1005, Some(50), 200.0), late);
         // A stage that tells no calls: five of twenty records in 50 s.
-        let by_records = "250 calls, 5.0 calls/s, 8 open, about 3 min left";
+        let by_records = "about 3 min left, 250 calls, 5.0 calls/s, 8 open";
         assert_eq!(at(15, 255, None, 50.0), by_records);
     }
 
