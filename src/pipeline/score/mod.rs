@@ -116,8 +116,9 @@ impl ScorePlan {
     pub fn open(options: Options) -> Result<Self, Error> {
         check_paths(&options)?;
         let settings = settings(&options);
-        let Options { data, responses, out, extracts: by_product, judging, limit, on_mismatch, .. } =
-            options;
+        let Options {
+            data, responses, out, extracts: by_product, judging, limit, on_mismatch, ..
+        } = options;
         let (prompts, mut problems) = Prompts::open(&data)?;
         let Responses { rows: responses, foreign, problems: more } =
             read_responses(&responses, &prompts).map_err(|error| after(error, &problems))?;
