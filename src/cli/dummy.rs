@@ -48,16 +48,9 @@ fn check_room(bytes: u64, free: Option<u64>, file: &Path) -> Result<()> {
 /// Bytes that can be written beside a file; `None` where that can't be told.
 #[cfg(unix)]
 fn free_disk(file: &Path) -> Option<u64> {
-    use std::os::unix::ffi::OsStrExt;
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let folder = folder.unwrap_or(Path::new(".")).as_os_str().as_bytes();
-    let folder = std::ffi::CString::new(folder).ok()?;
-    // SAFETY: a struct of plain numbers, and a text that ends with a zero.
-    let (found, disk) = unsafe {
-        let mut disk: libc::statvfs = std::mem::zeroed();
-        (libc::statvfs(folder.as_ptr(), &mut disk), disk)
-    };
-    (found == 0).then(|| u64::from(disk.f_bavail) * u64::from(disk.f_frsize))
+    let disk = rustix::fs::statvfs(folder.unwrap_or(Path::new("."))).ok()?;
+    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
 #[cfg(not(unix))]

@@ -9,10 +9,10 @@ use super::values;
 use crate::pipeline::score::ScorePlan;
 use crate::pipeline::stored_settings;
 use crate::pipeline::verify::{Checked, changed_settings, choose, compare};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use serde_json::Value;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 /// Differences that are shown of a record.
@@ -64,9 +64,7 @@ pub struct Verify {
 /// Unreadable files, or a model that fails.
 pub fn verify(args: &Verify, cancel: &AtomicBool) -> Result<Ending> {
     let common = &args.common;
-    // What is not there, or was not written by this program, is not called changed.
-    std::fs::metadata(&args.scored).with_context(|| args.scored.display().to_string())?;
-    stored_settings(&args.scored)?;
+    check_is_scored(&args.scored)?;
     let folder = tempfile::tempdir()?;
     let (responses, out) = (folder.path().join("responses.jsonl"), folder.path().join("scored"));
     let whole_prompts = args.scoring.early_stop;
@@ -98,6 +96,18 @@ pub fn verify(args: &Verify, cancel: &AtomicBool) -> Result<Ending> {
     println!("{same} of {} records came out the same", checked.len());
     let complete = summary.is_complete() && same == checked.len();
     Ok(if complete { Ending::Done } else { Ending::Incomplete })
+}
+
+/// Refuses what is not there or is no output of `score`, before one of its lines is called changed.
+fn check_is_scored(file: &Path) -> Result<()> {
+    std::fs::metadata(file).with_context(|| file.display().to_string())?;
+    let settings = stored_settings(file).unwrap_or_default();
+    ensure!(
+        settings.get("stage").is_some_and(|stage| stage == "score"),
+        "{}: was not written by score, or its .meta.json is gone: name a file of scores",
+        file.display()
+    );
+    Ok(())
 }
 
 fn show(Checked { id, differences }: &Checked) {

@@ -146,7 +146,7 @@ pub fn run(
 ) -> Result<PairsSummary, Error> {
     precheck(options)?;
     let (mut prompts, mut problems) = Prompts::open(&options.data)?;
-    let (mut answers, foreign, more) =
+    let AllAnswers { by_prompt: mut answers, foreign, problems: more } =
         read_scored(&options.scored, &prompts).map_err(|error| after(error, &problems))?;
     problems.extend(more);
     let mut summary = PairsSummary::new(options, &prompts, problems, tokens.is_some());
@@ -200,11 +200,15 @@ impl Answers {
     }
 }
 
-/// The answers by prompt, and how many belong to other prompts.
-fn read_scored(
-    path: &Path,
-    prompts: &Prompts,
-) -> Result<(HashMap<u64, Answers>, usize, Vec<RowError>), Error> {
+/// What a file of scored answers holds.
+struct AllAnswers {
+    by_prompt: HashMap<u64, Answers>,
+    /// Rows of prompts that the data has no good row for.
+    foreign: usize,
+    problems: Vec<RowError>,
+}
+
+fn read_scored(path: &Path, prompts: &Prompts) -> Result<AllAnswers, Error> {
     let mut answers: HashMap<u64, Answers> = HashMap::new();
     let mut foreign = 0;
     let mut seen = Seen::default();
@@ -233,7 +237,7 @@ fn read_scored(
     if answers.is_empty() && foreign > 0 {
         return Err(no_rows(path, &problems, foreign));
     }
-    Ok((answers, foreign, problems))
+    Ok(AllAnswers { by_prompt: answers, foreign, problems })
 }
 
 /// The pair that is made.

@@ -134,7 +134,7 @@ fn scores_are_verified_by_making_some_once_more() {
     assert!(same.contains("3 of 3 records came out the same"), "{same}");
     world.write("pairs.jsonl", "{\"idx\": 3}\n");
     let told = world.expect(1, &verify.replace("out/scored_responses.jsonl", "pairs.jsonl"));
-    assert!(told.contains("pairs.jsonl was not written by this program"), "{told}");
+    assert!(told.contains("pairs.jsonl: was not written by score"), "{told}");
     let changed =
         world.read("out/scored_responses.jsonl").replace("\"attempts\":5", "\"attempts\":4");
     world.write("out/scored_responses.jsonl", changed);
