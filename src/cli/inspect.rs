@@ -45,6 +45,9 @@ pub fn inspect(args: &Inspect) -> Result<()> {
     }
     // Weights alone, as dummy writes them, have a memory plan, too.
     let text = model::open_text(&args.model).map(|(_, text)| text);
+    if let Ok(text) = &text {
+        model::check_tokens(text, models::config::read(&found.source)?.vocab)?;
+    }
     let decoder = model::load(&found, common)?;
     println!("model           {}", text.as_ref().map_or(&found.name, |text| &text.name));
     print_config(decoder.config());

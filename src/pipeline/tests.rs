@@ -261,9 +261,11 @@ fn a_limit_may_change_from_run_to_run() {
 #[test]
 fn samples_and_extracts_of_the_first_prompts_are_gone_on_from() {
     let whole = Lab::new();
+    std::fs::remove_file(whole.file("sampled_responses.jsonl")).unwrap();
     whole.sample(2, &mut Model::new()).unwrap();
     whole.chunk_info(&mut Model::new()).unwrap();
     let lab = Lab::new();
+    std::fs::remove_file(lab.file("sampled_responses.jsonl")).unwrap();
     let limited = sample::Options { limit: Some(1), ..lab.sample_options(2) };
     let plan = SamplePlan::open(limited).unwrap();
     assert_eq!(plan.todo(), 2);

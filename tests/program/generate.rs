@@ -150,7 +150,7 @@ fn accuracy_is_that_of_predictions_and_of_replies() {
 fn a_dummy_file_can_be_measured() {
     let world = World::new();
     let told = world.expect(0, "dummy smollm2-135m --factor 0.1 --gguf dummy.gguf --type q4_1");
-    assert!(told.contains("dummy.gguf: ") && told.contains("MiB"), "{told}");
+    assert!(told.contains("dummy.gguf: ") && told.contains("iB"), "{told}");
     let plan = world.expect(0, "inspect dummy.gguf");
     assert!(plan.contains("tokenizer       none") && plan.contains("tokens that fit"), "{plan}");
     let told = world.expect(1, "dummy smollm2-135m --gguf other.gguf --type q4_k");

@@ -517,7 +517,7 @@ fn a_score_is_that_of_the_stage() {
     server.post("/longreward/score", &empty).expect(400);
     let long = json!({"context": "c", "query": "q", "answer": "word ".repeat(15_000)});
     let told = server.post("/longreward/score", &long).expect(400).json()["error"].to_string();
-    assert!(told.contains("the prompt has") && told.contains("fit"), "{told}");
+    assert!(told.contains("the prompt has") && told.contains("longer context"), "{told}");
 }
 
 #[test]
