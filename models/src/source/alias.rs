@@ -131,6 +131,12 @@ impl Alias {
         if let Some(source) = self.cached(places) {
             return Ok(source);
         }
+        if !places.own_is_told {
+            return Err(SourceError::NoPlace {
+                spec: self.name.into(),
+                variable: "LONGREWARD_CACHE",
+            });
+        }
         let home = self.home(places);
         let models = places.own.join("models");
         std::fs::create_dir_all(&models).map_err(SourceError::io(&models))?;
@@ -253,6 +259,13 @@ mod tests {
             lay(&alias.home(&places).join(alias.files[0].path), 1);
             assert_eq!(alias.cached(&places), None, "a short file doesn't count");
         }
+    }
+
+    #[test]
+    fn without_a_folder_for_it_nothing_is_fetched() {
+        let error =
+            find("smollm2").unwrap().obtain(&Places::new(&|_| None)).unwrap_err().to_string();
+        assert!(error.contains("HOME, or LONGREWARD_CACHE"), "{error}");
     }
 
     #[test]

@@ -72,7 +72,9 @@ fn remembered(path: &Path, places: &Places) -> std::io::Result<String> {
     }
     let digest = sha256(&path)?;
     // Only the next run would be slower without the note.
-    let _ = write_note(&note, &format!("{digest} {state}"));
+    if places.own_is_told {
+        let _ = write_note(&note, &format!("{digest} {state}"));
+    }
     Ok(digest)
 }
 

@@ -105,6 +105,9 @@ pub(super) fn obtain(id: &RepoId, places: &Places) -> Result<Resolved, SourceErr
     if places.offline {
         return Err(SourceError::Offline { repo, revision, cache: places.hub.clone(), missing });
     }
+    if !places.hub_is_told {
+        return Err(SourceError::NoPlace { spec: repo, variable: "HF_HOME" });
+    }
     fetch(id, places, &cache)
 }
 
@@ -423,6 +426,12 @@ mod tests {
         assert_eq!(read("tokenizer.json").as_deref(), Some("tokens"));
         assert_eq!((read("README.md"), read("pytorch_model.bin")), (None, None));
         assert_eq!(obtain(&id("org/name"), &places(&folder, None)).unwrap(), found);
+    }
+
+    #[test]
+    fn without_a_folder_for_it_nothing_is_fetched() {
+        let error = obtain(&id("org/name"), &Places::new(&|_| None)).unwrap_err().to_string();
+        assert!(error.contains("org/name: ") && error.contains("HOME, or HF_HOME"), "{error}");
     }
 
     #[test]

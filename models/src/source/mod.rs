@@ -54,6 +54,11 @@ pub enum SourceError {
          id (org/name[@revision]) or an alias ({aliases})"
     )]
     Unknown { spec: String, aliases: String },
+    #[error(
+        "{spec}: there is no folder to keep it in: set the environment variable HOME, or {variable} to a folder for \
+         models"
+    )]
+    NoPlace { spec: String, variable: &'static str },
     #[error("{}: {reason}", path.display())]
     NotAModel { path: PathBuf, reason: &'static str },
     #[error(

@@ -13,6 +13,9 @@ pub(super) struct Places {
     pub endpoint: Option<String>,
     /// What this program fetched itself.
     pub own: PathBuf,
+    /// Whether variables tell where these two are. Else they would be in whatever folder one is in, where nothing is put.
+    pub hub_is_told: bool,
+    pub own_is_told: bool,
 }
 
 impl Places {
@@ -24,8 +27,13 @@ impl Places {
     pub fn new(variable: &dyn Fn(&str) -> Option<OsString>) -> Self {
         let path = |name: &str| variable(name).map(PathBuf::from);
         let text = |name: &str| variable(name).and_then(|value| value.into_string().ok());
-        let home = path("HOME").or_else(|| path("USERPROFILE")).unwrap_or_else(|| ".".into());
-        let caches = path("XDG_CACHE_HOME").unwrap_or_else(|| home.join(".cache"));
+        let home = path("HOME").or_else(|| path("USERPROFILE"));
+        let told = path("XDG_CACHE_HOME").or_else(|| home.map(|home| home.join(".cache")));
+        let is_told =
+            |names: &[&str]| told.is_some() || names.iter().any(|name| path(name).is_some());
+        let (hub_is_told, own_is_told) =
+            (is_told(&["HF_HUB_CACHE", "HF_HOME"]), is_told(&["LONGREWARD_CACHE"]));
+        let caches = told.unwrap_or_else(|| ".cache".into());
         let hub_home = path("HF_HOME").unwrap_or_else(|| caches.join("huggingface"));
         let token_file = path("HF_TOKEN_PATH").unwrap_or_else(|| hub_home.join("token"));
         let token = text("HF_TOKEN").or_else(|| std::fs::read_to_string(token_file).ok());
@@ -35,6 +43,8 @@ impl Places {
             token: token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty()),
             endpoint: text("HF_ENDPOINT"),
             own: path("LONGREWARD_CACHE").unwrap_or_else(|| caches.join("longreward")),
+            hub_is_told,
+            own_is_told,
         }
     }
 }
@@ -60,6 +70,19 @@ mod tests {
         assert_eq!(places.hub, PathBuf::from("/home/u/.cache/huggingface/hub"));
         assert_eq!(places.own, PathBuf::from("/home/u/.cache/longreward"));
         assert!(!places.offline && places.token.is_none() && places.endpoint.is_none());
+    }
+
+    #[test]
+    fn without_a_home_the_place_must_be_told() {
+        let told = |variables: &[(&str, &str)]| {
+            let Places { hub_is_told, own_is_told, .. } = places(variables);
+            (hub_is_told, own_is_told)
+        };
+        assert_eq!(told(&[]), (false, false));
+        assert_eq!(told(&[("LONGREWARD_CACHE", "/l")]), (false, true));
+        assert_eq!(told(&[("HF_HOME", "/f")]), (true, false));
+        assert_eq!(told(&[("HOME", "/h")]), (true, true));
+        assert_eq!(told(&[("XDG_CACHE_HOME", "/x")]), (true, true));
     }
 
     #[test]
