@@ -1,5 +1,6 @@
 //! What can be typed.
 
+use super::help::JUDGE;
 use super::method_args::MethodArgs;
 use super::remote::{JudgeServer, PolicyServer, RemoteArgs};
 use super::values;
@@ -308,7 +309,7 @@ pub enum Language {
 pub struct JudgeArgs {
     /// How evidence is found: bm25, the alias minilm, a folder or repo id of a BERT embedder, or
     /// words and an embedder together as bm25+minilm
-    #[arg(long, default_value = "minilm", value_name = "M")]
+    #[arg(long, default_value = "minilm", value_name = "M", help_heading = JUDGE)]
     pub embedder: String,
     #[command(flatten)]
     pub prompts: PromptArgs,

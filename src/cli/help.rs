@@ -4,14 +4,16 @@ use super::args::Cli;
 use clap::{Arg, Command, CommandFactory};
 use std::collections::HashMap;
 
+/// Headings of options whose struct holds others, of which it is no set.
+pub const JUDGE: &str = "Judge";
+pub const VERDICTS: &str = "Verdicts";
+
 /// Sets of options, by the name of their struct, and what they stand below in a help text. All others are the command's
 /// own, which stand first.
-const HEADINGS: [(&str, &str); 10] = [
+const HEADINGS: [(&str, &str); 8] = [
     ("Filters", "Sampling"),
-    ("PromptArgs", "Judge"),
-    ("JudgeArgs", "Judge"),
-    ("MethodArgs", "Verdicts"),
-    ("VerdictArgs", "Verdicts"),
+    ("PromptArgs", JUDGE),
+    ("VerdictArgs", VERDICTS),
     ("JudgeServer", "Models behind servers"),
     ("PolicyServer", "Models behind servers"),
     ("RemoteArgs", "Models behind servers"),
@@ -66,7 +68,10 @@ mod tests {
             assert_eq!(heading("score", own), None, "{own}");
         }
         assert_eq!(heading("score", "judge-url").as_deref(), Some("Models behind servers"));
-        assert_eq!(heading("score", "votes").as_deref(), Some("Verdicts"));
+        assert_eq!(heading("score", "embedder").as_deref(), Some(JUDGE));
+        for verdicts in ["votes", "passages", "score-by"] {
+            assert_eq!(heading("score", verdicts).as_deref(), Some(VERDICTS), "{verdicts}");
+        }
         assert_eq!(heading("score", "kv-memory").as_deref(), Some("Model and engine"));
     }
 

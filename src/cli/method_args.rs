@@ -1,6 +1,7 @@
 //! Options of how an answer is scored, by whichever command.
 
 use super::args::{PromptArgs, ScoringArgs, WorkArgs};
+use super::help::VERDICTS;
 use super::stages::{self, Lazy, ScoreFiles, on_mismatch};
 use super::verdict_args::{VerdictArgs, VoteChoice};
 use crate::judge::Calibrations;
@@ -17,20 +18,20 @@ use std::path::PathBuf;
 #[derive(Debug, Clone, Args)]
 pub struct MethodArgs {
     /// What counts: the judge's ratings, or the expected values of their distributions
-    #[arg(long, default_value = "rating", value_name = "WHAT")]
+    #[arg(long, help_heading = VERDICTS, default_value = "rating", value_name = "WHAT")]
     pub score_by: ScoreChoice,
     /// Corrects the verdicts' probabilities by a file of calibrate; the scores are then expected
     /// values
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, help_heading = VERDICTS, value_name = "FILE")]
     pub calibration: Option<PathBuf>,
     /// Use the calibration though it was fitted to another judge
-    #[arg(long, requires = "calibration")]
+    #[arg(long, help_heading = VERDICTS, requires = "calibration")]
     pub any_calibration: bool,
     /// Passages of the document that a statement is checked against
-    #[arg(long, default_value_t = TOP_CHUNKS, value_parser = RangedU64ValueParser::<usize>::new().range(1..), value_name = "K")]
+    #[arg(long, help_heading = VERDICTS, default_value_t = TOP_CHUNKS, value_parser = RangedU64ValueParser::<usize>::new().range(1..), value_name = "K")]
     pub passages: usize,
     /// Tokens of a passage
-    #[arg(long, default_value_t = PASSAGE_TOKENS, value_parser = RangedU64ValueParser::<usize>::new().range(1..), value_name = "N")]
+    #[arg(long, help_heading = VERDICTS, default_value_t = PASSAGE_TOKENS, value_parser = RangedU64ValueParser::<usize>::new().range(1..), value_name = "N")]
     pub passage_tokens: usize,
     #[command(flatten)]
     pub verdicts: VerdictArgs,
