@@ -3,7 +3,8 @@
 mod quality;
 mod workload;
 
-use super::args::{Bench, Common};
+use super::args::Common;
+use super::bench_args::Bench;
 use super::decoder::{AnyDecoder, Profiler};
 use super::{Ending, model};
 use crate::bench::{

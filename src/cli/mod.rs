@@ -4,6 +4,7 @@ mod agree;
 mod agree_args;
 mod args;
 mod bench;
+mod bench_args;
 mod calibrate;
 mod config_file;
 mod decoder;

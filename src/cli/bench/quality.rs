@@ -1,6 +1,7 @@
 //! Accuracy: the type asked for, where it runs, against f32 on the processor.
 
-use super::super::args::{Bench, Common, Dtype, KvType};
+use super::super::args::{Common, Dtype, KvType};
+use super::super::bench_args::Bench;
 use super::super::model;
 use crate::bench::{Prediction, Quality, Replies, greedy, predict};
 use crate::device::DeviceChoice;

@@ -1,6 +1,7 @@
 //! The judge's workload.
 
-use super::super::args::{Bench, Common, WorkArgs};
+use super::super::args::{Common, WorkArgs};
+use super::super::bench_args::Bench;
 use super::super::method_args::score_options;
 use super::super::stages::{self, Lazy, ScoreFiles};
 use super::super::{Ending, model};
